@@ -1,0 +1,1 @@
+"""GRAM: generative retrieval for shops, by codes that queries and products share."""

@@ -1,0 +1,1 @@
+"""What a search team would otherwise run, behind the same `search`."""

@@ -1,0 +1,1 @@
+"""Attributes and codes: the lexicon, the tagger, training targets and the code trie."""

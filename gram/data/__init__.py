@@ -1,0 +1,1 @@
+"""Sources of products, interactions, queries and judgements."""

@@ -1,0 +1,1 @@
+"""The index folder: postings, product vectors and fields, in NumPy, memory-mapped."""

@@ -1,0 +1,1 @@
+"""The generator: network, training, beam and scorer."""

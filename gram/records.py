@@ -1,0 +1,84 @@
+"""The records every room speaks in: products, interactions, attributes, codes and hits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
+
+
+class Product(NamedTuple):
+    """One row of a catalogue.
+
+    `category` runs from the root to the leaf. `value` is what the shop wants to weigh in (popularity, margin, …), any
+    scale. `attributes` maps a column name to its values, in the order the source gave them.
+    """
+
+    product_id: str
+    title: str
+    brand: str = ""
+    category: tuple[str, ...] = ()
+    description: str = ""
+    price: float | None = None
+    value: float | None = None
+    attributes: Mapping[str, tuple[str, ...]] = {}
+
+
+class Interaction(NamedTuple):
+    """A click, a purchase or a judgement: `weight` > 0 says how much it counts beside others."""
+
+    query: str
+    product_id: str
+    weight: float = 1.0
+    user_id: str = ""
+    timestamp: str = ""
+
+
+class Attribute(NamedTuple):
+    """A (slot, value) pair, e.g. (brand, nike)."""
+
+    slot: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.slot}: {self.value}"
+
+
+Code: TypeAlias = tuple[Attribute, ...]
+"""One to six attributes in slot order; coarse has 1–2, medium 3, fine more."""
+
+
+def code_text(code: Code) -> str:
+    """The code as a person reads it.
+
+    >>> code_text((Attribute("type", "running shoe"), Attribute("brand", "nike")))
+    'type: running shoe | brand: nike'
+    """
+    return " | ".join(map(str, code))
+
+
+class SharedCode(NamedTuple):
+    """A code through which a hit was found.
+
+    `query_weight` and `product_weight` are the two sides' weights of it; `query_copied` and `product_copied` say whether
+    that side's text holds it (True) or the generator wrote it (False); `share` is its part of the hit's score.
+    """
+
+    code: Code
+    query_weight: float
+    product_weight: float
+    query_copied: bool
+    product_copied: bool
+    share: float
+
+
+class Hit(NamedTuple):
+    """A found product: `score` is comparable across queries; `codes` and `evidence` are filled when asked to explain.
+
+    `evidence` maps the name of each kind of evidence to its part of `score`.
+    """
+
+    product_id: str
+    score: float
+    title: str = ""
+    codes: tuple[SharedCode, ...] = ()
+    evidence: Mapping[str, float] = {}
