@@ -1,0 +1,94 @@
+"""A shop's products: read from any table, written as JSONL.
+
+`product_id` and `title` are required. `category` is a path, `Shoes > Running` or a list from the root to the leaf.
+`attributes` maps names to values; every other column is an attribute too. An attribute has several values if it is a
+list, or a string with `|` between them: `red|blue`. No other mark splits, for `;`, `/` and `,` stand in single values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from gram.data.columns import PRODUCT_COLUMNS, Record, read_records
+from gram.data.files import format_of, one_line, write_whole
+from gram.data.tables import read_table
+from gram.errors import DataError
+from gram.records import Product
+
+
+def read_products(path: str | Path, *, progress: bool = False, encoding: str = "utf-8") -> list[Product]:
+    """All products of a catalogue, in the file's order.
+
+    Errors: `MissingColumn`; `BadRow` for an empty or repeated `product_id`, an empty title, a `price` or `value` that
+    is no number; `DataError` for a file without products.
+    """
+    products = list(iter_products(path, progress=progress, encoding=encoding))
+    if not products:
+        raise DataError(path, "holds no products.", "check what should have written it.")
+    return products
+
+
+def iter_products(path: str | Path, *, progress: bool = False, encoding: str = "utf-8") -> Iterator[Product]:
+    """The same one by one, for catalogues that should not be held in memory; only the ids are."""
+    table = read_table(path, encoding=encoding)
+    records = read_records(table, PRODUCT_COLUMNS, ("product_id", "title"))
+    lines: dict[str, int] = {}
+    for record in tqdm(records, desc=table.path.name, unit=" products", disable=not progress):
+        product = _product(record)
+        first = lines.setdefault(product.product_id, record.line)
+        if first != record.line:
+            problem = f"product '{product.product_id}' is on line {first} already"
+            raise record.bad("product_id", problem, "keep one row for each product.")
+        yield product
+
+
+def write_products(path: str | Path, products: Iterable[Product]) -> None:
+    """Writes a catalogue as JSONL, gzipped if the name ends in .gz; `read_products` reads the same products back."""
+    path = Path(path)
+    if format_of(path) != "jsonl":
+        raise DataError(path, "would be written as JSONL.", "end its name in .jsonl or .jsonl.gz.")
+    with write_whole(path) as stream:
+        for product in products:
+            filled = {name: value for name, value in product._asdict().items() if value not in (None, "", (), {})}
+            stream.write(json.dumps(filled, ensure_ascii=False) + "\n")
+
+
+def _product(record: Record) -> Product:
+    price = record.number("price")
+    if price is not None and price < 0:
+        raise record.bad("price", "a price below zero", "give what it costs, or leave it empty.")
+    return Product(
+        product_id=record.text("product_id", required=True),
+        title=record.text("title", required=True),
+        brand=record.text("brand"),
+        category=_category(record),
+        description=record.text("description", lines=True),
+        price=price,
+        value=record.number("value"),
+        attributes=_attributes(record),
+    )
+
+
+def _category(record: Record) -> tuple[str, ...]:
+    cell = record.cell("category")
+    if isinstance(cell, list):
+        if any(isinstance(part, list | dict) for part in cell):
+            raise record.bad("category", "not one path", 'write "A > B > C" or ["A", "B", "C"].')
+        return tuple(filter(None, (one_line(str(part)) for part in cell if part is not None)))
+    return tuple(filter(None, map(str.strip, record.text("category").split(">"))))
+
+
+def _attributes(record: Record) -> Mapping[str, tuple[str, ...]]:
+    """The map's attributes and the other columns' together; a name in both has the values of both."""
+    attributes: dict[str, tuple[str, ...]] = {}
+    cells: list[tuple[str, Any]] = [*record.mapping("attributes").items(), *record.others.items()]
+    for column, cell in cells:
+        values = record.values(column, cell)
+        if values and (name := one_line(column)):
+            attributes[name] = tuple(dict.fromkeys((*attributes.get(name, ()), *values)))
+    return attributes

@@ -1,0 +1,226 @@
+"""Which column of a table holds what: by its own name, or by one that shops commonly give it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from gram.data.files import one_line
+from gram.data.tables import Table
+from gram.errors import BadRow, DataError, MissingColumn
+
+logger = logging.getLogger("gram.data")
+
+Names = Mapping[str, Sequence[str]]
+"""A field, and the other names of its column, the surest first."""
+
+_PRODUCT_IDS = ("product_uid", "sku", "asin", "item_id", "product_code", "article_id")
+
+PRODUCT_COLUMNS: Names = {
+    "product_id": (*_PRODUCT_IDS, "id", "_id"),
+    "title": ("product_title", "product_name", "item_name", "name"),
+    "brand": ("product_brand", "brand_name", "manufacturer"),
+    "category": ("category_path", "category_hierarchy", "product_category", "categories", "product_class"),
+    "description": ("product_description", "long_description"),
+    "price": ("product_price", "unit_price"),
+    "value": (),
+    "attributes": ("product_attributes",),
+}
+LOG_COLUMNS: Names = {
+    "query": ("search_term", "search_query", "query_text", "keyword", "keywords", "q"),
+    "product_id": _PRODUCT_IDS,
+    "weight": ("purchases", "clicks", "count"),
+    "user_id": ("user", "customer_id"),
+    "timestamp": ("time", "date", "datetime"),
+}
+QUERY_COLUMNS: Names = {
+    "query_id": ("qid", "_id", "id"),
+    "query": (*LOG_COLUMNS["query"], "text"),
+}
+QRELS_COLUMNS: Names = {
+    "query_id": ("qid",),
+    "product_id": (*_PRODUCT_IDS, "corpus_id", "doc_id", "docid", "docno"),
+    "grade": ("relevance", "rel", "label", "score"),
+}
+
+
+def normalised(name: str) -> str:
+    """A column's name as it is compared.
+
+    >>> normalised("Product ID"), normalised("productTitle"), normalised("category hierarchy")
+    ('product_id', 'product_title', 'category_hierarchy')
+    """
+    name = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name.strip())
+    return re.sub(r"[\s_-]+", "_", name).lower()
+
+
+class Record:
+    """One row, its fields read one by one; what cannot be read is a `BadRow` with line, column, value and fix."""
+
+    def __init__(self, path: Path, line: int, known: Mapping[str, tuple[str, Any]], others: Mapping[str, Any]) -> None:
+        self.path, self.line = path, line
+        self.known, self.others = known, others  # field -> (column, cell); column -> cell
+
+    def bad(self, field: str, problem: str, fix: str) -> BadRow:
+        """The error to raise about a field (or another column) of this row."""
+        column, cell = self.known.get(field, (field, self.others.get(field)))
+        return BadRow(self.path, self.line, problem, fix, column, cell)
+
+    def cell(self, field: str) -> Any:
+        """What the file holds, None for nothing."""
+        return self.known.get(field, (field, None))[1]
+
+    def text(self, field: str, *, lines: bool = False, required: bool = False) -> str:
+        """The field as one line of text (`lines` keeps its line breaks), "" if there is none and it may be missing."""
+        cell = self.cell(field)
+        try:
+            text = text_of(cell)
+        except TypeError as error:
+            raise self.bad(field, f"{error} where text belongs", "write it as one string.") from error
+        text = text.strip() if lines else one_line(text)
+        if required and not text:
+            raise self.bad(field, f"no {field}", "fill it in, or leave the row out.")
+        return text
+
+    def number(self, field: str) -> float | None:
+        """The field as a finite number, None if it is empty (or the NaN that pandas writes for that)."""
+        cell = self.cell(field)
+        if cell is None or cell != cell or (isinstance(cell, str) and not cell.strip()):
+            return None
+        fix = "write a plain number such as 12.99 (no unit, currency or thousands mark), or leave it empty."
+        if isinstance(cell, bool | list | dict):
+            raise self.bad(field, "not a number", fix)
+        try:
+            number = float(cell)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise self.bad(field, "not a number", fix) from error
+        if not math.isfinite(number):
+            raise self.bad(field, "not a finite number", fix)
+        return number
+
+    def values(self, column: str, cell: Any) -> tuple[str, ...]:
+        """The values of an attribute: a list's items, or a string's parts between `|`, each once, in order."""
+        parts = cell if isinstance(cell, list | tuple) else text_of(cell).split("|") if _scalar(cell) else [cell]
+        try:
+            return tuple(dict.fromkeys(filter(None, (one_line(text_of(part)) for part in parts))))
+        except TypeError as error:
+            fix = "give an attribute one value, or a flat list of values."
+            raise BadRow(self.path, self.line, f"{error} where values belong", fix, column, cell) from error
+
+    def mapping(self, field: str) -> dict[str, Any]:
+        """A map: an object in JSONL, a map or a struct in Parquet, a JSON object as text in CSV and TSV."""
+        cell = self.cell(field)
+        if isinstance(cell, str) and cell.strip():
+            try:
+                cell = json.loads(cell)
+            except json.JSONDecodeError as error:
+                raise self.bad(field, "not a JSON object", 'write {"name": ["value", …], …}.') from error
+        if not cell:
+            return {}
+        if isinstance(cell, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in cell):
+            return {str(name): value for name, value in cell}  # how pyarrow gives a map
+        if isinstance(cell, dict):
+            return cell
+        raise self.bad(field, "not a map of names to values", 'write {"name": ["value", …], …}.')
+
+
+def text_of(cell: Any) -> str:
+    """A cell as text: 100001.0 is "100001" (a number column that pandas wrote), None and NaN are "".
+
+    >>> text_of(100001.0), text_of(True), text_of(None)
+    ('100001', 'true', '')
+    """
+    if isinstance(cell, str):
+        return cell
+    if cell is None or cell != cell:  # NaN alone differs from itself
+        return ""
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    if not _scalar(cell):
+        raise TypeError("a map" if isinstance(cell, dict) else "bytes" if isinstance(cell, bytes) else "a list")
+    return str(cell)
+
+
+def _scalar(cell: Any) -> bool:
+    return not isinstance(cell, list | tuple | dict | bytes)
+
+
+def read_records(table: Table, names: Names, required: Sequence[str] = ()) -> Iterator[Record]:
+    """The rows of a table with its columns resolved by `names`, which is said aloud where a column has another name.
+
+    Errors: `MissingColumn` before the first row if the table lacks a required column.
+    """
+    columns = _Columns(table, names)
+    for field in required:
+        if field not in columns.fields.values():
+            raise _missing(table, names, field)
+    return map(columns.record, table.rows)
+
+
+class _Columns:
+    """Column -> field, None for one that is no known field. The first row with another name for a field decides."""
+
+    def __init__(self, table: Table, names: Names) -> None:
+        self.path, self.names = table.path, names
+        self.fields: dict[str, str | None] = {}
+        self._learn(table.columns)
+
+    def _learn(self, columns: Sequence[str]) -> None:
+        named: dict[str, str] = {}
+        for column in columns:
+            named.setdefault(normalised(column), column)
+            self.fields.setdefault(column, None)
+        for field, others in self.names.items():
+            if column := named.get(normalised(field), ""):
+                self.fields[column] = field
+                own = column
+            elif field in self.fields.values():
+                continue
+            else:
+                own = next((named[other] for other in others if other in named), "")
+                if own:
+                    self.fields[own] = field
+            if own and own != field:
+                logger.info("%s: reading column '%s' as %s", self.path.name, own, field)
+
+    def record(self, row: Any) -> Record:
+        if not self.fields.keys() >= row.cells.keys():
+            self._learn([column for column in row.cells if column not in self.fields])
+        known: dict[str, tuple[str, Any]] = {}
+        others: dict[str, Any] = {}
+        for column, cell in row.cells.items():
+            field = self.fields[column]
+            if field is None:
+                others[column] = cell
+            elif field not in known:
+                known[field] = (column, cell)
+            elif normalised(column) == normalised(
+                field
+            ):  # the field's own name beats the other one, which stays an attribute
+                other, known[field] = known[field], (column, cell)
+                others[other[0]] = other[1]
+            else:
+                others[column] = cell
+        return Record(self.path, row.line, known, others)
+
+
+def _missing(table: Table, names: Names, field: str) -> DataError:
+    found = ", ".join(f"'{column}'" for column in table.columns) or "none"
+    also = f" (or {', '.join(names[field])})" if names[field] else ""
+    close = {normalised(column): column for column in table.columns}
+    match = next((m for name in (field, *names[field]) for m in get_close_matches(name, close, 1, 0.75)), "")
+    if len(table.columns) == 1 and (mark := next((m for m in ";\t|" if m in table.columns[0]), "")):
+        fix = f"separate the columns by what the file's ending says; this one uses {mark!r}."
+    elif match:
+        fix = f"rename column '{close[match]}' to '{field}' if that is what it holds."
+    else:
+        fix = f"name the column that holds it '{field}'."
+    return MissingColumn(table.path, f"there is no column '{field}'{also}; found {found}.", fix)

@@ -1,0 +1,77 @@
+"""A public dataset ready for training and judging, and the split that does not depend on who makes it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from gram.data.catalogue import write_products
+from gram.data.log import write_log, write_qrels, write_queries
+from gram.records import Interaction, Product
+
+Part = Literal["train", "dev", "test"]
+
+
+class Judged(NamedTuple):
+    """Queries (query_id -> query) with their judgements (query_id -> product_id -> grade, ≥ 2 relevant)."""
+
+    queries: dict[str, str]
+    qrels: dict[str, dict[str, float]]
+
+
+class Dataset(NamedTuple):
+    """`log` holds interactions of training queries only; `parts` has the keys "dev" and "test"."""
+
+    products: list[Product]
+    log: list[Interaction]
+    parts: Mapping[str, Judged]
+
+    def write(self, folder: str | Path) -> None:
+        """Writes products.jsonl.gz, log.tsv, and for each part {part}.queries.tsv and {part}.qrels.tsv."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_products(folder / "products.jsonl.gz", self.products)
+        write_log(folder / "log.tsv", self.log)
+        for part, judged in self.parts.items():
+            write_queries(folder / f"{part}.queries.tsv", judged.queries)
+            write_qrels(folder / f"{part}.qrels.tsv", judged.qrels)
+
+
+def split_part(query: str) -> Part:
+    """The part a query belongs to: seven tenths train, one dev, two test, by the SHA-1 of its UTF-8 bytes modulo 10.
+
+    Every judgement of a query goes the same way, on every machine and whatever else the dataset holds.
+
+    >>> split_part("angle bracket")
+    'train'
+    """
+    tenth = int(hashlib.sha1(query.encode()).hexdigest(), 16) % 10
+    return "train" if tenth < 7 else "dev" if tenth == 7 else "test"
+
+
+class Judgement(NamedTuple):
+    """One row of a public dataset: the weight it has in the log if its query trains, 0 for none, and its grade."""
+
+    part: Part
+    query_id: str
+    query: str
+    product_id: str
+    weight: float
+    grade: float
+
+
+def gather(products: list[Product], judgements: list[Judgement]) -> Dataset:
+    """The dataset that these judgements make; of a pair judged twice the higher grade counts."""
+    log: list[Interaction] = []
+    parts = {"dev": Judged({}, {}), "test": Judged({}, {})}
+    for part, query_id, query, product_id, weight, grade in judgements:
+        if part != "train":
+            judged = parts[part]
+            judged.queries[query_id] = query
+            grades = judged.qrels.setdefault(query_id, {})
+            grades[product_id] = max(grade, grades.get(product_id, grade))
+        elif weight:
+            log.append(Interaction(query, product_id, weight))
+    return Dataset(products, log, parts)

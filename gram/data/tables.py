@@ -1,0 +1,255 @@
+"""Rows of CSV, TSV, JSONL and Parquet files, each with the line it stands on.
+
+Text formats may be gzipped or the only file in a zip. CSV is read strictly (RFC 4180). TSV is read as both habits that
+are around: a field that opens with a quotation mark is unquoted when that gives the right number of fields, and is
+taken as it stands when it does not, so that the query `"a quiet place` needs no care.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gram.data.files import content_name, format_of, one_line, open_bytes, read_lines, write_whole
+from gram.errors import BadRow, DataError, MissingExtra
+
+
+class Row(NamedTuple):
+    """`line` is where the row begins, from 1, header included; in Parquet, which has no lines, the row's number from 1.
+
+    `cells` maps a column to its value: a string in CSV and TSV, whatever the file holds in JSONL and Parquet.
+    """
+
+    line: int
+    cells: dict[str, Any]
+
+
+class Table(NamedTuple):
+    """An open table. `columns` are those of the header, of the schema or, in JSONL, of the first row."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: Iterator[Row]
+
+
+def read_table(
+    path: str | Path,
+    *,
+    encoding: str = "utf-8",
+    delimiter: str = "",
+    header: Sequence[str] = (),
+    columns: Sequence[str] = (),
+) -> Table:
+    """Opens a table; its rows are read as they are asked for.
+
+    `delimiter` (a comma, a tab, or " " for any blanks) overrides what the file's name says, for some publishers ship
+    tabs in `.csv`; `header` names the columns of a file that has no header line; `columns` are the only ones to read
+    from Parquet (all by default).
+    Errors: `DataError` for a file that cannot be used, `BadRow` for a row, `MissingExtra` for Parquet without pyarrow.
+    """
+    path = Path(path)
+    kind = format_of(path)
+    if kind == "parquet":
+        return _read_parquet(path, columns)
+    if kind == "jsonl":
+        return _read_jsonl(path, encoding)
+    if kind or delimiter:
+        return _read_delimited(path, delimiter or _DELIMITERS[kind], encoding, header)
+    raise DataError(
+        path,
+        f"'{content_name(path)}' has no known ending.",
+        "name it .csv, .tsv, .jsonl or .parquet, or the same and .gz, after what it holds.",
+    )
+
+
+def first_fields(path: str | Path, *, encoding: str = "utf-8", delimiter: str = "") -> list[str]:
+    """The first line's fields, whether a header or a row; none if the file is empty."""
+    path = Path(path)
+    delimiter = delimiter or _DELIMITERS[format_of(path)]
+    return next(_records(path, delimiter, encoding, 0), (1, list[str]()))[1]
+
+
+def write_tsv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Writes a TSV file that `read_table` reads back and that needs no unquoting but where a field begins with `"`.
+
+    Tabs and line breaks in a field become spaces. The file appears under its name only when it is complete.
+    """
+    path = Path(path)
+    if format_of(path) != "tsv":
+        raise DataError(path, "would be written as TSV.", "end its name in .tsv or .tsv.gz.")
+    with write_whole(path) as stream:
+        for fields in chain([header], rows):
+            stream.write("\t".join(map(_tsv_field, fields)) + "\n")
+
+
+def _tsv_field(text: str) -> str:
+    text = one_line(text)
+    return '"' + text.replace('"', '""') + '"' if text.startswith('"') else text
+
+
+def _empty(path: Path) -> DataError:
+    return DataError(path, "is empty.", "check what should have written it.")
+
+
+def _read_delimited(path: Path, delimiter: str, encoding: str, header: Sequence[str]) -> Table:
+    records = _records(path, delimiter, encoding, len(header))
+    names = list(header)
+    if not names:
+        first, names = next(records, (1, names))
+        names = [name.strip() for name in names]
+        if not names:
+            raise _empty(path)
+        for name in names:
+            if name and names.count(name) > 1:
+                raise BadRow(path, first, "the header names a column twice", "rename one of them.", name, name)
+    return Table(path, tuple(filter(None, names)), _matched(path, names, records, delimiter))
+
+
+def _records(path: Path, delimiter: str, encoding: str, width: int) -> Iterator[tuple[int, list[str]]]:
+    lines = read_lines(path, encoding)
+    if delimiter == "\t":
+        return _tsv_records(path, lines, width)
+    if delimiter == " ":
+        return ((line, text.split()) for line, text in lines if text.strip())
+    return _csv_records(path, lines, delimiter)
+
+
+def _matched(path: Path, names: list[str], records: Iterator[tuple[int, list[str]]], delimiter: str) -> Iterator[Row]:
+    unnamed = "" in names  # the row numbers that pandas writes have no name in the header, and nobody wants them
+    for line, fields in records:
+        if len(fields) != len(names):
+            missing = names[len(fields)] if len(fields) < len(names) else ""
+            mark = _MARKS.get(delimiter, "blank")
+            raise BadRow(
+                path,
+                line,
+                f"{len(fields)} fields where {len(names)} belong",
+                f'put a field that holds a {mark} or a line break in "quotation marks", or mend the row.',
+                missing,
+                delimiter.join(fields),
+            )
+        cells: dict[str, Any] = dict(zip(names, fields, strict=True))
+        if unnamed:
+            del cells[""]
+        yield Row(line, cells)
+
+
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
+_MARKS = {",": "comma", "\t": "tab"}
+_QUOTES = 'close the quotation mark, and write a mark inside quoted text as "".'
+
+
+def _csv_records(
+    path: Path, lines: Iterator[tuple[int, str]], delimiter: str, first: int = 1
+) -> Iterator[tuple[int, list[str]]]:
+    """Where a record begins, and its fields; a quoted one may run over several lines, which count from `first`."""
+    current: list[str] = []
+
+    def fed() -> Iterator[str]:
+        for _, text in lines:
+            current.append(text)
+            yield text
+
+    reader = csv.reader(fed(), delimiter=delimiter, strict=True)
+    line = first
+    while True:
+        current.clear()
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            text = current[0].strip() if current else ""
+            raise BadRow(path, line, f"broken row, {error}", _QUOTES, value=text) from error
+        if fields:
+            yield line, fields
+        line = first + reader.line_num
+
+
+def _tsv_records(path: Path, lines: Iterator[tuple[int, str]], width: int) -> Iterator[tuple[int, list[str]]]:
+    """The same for tabs; `width` is the number of fields to expect, 0 for that of the first record.
+
+    A field that opens with a quotation mark and does not close it runs on into the next lines, unless this line and the
+    next have the right number of fields without that.
+    """
+    peeked: list[tuple[int, str]] = []
+    while numbered := peeked.pop() if peeked else next(lines, None):
+        line, text = numbered
+        fields = _tabbed(text)
+        if fields == [""]:
+            continue
+        if '"' in text:
+            try:
+                quoted = next(csv.reader([text], delimiter="\t", strict=True))
+            except csv.Error as error:
+                peeked.extend(islice(lines, 1))
+                fit = len(fields) == width and all(
+                    len(_tabbed(after)) == width or not after.strip() for _, after in peeked
+                )
+                if width and not fit and "unexpected end" in str(error):
+                    _, fields = next(_csv_records(path, chain([numbered], peeked, lines), "\t", line))
+                    peeked.clear()
+            else:
+                if width in (0, len(quoted)) or len(fields) != width:
+                    fields = quoted
+        width = width or len(fields)
+        yield line, fields
+
+
+def _tabbed(line: str) -> list[str]:
+    return line.rstrip("\r\n").split("\t")
+
+
+def _read_jsonl(path: Path, encoding: str) -> Table:
+    rows = _jsonl_rows(path, encoding)
+    first = next(rows, None)
+    if first is None:
+        raise _empty(path)
+    return Table(path, tuple(first.cells), chain([first], rows))
+
+
+def _jsonl_rows(path: Path, encoding: str) -> Iterator[Row]:
+    for line, text in read_lines(path, encoding):
+        if not text.strip():
+            continue
+        try:
+            cells = json.loads(text)
+        except json.JSONDecodeError as error:
+            problem = f"broken JSON, {error.msg} at character {error.pos + 1}"
+            raise BadRow(path, line, problem, "write one JSON object a line.", value=text.strip()) from error
+        if not isinstance(cells, dict):
+            raise BadRow(path, line, "not a JSON object", 'write {"column": value, …}.', value=text.strip())
+        yield Row(line, cells)
+
+
+def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtra("Parquet", "parquet") from error
+    try:
+        if path.suffix.lower() in (".gz", ".zip"):  # Parquet is read from its end: unpack it first
+            with open_bytes(path) as stream:
+                source: Any = pyarrow.BufferReader(stream.read())
+        else:
+            with open_bytes(path):
+                source = str(path)
+        file = pyarrow.parquet.ParquetFile(source)
+    except pyarrow.ArrowInvalid as error:
+        raise DataError(path, f"is not Parquet: {error}.", "write it again, or give it its right ending.") from error
+    held = tuple(map(str, file.schema_arrow.names))
+    wanted = tuple(name for name in held if name in columns) if columns else held
+    return Table(path, wanted, _parquet_rows(file, wanted))
+
+
+def _parquet_rows(file: Any, columns: tuple[str, ...]) -> Iterator[Row]:
+    line = 0
+    for batch in file.iter_batches(batch_size=8192, columns=list(columns)):
+        for cells in batch.to_pylist():
+            line += 1
+            yield Row(line, cells)
