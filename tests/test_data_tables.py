@@ -27,7 +27,7 @@ ROWS = [Row(2, {"id": "1", "text": "two\nlines, one comma"}), Row(5, {"id": "2",
 
 
 def rows_of(path: Path, **options: str) -> list[Row]:
-    return list(read_table(path, **options).rows)  # type: ignore[arg-type]
+    return list(read_table(path, **options).rows)
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.csv", CSV), ("a.tsv", TSV), ("a.jsonl", "\n" + JSONL)])

@@ -7,6 +7,7 @@ I(rrelevant) 0, so that E and S are relevant wherever grades from 2 are.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
@@ -109,7 +110,7 @@ def _product(product_id: str, title: str, texts: tuple[str, ...], brand: str, co
     """A few products have no title: their id stands for it, for a judged product must be there to be found."""
     return Product(
         product_id,
-        one_line(title) or product_id,
+        one_line(html.unescape(title)) or product_id,
         brand=one_line(brand),
         description=" ".join(filter(None, map(plain_text, texts))),
         attributes={"color": (one_line(colour),)} if one_line(colour) else {},

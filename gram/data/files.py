@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import re
 import zipfile
 import zlib
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import IO, TextIO, cast
 
 from gram.errors import BadRow, DataError
+from gram.folders import new_file
 
 FORMATS = {
     ".csv": "csv",
@@ -94,25 +94,20 @@ def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]
 
 @contextmanager
 def write_whole(path: Path) -> Iterator[TextIO]:
-    """A UTF-8 file to write, gzipped if its name ends so, renamed into place when all of it is there.
+    """A UTF-8 file to write, gzipped if its name ends so; it appears under its name when all of it is there.
 
     The same text gives the same bytes: the gzip header holds neither time nor name.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as raw:
-            if path.suffix.lower() == ".gz":
-                with (
-                    gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as packed,
-                    io.TextIOWrapper(packed, encoding="utf-8", newline="") as stream,
-                ):
-                    yield stream
-            else:
-                with io.TextIOWrapper(raw, encoding="utf-8", newline="") as stream:
-                    yield stream
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(path) as written, written.open("wb") as raw:
+        if path.suffix.lower() == ".gz":
+            with (
+                gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as packed,
+                io.TextIOWrapper(packed, encoding="utf-8", newline="") as stream,
+            ):
+                yield stream
+        else:
+            with io.TextIOWrapper(raw, encoding="utf-8", newline="") as stream:
+                yield stream
 
 
 @contextmanager

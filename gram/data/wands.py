@@ -51,11 +51,10 @@ def _records(path: Path, *columns: str) -> Iterator[Record]:
 
 
 def _product(record: Record) -> Product:
-    """`value` is the number of ratings, WANDS's only sign of popularity."""
-    path = record.text("category hierarchy") or record.text("product_class")
-    attributes = _features(record.text("product_features"))
-    if classes := record.values("product_class", record.cell("product_class")):
-        attributes["product_class"] = classes
+    """`value` is the number of ratings, a sign of popularity; a product without a place in the tree has its class."""
+    classes = record.values("product_class", record.cell("product_class"))
+    path = record.text("category hierarchy") or "".join(classes[:1])
+    attributes = _features(record.text("product_features")) | ({"product_class": classes} if classes else {})
     return Product(
         record.text("product_id", required=True),
         record.text("product_name", required=True),

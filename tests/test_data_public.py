@@ -1,0 +1,283 @@
+"""The public datasets, from small files as their publishers ship them."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gram.data import esci, homedepot, wands
+from gram.data.catalogue import read_products
+from gram.data.dataset import Dataset, Judged, Judgement, gather, split_part
+from gram.data.log import read_log, read_qrels, read_queries
+from gram.data.markup import plain_text
+from gram.errors import BadRow, DataError, MissingColumn
+from gram.records import Interaction, Product
+
+MINI = Path(__file__).parents[2] / "shared/data/esci_mini"
+
+
+def test_the_split_is_sha1_modulo_ten() -> None:
+    # printf 'deck over' | sha1sum is 242de9…a645, 9 modulo 10; 'angle bracket' d8f34e…eed5dce7, 1; 'fan' 7
+    assert [split_part(query) for query in ("angle bracket", "fan", "deck over")] == ["train", "dev", "test"]
+
+
+def test_of_a_pair_judged_twice_the_higher_grade_counts() -> None:
+    judgements = [Judgement("dev", "1", "fan", "a", 1.0, grade) for grade in (0.0, 2.0, 1.0)]
+    assert gather([], judgements).parts["dev"] == Judged({"1": "fan"}, {"1": {"a": 2.0}})
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("<ul><li>One<li>Two &amp; three</ul>", "One Two & three"),
+        ("a < b > c, 5 <6", "a < b > c, 5 <6"),
+        ("<style>p {}</style>x<!-- <b> -->y<SCRIPT>z</SCRIPT >", "x y"),
+        ("no\nmarkup &#39;here&#39;", "no markup 'here'"),
+    ],
+)
+def test_plain_text(markup: str, text: str) -> None:
+    assert plain_text(markup) == text
+
+
+TRAIN = """"id","product_uid","product_title","search_term","relevance"
+2,100001,"Simpson 12-Gauge Angle","angle bracket",3
+3,100001,"Simpson 12-Gauge Angle","l bracket",2.33
+9,100002,"BEHR &amp; Sons 1-gal. Caf\xe9","deck over",3
+10,100002,"BEHR 1-gal.","angle bracket",2
+16,100005,"Delta 6 ft. ""Vero"" Faucet","fan",1.5
+17,100001,"Simpson 12-Gauge Angle","fan",1.33
+18,100002,"BEHR 1-gal.","fan",2.67
+"""
+
+
+def home_depot(folder: Path) -> dict[str, Path]:
+    """The files that stand beside each other once all of them are downloaded."""
+    paths = {"train_csv": folder / "train.csv.zip"}
+    with zipfile.ZipFile(paths["train_csv"], "w") as archive:
+        archive.writestr("train.csv", TRAIN.encode("latin-1"))
+    files = {
+        "brand": ",product_uid,brand\n9,100001.0,Simpson\n37,100002.0,Unbranded\n38,999999.0,Other\n",
+        "colour": ",product_uid,color\n0,100002.0,White White\n1,100005.0,nan\n",
+        "material": ",product_uid,material\n0,100001.0,Galvanized Steel\n",
+        "attributes": '"product_uid","name","value"\n100001,"Bullet01","Strong &amp; <b>light</b>"\n'
+        '100002,"MFG Brand Name","BEHR"\n100001,"MFG Brand Name","Simpson Co"\n100001,"Gauge","12"\n'
+        '100001,"material","Steel"\n,,\n',
+        "descriptions": '"product_uid","product_description"\n100001,"Not only do angles make joints stronger"\n',
+    }
+    for name, text in files.items():
+        paths[name] = folder / f"{name}.csv"
+        paths[name].write_text(text, encoding="latin-1")
+    return paths
+
+
+def test_home_depot_titles_and_judgements(tmp_path: Path) -> None:
+    dataset = homedepot.load(home_depot(tmp_path)["train_csv"])
+    assert dataset == Dataset(
+        [
+            Product("100001", "Simpson 12-Gauge Angle"),
+            Product("100002", "BEHR & Sons 1-gal. Café"),
+            Product("100005", 'Delta 6 ft. "Vero" Faucet'),
+        ],
+        [Interaction("angle bracket", "100001"), Interaction("l bracket", "100001")],
+        {
+            "dev": Judged({"4": "fan"}, {"4": {"100005": 1.0, "100001": 0.0, "100002": 2.0}}),
+            "test": Judged({"3": "deck over"}, {"3": {"100002": 3.0}}),
+        },
+    )
+
+
+def test_home_depot_with_all_that_stands_beside_it(tmp_path: Path) -> None:
+    products = homedepot.load(**home_depot(tmp_path)).products
+    assert products == [
+        Product(
+            "100001",
+            "Simpson 12-Gauge Angle",
+            brand="Simpson",
+            description="Not only do angles make joints stronger Strong & light",
+            attributes={"material": ("Galvanized Steel", "Steel"), "Gauge": ("12",)},
+        ),
+        Product("100002", "BEHR & Sons 1-gal. Café", brand="BEHR", attributes={"color": ("White",)}),
+        Product("100005", 'Delta 6 ft. "Vero" Faucet'),
+    ]
+
+
+def test_home_depot_errors(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text(TRAIN.replace(",1.33", ",4"), encoding="latin-1")
+    with pytest.raises(
+        BadRow, match=r"train.csv: line 7, column 'relevance': not between 1 and 3 \(value: '4'\) Fix: "
+    ):
+        homedepot.load(path)
+    path.write_text("id,product_uid,product_title,search_term\n")
+    with pytest.raises(MissingColumn, match="'relevance'; found 'id', 'product_uid'"):
+        homedepot.load(path)
+
+
+def test_a_written_dataset_reads_back(tmp_path: Path) -> None:
+    dataset = homedepot.load(**home_depot(tmp_path))
+    folder = tmp_path / "written"
+    dataset.write(folder)
+    names = [f"{part}.{kind}.tsv" for part in ("dev", "test") for kind in ("qrels", "queries")]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*names, "log.tsv", "products.jsonl.gz"])
+    products = read_products(folder / "products.jsonl.gz")
+    parts = {
+        p: Judged(read_queries(folder / f"{p}.queries.tsv"), read_qrels(folder / f"{p}.qrels.tsv"))
+        for p in dataset.parts
+    }
+    assert Dataset(products, read_log(folder / "log.tsv", {p.product_id for p in products}), parts) == dataset
+
+
+def write_esci(folder: Path, **changed: list[object]) -> None:
+    """Two queries of training, one of them dev by its text, and one of test; Spanish and large-only rows beside."""
+    examples: dict[str, list[object]] = {
+        "example_id": [0, 1, 2, 3, 4, 5, 6],
+        "query": [*[" angle bracket"] * 4, "fan", "sofá", "deck"],
+        "query_id": [10, 10, 10, 10, 11, 12, 13],
+        "product_id": ["B1", "B2", "B3", "B4", "B2", "B1", "B5"],
+        "product_locale": ["us", "us", "us", "us", "us", "es", "us"],
+        "esci_label": ["E", "S", "C", "I", "S", "E", "E"],
+        "small_version": [1, 1, 1, 1, 1, 1, 0],
+        "large_version": [1, 1, 1, 1, 1, 1, 1],
+        "split": [*["train"] * 6, "test"],
+    }
+    products = {
+        "product_id": ["B1", "B1", "B2", "B3", "B4", "B5", "B6"],
+        "product_title": ["Bracket", "Soporte", "L &quot;bracket", None, "Hook", "Deck", "Unjudged"],
+        "product_description": ["<p>Strong</p><p>angle</p>", None, None, None, None, None, None],
+        "product_bullet_point": ["Steel\nZinc", None, None, None, None, None, None],
+        "product_brand": ["Simpson", None, None, None, None, None, None],
+        "product_color": ["Silver", None, "", None, None, None, None],
+        "product_locale": ["us", "es", "us", "us", "us", "us", "us"],
+    }
+    pq.write_table(pa.table({**examples, **changed}), folder / "shopping_queries_dataset_examples.parquet")
+    pq.write_table(pa.table(products), folder / "shopping_queries_dataset_products.parquet")
+
+
+def test_esci(tmp_path: Path) -> None:
+    write_esci(tmp_path)
+    dataset = esci.load(tmp_path)
+    bracket = Product(
+        "B1", "Bracket", brand="Simpson", description="Strong angle Steel Zinc", attributes={"color": ("Silver",)}
+    )
+    assert dataset.products == [bracket, Product("B2", 'L "bracket'), Product("B3", "B3"), Product("B4", "Hook")]
+    assert dataset.log == [Interaction("angle bracket", "B1", 1.0), Interaction("angle bracket", "B2", 0.5)]
+    assert dataset.parts == {"dev": Judged({"11": "fan"}, {"11": {"B2": 2.0}}), "test": Judged({}, {})}
+    large = esci.load(tmp_path, version="large")
+    assert large.parts["test"] == Judged({"13": "deck"}, {"13": {"B5": 3.0}})  # of test though its text says train
+    assert [product.product_id for product in large.products] == ["B1", "B2", "B3", "B4", "B5"]
+    assert [product.title for product in esci.load(tmp_path, "es").products] == ["Soporte"]
+
+
+def test_esci_errors(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no ESCI files. Fix: put shopping_queries_dataset_examples.parquet"):
+        esci.load(tmp_path)
+    write_esci(tmp_path)
+    with pytest.raises(DataError, match="holds nothing of locale 'fr', version 'small'"):
+        esci.load(tmp_path, "fr")
+    write_esci(tmp_path, esci_label=["E", "exact", "C", "I", "S", "E", "E"])
+    with pytest.raises(BadRow, match=r"line 2, column 'esci_label': not one of E, S, C, I \(value: 'exact'\) Fix: "):
+        esci.load(tmp_path)
+    write_esci(tmp_path, split=["train", "train", "valid", "train", "train", "train", "test"])
+    with pytest.raises(BadRow, match=r"line 3, column 'split': neither train nor test \(value: 'valid'\)"):
+        esci.load(tmp_path)
+
+
+def test_esci_as_text(tmp_path: Path) -> None:
+    (tmp_path / "products.jsonl").write_text(
+        '{"product_id": "B1", "title": "Bracket", "color": "Silver", "bullets": "Steel<br>Zinc"}\n'
+        '{"product_id": "B2", "title": "Deck", "brand": "BEHR", "description": "Paint"}\n'
+    )
+    (tmp_path / "judgments.tsv").write_text(
+        "query\tproduct_id\tesci_label\nangle bracket\tB1\tS\nfan\tB2\tI\nangle bracket\tB2\tC\ndeck over\tB2\tE\n"
+    )
+    assert esci.load(tmp_path) == Dataset(
+        [
+            Product("B1", "Bracket", description="Steel Zinc", attributes={"color": ("Silver",)}),
+            Product("B2", "Deck", brand="BEHR", description="Paint"),
+        ],
+        [Interaction("angle bracket", "B1", 0.5)],
+        {"dev": Judged({"2": "fan"}, {"2": {"B2": 0.0}}), "test": Judged({"3": "deck over"}, {"3": {"B2": 3.0}})},
+    )
+
+
+@pytest.mark.skipif(not MINI.exists(), reason="the cut of ESCI is not beside this checkout")
+def test_esci_mini() -> None:
+    dataset = esci.load(MINI)
+    judged = [pair for part in dataset.parts.values() for grades in part.qrels.values() for pair in grades]
+    queries = {interaction.query for interaction in dataset.log}
+    assert (len(dataset.products), len(dataset.log), len(judged)) == (2206, 1377, 210 + 440)
+    assert {split_part(query) for query in queries} == {"train"}
+    assert set(judged) <= {product.product_id for product in dataset.products}
+
+
+FILES = {
+    "product.csv": "product_id\tproduct_name\tproduct_class\tcategory hierarchy\tproduct_description\t"
+    "product_features\trating_count\taverage_rating\treview_count\n"
+    '0\tsolid wood platform bed\tBeds\tFurniture / Bedroom Furniture / Beds\tgood , deep 12" sleep\t'
+    "overallwidth-sidetoside:64.7|Color : red|color : blue|framematerial : wood|nokey\t15.0\t4.5\t15.0\n"
+    '1\trug\tArea Rugs|Kids Rugs\t\t"one ""big""\trug"\t\t\t\t\n',
+    "query.csv": "query_id\tquery\tquery_class\n0\tangle bracket\tHardware\n1\tfan\tFans\n2\tdeck over\tPaint\n",
+    "label.csv": "id\tquery_id\tproduct_id\tlabel\n0\t0\t0\tExact\n1\t0\t1\tPartial\n2\t1\t1\tPartial\n3\t2\t0\tExact\n"
+    "4\t2\t1\tIrrelevant\n",
+}
+
+
+def write_wands(folder: Path, **changed: str) -> None:
+    for name, text in FILES.items():
+        (folder / name).write_text(changed.get(name.removesuffix(".csv"), text))
+
+
+def test_wands(tmp_path: Path) -> None:
+    write_wands(tmp_path)
+    assert wands.load(tmp_path) == Dataset(
+        [
+            Product(
+                "0",
+                "solid wood platform bed",
+                category=("Furniture", "Bedroom Furniture", "Beds"),
+                description='good , deep 12" sleep',
+                value=15.0,
+                attributes={
+                    "overallwidth-sidetoside": ("64.7",),
+                    "color": ("red", "blue"),
+                    "framematerial": ("wood",),
+                    "product_class": ("Beds",),
+                },
+            ),
+            Product(
+                "1",
+                "rug",
+                category=("Area Rugs",),
+                description='one "big" rug',
+                attributes={"product_class": ("Area Rugs", "Kids Rugs")},
+            ),
+        ],
+        [Interaction("angle bracket", "0")],
+        {
+            "dev": Judged({"1": "fan"}, {"1": {"1": 1.0}}),
+            "test": Judged({"2": "deck over"}, {"2": {"0": 2.0, "1": 0.0}}),
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "says"),
+    [
+        ("0\t0\t0\tGood\n", "line 2, column 'label': not one of Exact, Partial, Irrelevant (value: 'Good') Fix: "),
+        ("0\t9\t0\tExact\n", "line 2, column 'query_id': no such query in query.csv (value: '9') Fix: "),
+    ],
+)
+def test_wands_errors(tmp_path: Path, label: str, says: str) -> None:
+    write_wands(tmp_path, label="id\tquery_id\tproduct_id\tlabel\n" + label)
+    with pytest.raises(BadRow) as caught:
+        wands.load(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / 'label.csv'}: {says}")
+
+
+def test_wands_without_a_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"product.csv: there is no such file"):
+        wands.load(tmp_path)
