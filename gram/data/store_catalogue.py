@@ -216,7 +216,7 @@ def _offer(product_id: str, department: Department, kind: Kind, rng: np.random.G
             description,
             float(round(low * (high / low) ** (rng.random() ** 1.6))) - 0.01,
             float(int(4 / (1.0004 - rng.random()))),  # units sold: half the products under 8, the best some thousands
-            _columns(values, f"{title} {description}".lower(), rng),
+            _columns(values, f"{title} {description}", rng),
         ),
         kind,
         values,
@@ -276,6 +276,9 @@ def _title(values: dict[str, tuple[Value, ...]], house_style: int, rng: np.rando
     return text.upper() if style == 3 and rng.random() < 0.35 else text
 
 
+_GAP = re.compile(r"[^\w\"'°]+")
+
+
 def _lower(form: str) -> str:
     """As it stands within a sentence: abbreviations and models keep their capitals.
 
@@ -317,12 +320,22 @@ _COLUMNS = {
 """How often a seller fills an attribute column in."""
 
 
+def tells(text: str, value: Value) -> bool:
+    """Whether a text names a value by one of its sellers' forms, as whole words.
+
+    >>> tells("Womens Tee", size("wear", "M")), tells("Womens Tee, Medium", size("wear", "M"))
+    (False, True)
+    """
+    padded = f" {_GAP.sub(' ', text.lower())} "
+    return any(f" {_GAP.sub(' ', form.lower()).strip()} " in padded for form in value.sold)
+
+
 def _columns(values: dict[str, tuple[Value, ...]], told: str, rng: np.random.Generator) -> dict[str, tuple[str, ...]]:
     """The attribute columns; what the texts do not tell is here, but for what it is good for, and when."""
     columns = {}
     for slot, chance in _COLUMNS.items():
         held = values.get(slot, ())
-        untold = any(not any(form.lower() in told for form in value.sold) for value in held)
+        untold = any(not tells(told, value) for value in held)
         must = untold and slot not in ("season", "scenario")
         if held and (rng.random() < chance or must):
             columns[slot] = tuple(value.sold[0] for value in held)
