@@ -6,12 +6,12 @@ A run scores products: query id → product id → score. A judged query that a 
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gram.errors import BadRow, DataError, MissingExtra, SettingError
+from gram.folders import new_file
 
 DEFAULT = ("R@10", "R@100", "R@300", "nDCG@10", "RR", "Success@10", "Success@100")
 """Measures by their names in ir_measures. Recall, RR and Success ask whether a product is relevant, nDCG how much."""
@@ -96,7 +96,6 @@ def write_run(path: str | Path, run: Mapping[str, Mapping[str, float]], tag: str
 
     Raises SettingError for an id or a tag with white space in it, which the format cannot hold, and for a NaN score.
     """
-    path = Path(path)
     rows = []
     for query_id, scores in run.items():
         for rank, product_id in enumerate(ranking(scores), start=1):
@@ -107,13 +106,8 @@ def write_run(path: str | Path, run: Mapping[str, Mapping[str, float]], tag: str
             if math.isnan(score):
                 raise SettingError(f"Query '{query_id}', product '{product_id}': a score that is not a number.")
             rows.append(f"{query_id} Q0 {product_id} {rank} {score!r} {tag}\n")
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with beside.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(rows)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with new_file(path) as written, written.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(rows)
 
 
 def evaluate(
