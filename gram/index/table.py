@@ -1,0 +1,131 @@
+"""The product table: every product's fields on disk, one JSON object a line, of which only the asked line is read.
+
+Dimension letters:
+    N  products
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gram.errors import IndexFolderError
+from gram.records import Product
+
+LINES, OFFSETS, IDS = "products.jsonl", "products.offsets.npy", "products.ids.npy"
+
+
+@dataclass(frozen=True, eq=False)
+class ProductTable:
+    """A catalogue by position, 0 … N − 1, the order in which everything in an index numbers products.
+
+    Saved, the lines are a catalogue of their own: `gram index MODEL INDEX/products.jsonl` works.
+
+    >>> table = ProductTable.build([Product("b7", "Oak desk"), Product("a1", "Red shoes", price=9.5)])
+    >>> table[1].title, table.position("a1"), table.ids.tolist(), len(table)
+    ('Red shoes', 1, ['b7', 'a1'], 2)
+    """
+
+    lines: bytes | mmap  # JSON, one product a line
+    offsets: NDArray[np.int64]  # (N + 1,) product i's line is lines[offsets[i]:offsets[i + 1]]
+    ids: NDArray[np.str_]  # (N,)
+    name: str = LINES  # what errors call the table
+
+    @staticmethod
+    def build(products: Iterable[Product]) -> ProductTable:
+        """A table in memory. Raises ValueError for a repeated id, and for one ending in NUL, which NumPy would drop."""
+        lines: list[bytes] = []
+        ids: list[str] = []
+        for product in products:
+            row = product._asdict() | {"attributes": dict(product.attributes)}
+            text = json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
+            lines.append(text.encode("utf-8", "surrogatepass"))  # half an emoji in a title must not stop the shop
+            ids.append(product.product_id)
+        seen: set[str] = set()
+        for product_id in ids:
+            if product_id in seen or product_id.endswith("\0"):
+                problem = "is there twice" if product_id in seen else "ends in a NUL character"
+                raise ValueError(f"product id {product_id!r} {problem}")
+            seen.add(product_id)
+        offsets = np.zeros(len(ids) + 1, dtype=np.int64)  # (N + 1,)
+        np.cumsum([len(line) for line in lines], out=offsets[1:])
+        return ProductTable(b"".join(lines), offsets, np.array(ids, dtype=np.str_))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, position: int) -> Product:
+        """The product at a position. Raises IndexError outside 0 … N − 1, IndexFolderError for a damaged line."""
+        if not 0 <= position < len(self):
+            raise IndexError(f"there is no product {position} among {len(self)}")
+        line = self.lines[int(self.offsets[position]) : int(self.offsets[position + 1])]
+        try:
+            row = json.loads(line)
+            row["category"] = tuple(row["category"])
+            row["attributes"] = {name: tuple(values) for name, values in row["attributes"].items()}
+            return Product(**row)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            problem = f"line {position + 1} is not a product ({error})"
+            raise IndexFolderError(f"{self.name}: {problem}. Fix: build the index again") from None
+
+    def __iter__(self) -> Iterator[Product]:
+        return map(self.__getitem__, range(len(self)))
+
+    def position(self, product_id: str) -> int:
+        """Where a product stands. Raises KeyError for an id that the table lacks."""
+        try:
+            return self._positions[product_id]
+        except KeyError:
+            raise KeyError(f"no product has the id {product_id!r}") from None
+
+    @staticmethod
+    def write(folder: str | Path, products: Iterable[Product]) -> None:
+        """Writes products into an existing folder; `load` reads them back."""
+        ProductTable.build(products).save(folder)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `products.jsonl`, `products.offsets.npy` and `products.ids.npy` into an existing folder."""
+        Path(folder, LINES).write_bytes(self.lines)
+        np.save(Path(folder, OFFSETS), self.offsets)
+        np.save(Path(folder, IDS), self.ids)
+
+    @staticmethod
+    def load(folder: str | Path, mmap: bool = True) -> ProductTable:
+        """What `save` wrote, read page by page when `mmap`. Raises IndexFolderError if it cannot be used."""
+        path = Path(folder, LINES)
+        try:
+            lines = _mapped(path) if mmap else path.read_bytes()
+        except OSError as error:
+            raise IndexFolderError(f"{path}: cannot be read ({error}). Fix: build the index again") from None
+        offsets, ids = load_array(folder, OFFSETS, mmap), load_array(folder, IDS, mmap)
+        shapes_fit = ids.dtype.kind == "U" and ids.ndim == 1 and offsets.shape == (len(ids) + 1,)
+        if not shapes_fit or offsets[-1] != len(lines):
+            problem = f"{len(lines)} bytes do not fit {OFFSETS} {offsets.shape} and {IDS} {ids.shape}"
+            raise IndexFolderError(f"{path}: {problem}. Fix: build the index again")
+        return ProductTable(lines, offsets, ids, str(path))
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {product_id: i for i, product_id in enumerate(self.ids.tolist())}
+
+
+def load_array(folder: str | Path, name: str, mmap: bool = True) -> NDArray[Any]:
+    """One `.npy` of an index folder, read page by page when `mmap`. Raises IndexFolderError, which names the file."""
+    path = Path(folder, name)
+    try:
+        return np.asarray(np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise IndexFolderError(f"{path}: no usable array ({error}). Fix: build the index again") from None
+
+
+def _mapped(path: Path) -> bytes | mmap:
+    with path.open("rb") as file:
+        return mmap(file.fileno(), 0, access=ACCESS_READ) if path.stat().st_size else b""  # empty cannot be mapped

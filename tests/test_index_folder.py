@@ -1,0 +1,224 @@
+"""The index folder comes back as it was saved, or says which file is wrong and how to mend it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gram.codes.trie import CodeTrie
+from gram.errors import DataError, IndexFolderError, IndexMismatch
+from gram.index.folder import Index, folder_size, value_scores
+from gram.index.postings import Postings
+from gram.index.table import ProductTable
+from gram.index.words import Words
+from gram.records import Product
+
+SHELF = [Product("b7", "Red shoes", value=3.0), Product("a1", "Red hat"), Product("c3", "Blue dw713", value=8.0)]
+
+
+def make(model_hash: str = "abc123", **parts: Any) -> Index:
+    """Three products; attributes 0 red, 1 blue, 2 shoe are the model's, 3 (dw713) is the catalogue's own."""
+    index = Index(
+        table=ProductTable.build(SHELF),
+        words=Words.build([["red", "shoe"], ["red", "hat"], ["blue", "dw713"]]),
+        own=Postings.build([0, 0, 1, 2, 3], [0, 1, 2, 0, 2], [1.0, 0.5, 1.0, 2.0, 3.0], n_keys=4),
+        written=Postings.build([1, 2], [0, 1], [0.25, 0.5], n_keys=3),
+        deep=Postings.build([0, 1, 1], [0, 2, 0], [-1.0, -0.5, -2.0], n_keys=2),
+        trie=CodeTrie.build(np.array([[0, 2], [1, -1]])),
+        vectors=np.arange(6, dtype=np.float16).reshape(3, 2),
+        value=value_scores(SHELF),
+        extra_words=["dw713"],
+        extra_counts=np.array([1], dtype=np.int64),
+        meta={"model_hash": model_hash, "model": "models/shop", "keep": 40},
+    )
+    return dataclasses.replace(index, **parts)
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_saved_and_opened_it_is_the_same(mmap: bool, tmp_path: Path) -> None:
+    index = make()
+    index.save(tmp_path / "index")
+    opened = Index.open(tmp_path / "index", model_hash="abc123", mmap=mmap)
+    assert (opened.n_products, opened.width) == (3, 2)
+    assert list(opened.table) == SHELF
+    assert opened.words.score(["red", "hat"]).tolist() == index.words.score(["red", "hat"]).tolist()
+    for name in ("own", "written", "deep"):
+        for array in ("start", "product", "weight"):
+            loaded, given = getattr(getattr(opened, name), array), getattr(getattr(index, name), array)
+            assert (loaded.dtype, loaded.tolist()) == (given.dtype, given.tolist())
+    assert list(opened.trie.codes()) == [(0, (0, 2)), (1, (1,))]
+    for name in ("vectors", "value", "extra_counts"):
+        loaded, given = getattr(opened, name), getattr(index, name)
+        assert (loaded.dtype, loaded.tolist()) == (given.dtype, given.tolist())
+        assert loaded.flags.writeable == (not mmap)
+    assert opened.extra_words == ["dw713"]
+    opened.save(tmp_path / "index")  # also onto itself, while it is mapped
+    assert Index.open(tmp_path / "index").meta == opened.meta
+
+
+def test_meta_tells_what_the_folder_is(tmp_path: Path) -> None:
+    make().save(tmp_path / "index")
+    meta = json.loads((tmp_path / "index" / "meta.json").read_text())
+    files = meta.pop("files")
+    assert meta.pop("created_with").startswith("gram ")
+    assert meta == {
+        "format_version": 1,
+        "model_hash": "abc123",
+        "model": "models/shop",
+        "keep": 40,
+        "n_products": 3,
+        "width": 2,
+    }
+    assert files == {p.name: p.stat().st_size for p in (tmp_path / "index").iterdir() if p.name != "meta.json"}
+    assert folder_size(tmp_path) == sum(files.values()) + (tmp_path / "index" / "meta.json").stat().st_size
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    make("abc123").save(tmp_path / "index")
+    with pytest.raises(IndexMismatch, match=r"abc123.*def456.*Fix: gram index MODEL PRODUCTS -o .*index"):
+        Index.open(tmp_path / "index", model_hash="def456")
+
+
+def test_every_file_is_missed_when_it_is_gone_or_cut(tmp_path: Path) -> None:
+    make().save(tmp_path / "index")
+    files = sorted((tmp_path / "index").iterdir())
+    assert len(files) == 27
+    for file in files:
+        whole = file.read_bytes()
+        for content in (None, whole[:-1], b""):
+            file.unlink()
+            if content is not None:
+                file.write_bytes(content)
+            if content == whole[:-1] and file.name == "meta.json":
+                continue  # only its last line break is gone
+            with pytest.raises(IndexFolderError, match=f"{file.name}.*Fix: gram index MODEL PRODUCTS -o"):
+                Index.open(tmp_path / "index")
+            file.write_bytes(whole)
+    Index.open(tmp_path / "index")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"format_version": 2, "created_with": "gram 9.0"}, r"gram 9\.0 wrote format version 2, and this gram reads 1"),
+        ({"format_version": None}, "no format version"),
+        ({"model_hash": None}, "lacks model_hash"),
+        ({"files": []}, "list of files"),
+        ({"n_products": 4}, "4 products.*of 3 and 2"),
+        ({"width": 3}, "width 3"),
+    ],
+)
+def test_a_meta_that_cannot_be_used(change: dict[str, Any], told: str, tmp_path: Path) -> None:
+    make().save(tmp_path / "index")
+    path = tmp_path / "index" / "meta.json"
+    meta = json.loads(path.read_text()) | change
+    path.write_text(json.dumps({key: value for key, value in meta.items() if value is not None}))
+    with pytest.raises(IndexFolderError, match=f"{told}.*Fix: gram index"):
+        Index.open(tmp_path / "index")
+
+
+def test_a_place_without_an_index(tmp_path: Path) -> None:
+    for place in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(IndexFolderError, match=r"meta\.json: there is no such file.*Fix: gram index"):
+            Index.open(place)
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ({"value": np.zeros(2, np.float32)}, "3 products, but value"),
+        ({"value": np.zeros(3)}, "value is float64"),
+        ({"vectors": np.zeros((4, 2), np.float32)}, "3 products, but vectors"),
+        ({"vectors": np.zeros((3, 2))}, "float64"),
+        ({"vectors": np.zeros(3, np.float32)}, "vectors"),
+        ({"words": Words.build([["red"]])}, "3 products, but words"),
+        ({"deep": Postings.build([0], [0], [1.0], n_keys=1)}, "2 code ids, but deep postings for 1"),
+        ({"extra_words": []}, "0 extra words"),
+        ({"own": Postings.build([0], [3], [1.0], n_keys=4)}, "'own' has a posting of product 3"),
+        ({"meta": {"model": "models/shop"}}, "lacks model_hash"),
+    ],
+)
+def test_parts_that_do_not_fit_are_not_written(parts: dict[str, Any], told: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=told):
+        make(**parts).save(tmp_path / "index")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["value.npy", "vectors.npy", "extra_counts.npy"])
+def test_arrays_at_odds_are_found_when_opened(name: str, tmp_path: Path) -> None:
+    make().save(tmp_path / "index")
+    path, meta_path = tmp_path / "index" / name, tmp_path / "index" / "meta.json"
+    array = np.load(path)
+    np.save(path, np.concatenate([array, array]))
+    meta = json.loads(meta_path.read_text())
+    meta["files"][name] = path.stat().st_size
+    meta_path.write_text(json.dumps(meta))
+    with pytest.raises(IndexFolderError, match=f"{path.stem.replace('_', ' ').split()[-1]}.*Fix: gram index"):
+        Index.open(tmp_path / "index")
+
+
+def test_a_strangers_folder_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(DataError, match=r"meta\.json"):
+        make().save(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_kill_in_the_middle_leaves_the_old_index_whole(tmp_path: Path) -> None:
+    make("old").save(tmp_path / "index")
+    script = """
+import os, signal, sys
+import gram.index.folder as folder
+index = folder.Index.open(sys.argv[1])
+folder.write_json = lambda path, obj: os.kill(os.getpid(), signal.SIGKILL)
+index.meta["model_hash"] = "new"
+index.save(sys.argv[1])
+"""
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "index")], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2  # what it had written stands beside the old one
+    assert list(Index.open(tmp_path / "index", model_hash="old").table) == SHELF
+    make("new").save(tmp_path / "index")
+    assert Index.open(tmp_path / "index", model_hash="new").n_products == 3
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_index_replaced_while_it_is_opened_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make("old").save(tmp_path / "index")
+    load = Words.load
+    replaced: list[bool] = []
+
+    def replace_once(folder: Path, mmap: bool = True) -> Words:
+        if not replaced:
+            replaced.append(True)
+            make("new", vectors=np.zeros((3, 5), np.float32)).save(tmp_path / "index")
+        return load(folder, mmap)
+
+    monkeypatch.setattr(Words, "load", staticmethod(replace_once))
+    opened = Index.open(tmp_path / "index")
+    assert (opened.meta["model_hash"], opened.width) == ("new", 5)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], []),
+        ([None, None], [0, 0]),
+        ([7.0], [0.5]),
+        ([7.0, 7.0], [0.5, 0.5]),
+        ([2.0, None, -1.0, float("nan")], [1, 0.5, 0, 0.5]),
+        ([10.0, 1e9, 10.0, 20.0, 5.0], [0.375, 1, 0.375, 0.75, 0]),  # ranks 1½ 4 1½ 3 0 of 0 … 4
+    ],
+)
+def test_values_become_ranks(values: list[float | None], expected: list[float]) -> None:
+    scores = value_scores(Product(str(i), "", value=value) for i, value in enumerate(values))
+    assert scores.dtype == np.float32
+    assert scores.tolist() == expected

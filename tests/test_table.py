@@ -1,0 +1,131 @@
+"""The product table gives back what it was given, and reads one line for one product."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gram.data.catalogue import read_products
+from gram.errors import IndexFolderError
+from gram.index.table import ProductTable
+from gram.records import Product
+
+SHELF = [
+    Product("b7", "Oak desk"),
+    Product(
+        "größe-10 靴",
+        'Boots, 12" „warm"\n\u2028 second line',
+        brand="Velanto",
+        category=("Shoes", "Boots"),
+        description="Line one.\nLine two. 😀",
+        price=0.0,
+        value=-3.5,
+        attributes={"colour": ("red", "blue"), "size": ("10",)},
+    ),
+    Product("a1", "Half an emoji \ud83d"),
+]
+
+text = st.text(max_size=12)
+products = st.builds(
+    Product,
+    product_id=text.filter(lambda t: not t.endswith("\0")),
+    title=text,
+    brand=text,
+    category=st.lists(text, max_size=3).map(tuple),
+    description=text,
+    price=st.none() | st.floats(allow_nan=False),
+    value=st.none() | st.floats(allow_nan=False),
+    attributes=st.dictionaries(text, st.lists(text, max_size=2).map(tuple), max_size=2),
+)
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_saved_and_loaded_it_is_the_same(mmap: bool, tmp_path: Path) -> None:
+    ProductTable.write(tmp_path, iter(SHELF))
+    table = ProductTable.load(tmp_path, mmap)
+    assert len(table) == 3
+    assert [table[i] for i in range(3)] == list(table) == SHELF
+    assert table.ids.tolist() == [product.product_id for product in SHELF]
+    assert [table.position(product.product_id) for product in SHELF] == [0, 1, 2]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "products.jsonl",
+        "products.offsets.npy",
+        "products.ids.npy",
+    }
+
+
+@settings(deadline=None)
+@given(st.lists(products, max_size=5, unique_by=lambda product: product.product_id))
+def test_any_text_comes_back(shelf: list[Product]) -> None:
+    table = ProductTable.build(shelf)
+    assert list(table) == shelf
+    assert [table.position(product.product_id) for product in shelf] == list(range(len(shelf)))
+    assert bytes(table.lines).count(b"\n") == len(shelf)
+
+
+def test_the_lines_are_a_catalogue(tmp_path: Path) -> None:
+    shelf = [SHELF[0], Product("a1", "Boots", "Velanto", ("Shoes", "Boots"), "Warm.", 9.5, 2.0, {"size": ("9", "10")})]
+    ProductTable.write(tmp_path, shelf)
+    assert read_products(tmp_path / "products.jsonl") == shelf
+
+
+def test_only_the_asked_line_is_parsed(tmp_path: Path) -> None:
+    ProductTable.write(tmp_path, SHELF)
+    path = tmp_path / "products.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"title":"Oak desk"', b'"title":"Oak desk!'))
+    table = ProductTable.load(tmp_path)
+    assert table[1] == SHELF[1]
+    with pytest.raises(IndexFolderError, match=r"products\.jsonl: line 1 .*Fix: "):
+        table[0]
+
+
+def test_a_table_without_products(tmp_path: Path) -> None:
+    ProductTable.write(tmp_path, [])
+    table = ProductTable.load(tmp_path)
+    assert (len(table), list(table), table.ids.tolist()) == (0, [], [])
+
+
+def test_attributes_may_be_any_mapping() -> None:
+    product = Product("1", "Hat", attributes=MappingProxyType({"size": ("9",)}))
+    assert ProductTable.build([product])[0].attributes == {"size": ("9",)}
+
+
+def test_what_is_not_there() -> None:
+    table = ProductTable.build(SHELF)
+    with pytest.raises(KeyError, match="no product has the id 'b8'"):
+        table.position("b8")
+    for position in (-1, 3):
+        with pytest.raises(IndexError, match="among 3"):
+            table[position]
+
+
+def test_ids_that_would_be_lost() -> None:
+    with pytest.raises(ValueError, match="'b7' is there twice"):
+        ProductTable.build([*SHELF, Product("b7", "Another")])
+    with pytest.raises(ValueError, match="NUL"):
+        ProductTable.build([Product("x\0", "Hat")])
+
+
+@pytest.mark.parametrize("name", ["products.jsonl", "products.offsets.npy", "products.ids.npy"])
+@pytest.mark.parametrize("mmap", [True, False])
+def test_a_damaged_file_is_named_with_the_fix(name: str, mmap: bool, tmp_path: Path) -> None:
+    ProductTable.write(tmp_path, SHELF)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(IndexFolderError, match=f"{name}.*Fix: "):
+        ProductTable.load(tmp_path, mmap)
+    path.unlink()
+    with pytest.raises(IndexFolderError, match=f"{name}.*Fix: "):
+        ProductTable.load(tmp_path, mmap)
+
+
+def test_nothing_pickled_is_read(tmp_path: Path) -> None:
+    ProductTable.write(tmp_path, SHELF)
+    np.save(tmp_path / "products.ids.npy", np.array(["a", "b", "c"], dtype=object), allow_pickle=True)
+    with pytest.raises(IndexFolderError, match=r"products\.ids\.npy"):
+        ProductTable.load(tmp_path, mmap=False)

@@ -1,0 +1,126 @@
+"""BM25 by impact postings: worked out by hand, against its formula written out slowly, and against bm25s."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gram.errors import IndexFolderError, SettingError
+from gram.index.words import Words
+
+SHELF = [["red", "shoe"], ["red", "red", "hat"], ["long", "blue", "coat"], []]
+
+texts = st.lists(st.lists(st.sampled_from("abcdef"), max_size=8), max_size=7)
+queries = st.lists(st.sampled_from("abcdefgh"), max_size=6)
+
+
+def test_scores_by_hand() -> None:
+    # "red" is in 2 of 4 products: log(1 + 2.5/2.5) = log 2. The mean length is 2, so the lengths' parts are
+    # .9·(.6 + .4·2/2) = .9 for two words and .9·(.6 + .4·3/2) = 1.08 for three.
+    red = [math.log(2) / 1.9, math.log(2) * 2 / 3.08, 0, 0]
+    # "hat" is in 1: log(1 + 3.5/1.5) = log(10/3), divided by 1 + 1.08.
+    hat = [0, math.log(10 / 3) / 2.08, 0, 0]
+    words = Words.build(SHELF)
+    assert words.score(["red", "hat"]).tolist() == pytest.approx([r + h for r, h in zip(red, hat, strict=True)])
+    assert words.score(["red", "parrot", "red"]).tolist() == pytest.approx([2 * r for r in red])
+    assert words.score([]).tolist() == words.score(["parrot"]).tolist() == [0, 0, 0, 0]
+    assert words.score(["red"]).dtype == np.float32
+
+
+def test_what_is_known_of_a_stem() -> None:
+    words = Words.build(SHELF)
+    assert ("red" in words, "parrot" in words, len(words)) == (True, False, 6)
+    assert words.holding("red").tolist() == [1, 0]  # twice among three words says more than once among two
+    assert words.holding("parrot").tolist() == []
+    assert [words.document_frequency(stem) for stem in ("red", "coat", "parrot")] == [2, 1, 0]
+    # log(1 + (4 − 2 + ½)/(2 + ½)) and, of no product, log(1 + (4 + ½)/½)
+    assert [words.idf("red"), words.idf("parrot")] == pytest.approx([math.log(2), math.log(10)])
+
+
+@settings(deadline=None)
+@given(texts, queries, st.sampled_from([0.0, 0.9, 2.0]), st.sampled_from([0.0, 0.4, 1.0]))
+def test_agrees_with_the_formula(shelf: list[list[str]], query: list[str], k1: float, b: float) -> None:
+    words = Words.build(iter(shelf), k1, b)
+    expected = []
+    for text in shelf:
+        score = 0.0
+        for stem in query:
+            held, f = sum(stem in other for other in shelf), text.count(stem)
+            mean = sum(map(len, shelf)) / len(shelf)
+            if f:
+                idf = math.log(1 + (len(shelf) - held + 0.5) / (held + 0.5))
+                score += idf * f / (f + k1 * (1 - b + b * len(text) / mean))
+        expected.append(score)
+    assert words.score(query).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_agrees_with_bm25s() -> None:
+    bm25s = pytest.importorskip("bm25s")
+    rng = np.random.default_rng(3)
+    vocabulary = [f"w{i}" for i in range(60)]
+    shelf = [
+        [vocabulary[int(i)] for i in rng.zipf(1.4, size=rng.integers(1, 30)) % len(vocabulary)] for _ in range(300)
+    ]
+    reference = bm25s.BM25(k1=1.2, b=0.75, method="lucene")
+    reference.index(shelf, show_progress=False)
+    words = Words.build(shelf, k1=1.2, b=0.75)
+    for query in (["w1"], ["w1", "w7", "w7"], ["w59", "w40", "w3", "w2"]):
+        assert all(stem in words for stem in query)
+        np.testing.assert_allclose(words.score(query), reference.get_scores(query), rtol=1e-5)
+
+
+def test_out_is_overwritten() -> None:
+    words = Words.build(SHELF)
+    out = np.full(4, 9, dtype=np.float32)
+    assert words.score(["red"], out) is out
+    assert out.tolist() == words.score(["red"]).tolist()
+    with pytest.raises(ValueError, match="4 products"):
+        words.score(["red"], np.zeros(5, dtype=np.float32))
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+@pytest.mark.parametrize("shelf", [SHELF, [["größe", "½", "мир", "靴"]], [[], []], []])
+def test_saved_and_loaded_it_is_the_same(shelf: list[list[str]], mmap: bool, tmp_path: Path) -> None:
+    words = Words.build(shelf, k1=1.5, b=0.25)
+    words.save(tmp_path)
+    loaded = Words.load(tmp_path, mmap)
+    assert (loaded.ids, loaded.n_products, loaded.k1, loaded.b) == (words.ids, len(shelf), 1.5, 0.25)
+    assert isinstance(loaded.postings.weight, np.memmap) == mmap
+    query = ["red", "coat", "größe", "靴", "parrot"]
+    assert loaded.score(query).tolist() == words.score(query).tolist()
+    assert (tmp_path / "words.txt").read_text(encoding="utf-8").split() == list(words.ids)
+
+
+def test_what_cannot_be_built() -> None:
+    for k1, b in ((-1, 0.4), (0.9, 1.1), (math.nan, 0.4)):
+        with pytest.raises(SettingError, match="k1"):
+            Words.build(SHELF, k1, b)
+    for stem in ("", "two\nlines"):
+        with pytest.raises(ValueError, match="no stem"):
+            Words.build([[stem]])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("words.txt", None, "words.txt"),
+        ("words.txt", b"red\nshoe\nha", "middle of a word"),
+        ("words.txt", b"red\nred\nshoe\n", "2 different words, but postings for 6"),
+        ("words.txt", b"r\xffd\n", "words.txt"),
+        ("words.json", b'{"k1": 0.9}', "words.json"),
+        ("words.json", b"[]", "words.json"),
+        ("words.weight.npy", None, "words.weight.npy"),
+    ],
+)
+def test_a_damaged_file_is_named_with_the_fix(name: str, content: bytes | None, told: str, tmp_path: Path) -> None:
+    Words.build(SHELF).save(tmp_path)
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(IndexFolderError, match=f"{told}.*Fix: "):
+        Words.load(tmp_path)
