@@ -1,0 +1,109 @@
+"""The slots of an attribute, and how a column name or a bare phrase finds its slot."""
+
+from __future__ import annotations
+
+import re
+
+from gram.codes.text import UNITS, has_digit
+
+SLOTS: tuple[str, ...] = (
+    "type",
+    "brand",
+    "series",
+    "model",
+    "function",
+    "material",
+    "style",
+    "colour",
+    "size",
+    "specification",
+    "season",
+    "audience",
+    "scenario",
+    "modifier",
+    "marketing",
+)
+"""The default slots, in the order in which a code writes them (Pang et al. 2025, §3.1)."""
+
+_COLUMNS: tuple[tuple[str, str], ...] = (
+    (r"brand|manufacturer|maker|vendor", "brand"),
+    (r"categor|product_?type|^type$|class|department", "type"),
+    (r"series|collection|line|family", "series"),
+    (r"model|mpn|part_?n", "model"),
+    (r"colou?r|finish|shade", "colour"),
+    (r"material|fabric|upholstery|wood|metal", "material"),
+    (r"style|pattern|theme|shape|design", "style"),
+    (r"(?:.*_)?(?:size|width|height|length|depth|weight|diameter|capacity|volume|dimension)", "size"),
+    (r"season|holiday|occasion", "season"),
+    (r"gender|audience|age(?:$|_)|sex(?:$|_)|for_whom", "audience"),
+    (r"use(?:$|_)|scenario|room|location|activity|sport|place", "scenario"),
+    (r"function|feature|purpose", "function"),
+)
+
+
+def _set(row: str) -> frozenset[str]:
+    return frozenset(row.split())
+
+
+_SEEDS: dict[str, frozenset[str]] = {
+    "colour": _set(
+        "black white red blue green yellow orange purple pink brown grey gray beige ivory gold silver bronze chrome "
+        "nickel navy teal tan cream almond bisque cherry espresso charcoal multicolor turquoise maroon"
+    ),
+    "material": _set(
+        "wood wooden metal steel stainless aluminum aluminium iron brass copper plastic vinyl pvc glass ceramic "
+        "porcelain cotton leather wool linen polyester nylon silk rubber foam bamboo oak maple pine cedar granite "
+        "marble stone concrete fiberglass acrylic silicone wicker resin denim suede canvas"
+    ),
+    "season": _set("winter summer spring autumn christmas halloween easter thanksgiving holiday"),
+    "audience": _set(
+        "men mens women womens kid kids child children baby toddler boy boys girl girls unisex adult dog cat"
+    ),
+    "scenario": _set(
+        "outdoor indoor kitchen bathroom bath garden patio office bedroom camping travel garage wedding party gym "
+        "hiking running laundry"
+    ),
+    "style": _set("modern vintage rustic classic contemporary traditional retro floral striped"),
+    "marketing": _set("new best sale premium deluxe professional pro ultra super bonus free quality"),
+}
+STOPWORDS = _set(
+    "a an and or the of for with in on to by from at as is it its this that these those you your our we are be can "
+    "will not no x w without into all any more than up"
+)
+UNIT_NAMES = frozenset(UNITS.values())
+
+
+def slot_of_column(column: str, slots: tuple[str, ...] = SLOTS) -> str:
+    """The slot for a catalogue column: its own name if it is a slot, else by its meaning, else `specification`.
+
+    >>> slot_of_column("Color"), slot_of_column("heel height"), slot_of_column("wattage")
+    ('colour', 'size', 'specification')
+    """
+    name = re.sub(r"\W+", "_", column.lower())
+    if name in slots:
+        return name
+    for pattern, slot in _COLUMNS:
+        if re.search(rf"(?:^|_)(?:{pattern})", name) and slot in slots:
+            return slot
+    return "specification" if "specification" in slots else slots[-1]
+
+
+def slot_of_words(value: tuple[str, ...], slots: tuple[str, ...] = SLOTS) -> str:
+    """The slot that the words themselves give away, or an empty string.
+
+    >>> [slot_of_words(tuple(phrase.split())) for phrase in ("5 gal", "dw713", "navy blue", "hose")]
+    ['size', 'model', 'colour', '']
+    """
+    last = value[-1]
+    slot = ""
+    if any(has_digit(w) for w in value):
+        mixed = len(value) == 1 and any(c.isalpha() for c in last)
+        slot = "model" if mixed else "size"
+    elif all(w in STOPWORDS or w in UNIT_NAMES for w in value):
+        slot = "modifier"
+    else:
+        for name, seeds in _SEEDS.items():
+            if last in seeds:
+                slot = name
+                break
+    return slot if slot in slots else ""

@@ -1,0 +1,152 @@
+"""The code space: which codes of two and more attributes exist, and which of them a text should write.
+
+Letters: N texts, S attributes of a text that may combine, C codes of the space, X candidate codes of all texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gram.codes.lexicon import Lexicon
+from gram.codes.targets import Targets
+from gram.codes.trie import MAX_LENGTH
+
+LONGEST = 4
+"""Attributes of the longest code that is made; the trie holds up to six, for those that a person adds."""
+
+
+@dataclass(frozen=True)
+class SpaceSettings:
+    """How many codes to make of what a text holds."""
+
+    combined: int = 6  # a text's best attributes that combine
+    max_codes: int = 250_000
+    min_products: int = 2  # that a code brings back
+
+
+class CodeTargets(NamedTuple):
+    """Codes that each text should write, in CSR form: `code[start[i] : start[i + 1]]` with weights that sum to 1."""
+
+    start: NDArray[np.int64]  # (N + 1,)
+    code: NDArray[np.int64]  # ids of the space
+    weight: NDArray[np.float32]
+
+
+class CodeSpace(NamedTuple):
+    """`codes` (C, 6) padded with −1, in slot order: the one-attribute codes first; `products` (C,) that write each."""
+
+    codes: NDArray[np.int32]
+    products: NDArray[np.int32]
+    of_queries: CodeTargets
+    of_products: CodeTargets
+
+
+def make_space(
+    lexicon: Lexicon, of_queries: Targets, of_products: Targets, settings: SpaceSettings | None = None
+) -> CodeSpace:
+    """The codes that products and their searchers share most, and each text's part of them.
+
+    A text's candidates are all subsets of two to four of its best attributes, best by target weight × idf, none
+    repeating another's words. A code exists when at least two products, or a query and a product, have it among their
+    candidates. A code's weight for a text is its retrieval efficiency: how sure the text is of all its attributes,
+    times how few products share it.
+    """
+    settings = settings or SpaceSettings()
+    wide = SpaceSettings(settings.combined + 2, settings.max_codes, settings.min_products)
+    query_of, query_codes, query_sure = _candidates(lexicon, of_queries, wide)
+    product_of, product_codes, product_sure = _candidates(lexicon, of_products, settings)
+    keys = np.concatenate([_keys(product_codes, len(lexicon)), _keys(query_codes, len(lexicon))])
+    unique, first, place = np.unique(keys, return_index=True, return_inverse=True)
+    n_product_side = len(product_codes)
+    by_product = np.bincount(place[:n_product_side], minlength=len(unique))
+    by_query = np.bincount(place[n_product_side:], minlength=len(unique))
+    exists = (by_product >= settings.min_products) | ((by_query > 0) & (by_product > 0))
+    worth = np.where(exists, by_product + 5.0 * np.minimum(by_query, by_product), -1.0)
+    kept = np.argsort(-worth, kind="stable")[: min(settings.max_codes, int(exists.sum()))]
+    kept.sort()
+    n_single = lexicon.n_generated
+    new_id = np.full(len(unique), -1, dtype=np.int64)
+    new_id[kept] = n_single + np.arange(len(kept))
+    codes = np.full((n_single + len(kept), MAX_LENGTH), -1, dtype=np.int32)
+    codes[:n_single, 0] = np.arange(n_single)
+    every = np.concatenate([product_codes, query_codes])
+    codes[n_single:, :LONGEST] = every[first[kept]]
+    products = np.concatenate([lexicon.products[:n_single].astype(np.int32), by_product[kept].astype(np.int32)])
+    rarity = np.log((lexicon.n_products + 1) / (products + 0.5)).clip(0.1)
+    ids = new_id[place]
+
+    def targets(of: NDArray[np.int64], code: NDArray[np.int64], sure: NDArray[np.float32], n: int) -> CodeTargets:
+        known = code >= 0
+        of, code, weight = of[known], code[known], sure[known] * rarity[code[known]]
+        total = np.bincount(of, weight, minlength=n)
+        start = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=n))]).astype(np.int64)
+        return CodeTargets(start, code, (weight / np.maximum(total[of], 1e-9)).astype(np.float32))
+
+    return CodeSpace(
+        codes,
+        products,
+        targets(query_of, ids[n_product_side:], query_sure, len(of_queries.start) - 1),
+        targets(product_of, ids[:n_product_side], product_sure, len(of_products.start) - 1),
+    )
+
+
+def _candidates(
+    lexicon: Lexicon, targets: Targets, settings: SpaceSettings
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    """Of every text in turn: its number (X,), a code (X, LONGEST) padded with −1, and how sure it is of it (X,)."""
+    words = [set(forms[0]) for forms in lexicon.forms[: lexicon.n_generated]]
+    order = lexicon.slot_ids.astype(np.int64) * len(lexicon) + np.arange(len(lexicon))
+    by_size: dict[int, tuple[list[int], list[list[tuple[int, float]]]]] = {}
+    for i in range(len(targets.start) - 1):
+        best = _best(*targets.row(i), lexicon.idf, words, settings.combined)
+        best.sort(key=lambda pair: order[pair[0]])
+        texts, rows = by_size.setdefault(len(best), ([], []))
+        texts.append(i)
+        rows.append(best)
+    of, codes, sure = [np.zeros(0, np.int64)], [np.zeros((0, LONGEST), np.int32)], [np.zeros(0, np.float32)]
+    for size in sorted(size for size in by_size if size >= 2):
+        table = np.array(by_size[size][1], dtype=np.float64).reshape(-1, size, 2)  # (texts, size, attribute and weight)
+        for length in range(2, min(size, LONGEST) + 1):
+            for subset in combinations(range(size), length):
+                code = np.full((len(table), LONGEST), -1, dtype=np.int32)
+                code[:, :length] = table[:, list(subset), 0]
+                of.append(np.array(by_size[size][0], dtype=np.int64))
+                codes.append(code)
+                sure.append((table[:, list(subset), 1].prod(axis=1) ** (1 / length)).astype(np.float32))
+    by_text = np.argsort(np.concatenate(of), kind="stable")
+    return np.concatenate(of)[by_text], np.concatenate(codes)[by_text], np.concatenate(sure)[by_text]
+
+
+def _best(
+    attributes: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    idf: NDArray[np.float32],
+    words: Sequence[set[str]],
+    limit: int,
+) -> list[tuple[int, float]]:
+    """The best attributes by weight × idf of which none repeats a word of a better one."""
+    chosen: list[tuple[int, float]] = []
+    used: set[str] = set()
+    for j in np.argsort(-weights * idf[attributes], kind="stable").tolist():
+        attribute = int(attributes[j])
+        if used.isdisjoint(words[attribute]):
+            chosen.append((attribute, float(weights[j])))
+            used |= words[attribute]
+            if len(chosen) == limit:
+                break
+    return chosen
+
+
+def _keys(codes: NDArray[np.int32], n_attributes: int) -> NDArray[np.int64]:
+    """One number a code, (X,); 64 bits hold four attributes of a lexicon of up to 65,000."""
+    base = np.int64(min(n_attributes + 1, 65_535))
+    keys = np.zeros(len(codes), dtype=np.int64)
+    for column in codes.T:
+        keys = keys * base + (column.astype(np.int64) + 1)
+    return keys

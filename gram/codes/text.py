@@ -1,0 +1,104 @@
+"""Words as the whole project counts them: one normaliser for titles, queries, attribute values and keyword evidence.
+
+Sellers write `5-gal.`, `12"` and `2x4`; searchers write `5 gallon`, `12 inch` and `2 x 4`. Both become the same words
+here.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+import Stemmer
+
+UNITS: dict[str, str] = {
+    form: unit
+    for unit, forms in {
+        "in": "in inch inches",
+        "ft": "ft foot feet",
+        "yd": "yd yds yard yards",
+        "mm": "mm millimeter millimeters millimetre millimetres",
+        "cm": "cm centimeter centimeters centimetre centimetres",
+        "m": "m meter meters metre metres",
+        "gal": "gal gals gallon gallons",
+        "qt": "qt qts quart quarts",
+        "oz": "oz ounce ounces",
+        "lb": "lb lbs pound pounds",
+        "kg": "kg kgs kilogram kilograms",
+        "g": "g gram grams",
+        "ml": "ml milliliter milliliters millilitre millilitres",
+        "l": "l liter liters litre litres",
+        "sqft": "sqft",
+        "w": "w watt watts",
+        "v": "v volt volts",
+        "amp": "amp amps ampere amperes",
+        "hp": "hp horsepower",
+        "btu": "btu btus",
+        "gpm": "gpm",
+        "gpf": "gpf",
+        "psi": "psi",
+        "gauge": "gauge ga",
+        "gb": "gb gigabyte gigabytes",
+        "tb": "tb terabyte terabytes",
+        "mah": "mah",
+        "hz": "hz hertz",
+        "pc": "pc pcs piece pieces",
+        "pack": "pack packs pk",
+        "ct": "ct count",
+    }.items()
+    for form in forms.split()
+}
+"""Every known way to write a unit, and the one we keep."""
+
+_GLUED_UNIT = re.compile(rf"(?<=\d)(?=(?:{'|'.join(sorted(UNITS, key=len, reverse=True))})\b)")
+_WORD = re.compile(r"\d+\.\d+|\d+/\d+|\w+")
+_EDITS = [
+    (re.compile(r"(?<=\d),(?=\d{3}\b)"), ""),
+    (re.compile(r"(?<=\d)\s*(?:\"|”|″|'')"), " in "),
+    (re.compile(r"(?<=\d)\s*['′’](?!\w)"), " ft "),
+    (re.compile(r"['’]s\b"), "s"),
+    (re.compile(r"['’`]"), ""),
+    (re.compile(r"\b(?:sq|square)\.?\s*(?:ft|feet|foot)\b\.?"), "sqft"),
+    (re.compile(r"(?<=\d)\s*[x×*]\s*(?=\d)"), " x "),
+]
+_DIGIT = re.compile(r"\d")
+
+
+def words(text: str) -> list[str]:
+    """The words of a text: lower case, units and dimensions in one form, punctuation gone.
+
+    >>> words('BEHR 5-gal. Men\\'s 1/2" x 10ft. Pipe, 2x4')
+    ['behr', '5', 'gal', 'mens', '1/2', 'in', 'x', '10', 'ft', 'pipe', '2', 'x', '4']
+    """
+    text = unicodedata.normalize("NFKC", text.replace("″", '"')).lower().replace("⁄", "/")
+    for pattern, new in _EDITS:
+        text = pattern.sub(new, text)
+    text = _GLUED_UNIT.sub(" ", text)
+    found = _WORD.findall(text.replace("_", " "))
+    return [UNITS.get(w, w) if (i and _DIGIT.search(found[i - 1])) or len(w) > 4 else w for i, w in enumerate(found)]
+
+
+def has_digit(word: str) -> bool:
+    """Whether a word carries a number: a size, a count, a model number."""
+    return bool(_DIGIT.search(word))
+
+
+@lru_cache(maxsize=8)
+def _stemmer(language: str) -> Stemmer.Stemmer:
+    return Stemmer.Stemmer(language)
+
+
+@lru_cache(maxsize=500_000)
+def stem(word: str, language: str = "porter") -> str:
+    """The word's stem, by a Snowball stemmer (`porter` for English); words with digits keep their form.
+
+    >>> stem("openers"), stem("dw713s")
+    ('open', 'dw713s')
+    """
+    return word if has_digit(word) or not language else str(_stemmer(language).stemWord(word)) or word
+
+
+def stems(text: str, language: str = "porter") -> list[str]:
+    """The stems of a text's words, in order."""
+    return [stem(w, language) for w in words(text)]
