@@ -6,8 +6,10 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gram.codes.lexicon import Lexicon, Stems
 from gram.codes.slots import SLOTS, STOPWORDS, UNIT_NAMES, slot_of_column, slot_of_words
@@ -44,34 +46,48 @@ def field_texts(product: Product) -> list[tuple[str, str]]:
 FIELDS = ("title", "brand", "category", "attribute", "description")
 
 
+class _Reader:
+    """Words of texts, each distinct one read once: titles, brands and queries come back at every stage."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self._read: dict[str, tuple[list[str], Stems]] = {}
+
+    def __call__(self, text: str) -> tuple[list[str], Stems]:
+        """The words of a text and their stems."""
+        found = self._read.get(text)
+        if found is None:
+            row = words(text)
+            found = self._read[text] = row, tuple(stem(w, self.language) for w in row)
+        return found
+
+
 class _Counts:
     """Word sequences of one kind of text: how many texts hold each, how it is written, where it stands."""
 
-    def __init__(self, language: str, max_words: int) -> None:
-        self.language, self.max_words = language, max_words
+    def __init__(self, reader: _Reader, max_words: int) -> None:
+        self.reader, self.max_words = reader, max_words
         self.texts = 0
         self.holding: Counter[Stems] = Counter()
         self.written: defaultdict[Stems, Counter[str]] = defaultdict(Counter)
         self.last: Counter[Stems] = Counter()
 
-    def add(self, text: str, head: bool = False) -> set[Stems]:
-        row = words(text)
-        cut = [stem(w, self.language) for w in row]
+    def add(self, text: str) -> None:
+        row, cut = self.reader(text)
         self.texts += 1
         seen: set[Stems] = set()
         for n in range(1, self.max_words + 1):
             for i in range(len(row) - n + 1):
-                gram = tuple(cut[i : i + n])
+                gram = cut[i : i + n]
                 if n > 1 and (row[i] in STOPWORDS or row[i + n - 1] in STOPWORDS):
                     continue
                 if gram not in seen:
                     seen.add(gram)
                     self.written[gram][" ".join(row[i : i + n])] += 1
         self.holding.update(seen)
-        if head and row:
+        if row:
             end = next((i for i, w in enumerate(row) if i and w in STOPWORDS), len(row))
-            self.last.update(tuple(cut[max(0, end - n) : end]) for n in range(1, self.max_words + 1) if end >= n)
-        return seen
+            self.last.update(cut[end - n : end] for n in range(1, self.max_words + 1) if end >= n)
 
     def npmi(self, gram: Stems) -> float:
         """Normalised pointwise mutual information of a phrase's two weakest-joined parts (Bouma 2009), in [-1, 1]."""
@@ -89,31 +105,32 @@ def mine(products: Sequence[Product], log: Sequence[Interaction], settings: Mini
     cohesive ones that titles alone repeat; every other word becomes a copied attribute, so that nothing is lost.
     """
     settings = settings or MiningSettings()
-    titles = _Counts(settings.language, settings.max_words)
+    reader = _Reader(settings.language)
+    titles, queries = _Counts(reader, settings.max_words), _Counts(reader, settings.max_words)
     for product in products:
-        titles.add(product.title, head=True)
-    queries = _Counts(settings.language, settings.max_words)
+        titles.add(product.title)
     for query in dict.fromkeys(i.query for i in log):
-        queries.add(query, head=True)
-    structured, written = _structured(products, settings)
+        queries.add(query)
+    structured, written = _structured(products, reader, settings)
+    single = _single_words(products, reader)
     slots = {
         key: count.most_common(1)[0][0]
         for key, count in structured.items()
         if count.total() >= 0.25 * titles.holding[key]  # "wood" is a brand of few, a word of many
     }
     kept = _phrases(titles, queries, structured, settings) | slots.keys()
-    kept |= {g for counts in (titles.holding, queries.holding) for g in counts if len(g) == 1}
-    kept |= {(stem(w, settings.language),) for p in products for _, text in field_texts(p) for w in words(text)}
+    kept |= {gram for counts in (titles.holding, queries.holding) for gram in counts if len(gram) == 1}
+    kept |= single.keys()
     slots |= {key: _slot(key, titles, queries, settings) for key in kept - slots.keys()}
     keys = sorted(kept)
-    held, named, asked = _usage(keys, products, log, slots, settings)
+    held, named, asked = _usage(keys, products, log, slots, reader)
     ranked = _generated(keys, held, named, asked, titles, settings)
     chosen = set(ranked)
     order = ranked + [i for i in range(len(keys)) if i not in chosen]
     names = []
     for i in order:
         spelled = titles.written[keys[i]] + queries.written[keys[i]] + written[keys[i]]
-        names.append(Attribute(slots[keys[i]], spelled.most_common(1)[0][0] if spelled else " ".join(keys[i])))
+        names.append(Attribute(slots[keys[i]], spelled.most_common(1)[0][0] if spelled else single[keys[i]]))
     return Lexicon(
         attributes=names,
         forms=[[keys[i]] for i in order],
@@ -128,7 +145,7 @@ def mine(products: Sequence[Product], log: Sequence[Interaction], settings: Mini
 
 
 def _structured(
-    products: Iterable[Product], settings: MiningSettings
+    products: Iterable[Product], reader: _Reader, settings: MiningSettings
 ) -> tuple[dict[Stems, Counter[str]], defaultdict[Stems, Counter[str]]]:
     """Column values of at most six words: the slots that name each, and how it is written."""
     votes: dict[Stems, Counter[str]] = {}
@@ -138,12 +155,25 @@ def _structured(
         for column, row in product.attributes.items():
             values += [(slot_of_column(column, settings.slots), value) for value in row]
         for slot, value in values:
-            spelled = words(value)
-            key = tuple(stem(w, settings.language) for w in spelled)
+            spelled, key = reader(value)
             if 0 < len(key) <= 6 and slot in settings.slots:
                 votes.setdefault(key, Counter())[slot] += 1
                 written[key][" ".join(spelled)] += 1
     return votes, written
+
+
+def _single_words(products: Iterable[Product], reader: _Reader) -> dict[Stems, str]:
+    """Every word of every field by its stem, as it is written most."""
+    count: Counter[str] = Counter()
+    for product in products:
+        for field, text in field_texts(product):
+            count.update(
+                words(text) if field == "description" else reader(text)[0]
+            )  # long texts are read once, not kept
+    written: dict[Stems, str] = {}
+    for word, _ in count.most_common():
+        written.setdefault((stem(word, reader.language),), word)
+    return written
 
 
 def _phrases(
@@ -180,38 +210,41 @@ def _usage(
     products: Sequence[Product],
     log: Sequence[Interaction],
     slots: dict[Stems, str],
-    settings: MiningSettings,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Products and queries that hold each attribute, (A,) each, and the rate at which it is asked for, (A,)."""
+    reader: _Reader,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Products and queries that hold each attribute, (A,) each, and the rate at which it is asked for, (A,).
+
+    Interactions with a product that the catalogue lacks tell nothing of what it has, and are passed over.
+    """
     tagger = TrieTagger(keys)
 
-    def tagged(text: str) -> set[int]:
-        return {t.attribute for t in tagger.tag([stem(w, settings.language) for w in words(text)])}
+    @cache
+    def tagged(text: str) -> frozenset[int]:
+        return frozenset(tag.attribute for tag in tagger.tag(reader(text)[1]))
 
-    held, named = np.zeros(len(keys), np.float32), np.zeros(len(keys), np.float32)
-    own: dict[str, set[int]] = {}
+    times = Counter(interaction.product_id for interaction in log)
+    held, named, wanted, asked = np.zeros((4, len(keys)), np.float32)
+    own: dict[str, frozenset[int]] = {}
     for product in products:
-        short = [text for name, text in field_texts(product) if name != "description"]
-        own[product.product_id] = set().union(*map(tagged, short))
-        held[list(own[product.product_id])] += 1
-    asks: dict[str, set[int]] = {}
-    wanted, asked = np.zeros(len(keys), np.float32), np.zeros(len(keys), np.float32)
-    for interaction in log:
-        if interaction.query not in asks:
-            asks[interaction.query] = tagged(interaction.query)
-            named[list(asks[interaction.query])] += 1
-        has = own[interaction.product_id]
-        wanted[list(has)] += 1
-        asked[list(has & asks[interaction.query])] += 1
+        short = (text for field, text in field_texts(product) if field != "description")
+        has = frozenset[int]().union(*map(tagged, short))
+        held[list(has)] += 1
+        wanted[list(has)] += times[product.product_id]
+        if product.product_id in times:
+            own[product.product_id] = has
+    for query in {interaction.query for interaction in log}:
+        named[list(tagged(query))] += 1
+    for (query, product_id), count in Counter((i.query, i.product_id) for i in log).items():
+        asked[list(tagged(query) & own.get(product_id, frozenset()))] += count
     prior = np.array([ASKED_PRIOR.get(slots[k], 0.04) * (len(k) != 1 or k[0] not in STOPWORDS) for k in keys])
     return held, named, ((asked + 20 * prior) / (wanted + 20)).astype(np.float32)
 
 
 def _generated(
     keys: Sequence[Stems],
-    held: np.ndarray,
-    named: np.ndarray,
-    asked: np.ndarray,
+    held: NDArray[np.float32],
+    named: NDArray[np.float32],
+    asked: NDArray[np.float32],
     titles: _Counts,
     settings: MiningSettings,
 ) -> list[int]:
