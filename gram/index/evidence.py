@@ -1,0 +1,112 @@
+"""Evidence: what speaks for each candidate product of one query, read from the index's postings.
+
+Letters: N products, C candidates, F kinds of evidence, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gram.codes.text import has_digit
+from gram.codes.slots import STOPWORDS, UNIT_NAMES
+from gram.index.folder import Index
+from gram.index.postings import top_k
+
+EVIDENCE = (
+    "own_own",  # attributes that both texts hold: Σ w(a|q) · w(a|p)
+    "own_written",  # that the query holds and the generator wrote for the product
+    "written_own",  # the other way round
+    "written_written",  # written on both sides
+    "deep",  # codes of two and more attributes that both sides write
+    "vectors",  # dot product of the two vectors
+    "words",  # plain BM25 over all fields
+    "covered",  # share of the query's words, by idf, that the product holds
+    "all_covered",  # whether it holds all of them
+    "numbers",  # share of the query's numbers that it holds
+    "contradicted",  # share of the query's measures that it has in another size
+    "value",  # what the shop says it is worth
+)
+"""The kinds of evidence, in the order of every feature array."""
+SPARSE = EVIDENCE.index("vectors")  # kinds before this one, and `words`, find products; the others only weigh those found
+
+
+class CodedQuery(NamedTuple):
+    """One query as the generator coded it; keys are attribute ids, or code ids for `deep`."""
+
+    stems: Sequence[str]
+    own: tuple[NDArray[np.int64], NDArray[np.float32]]
+    written: tuple[NDArray[np.int64], NDArray[np.float32]]
+    deep: tuple[NDArray[np.int64], NDArray[np.float32]]
+    vector: NDArray[np.float32]  # (D,)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Found products, by position, with their evidence (C, F)."""
+
+    positions: NDArray[np.int64]
+    features: NDArray[np.float32]
+
+
+def gather(index: Index, query: CodedQuery, weights: NDArray[np.float32], n_candidates: int) -> Candidates:
+    """The most promising products of a query with all their evidence.
+
+    Products are found by postings alone (codes and words), ranked by `weights` (F,) of what postings tell, and the best
+    `n_candidates` are looked at in full: work grows with the postings touched and the candidates, not with the catalogue.
+    """
+    n = index.n_products
+    found = np.zeros((SPARSE + 1, n), dtype=np.float32)  # one row a kind, words last
+    for row, (keys, by), postings in (
+        (0, query.own, index.own),
+        (1, query.own, index.written),
+        (2, query.written, index.own),
+        (3, query.written, index.written),
+        (4, query.deep, index.deep),
+    ):
+        known = (keys < postings.n_keys) & (keys >= 0)
+        if known.any():
+            found[row] = postings.score(keys[known], by[known], n)
+    found[SPARSE] = index.words.score(query.stems)
+    use = np.concatenate([weights[:SPARSE], weights[SPARSE + 1 : SPARSE + 2]])
+    positions, scores = top_k(use @ found, min(n_candidates, n))
+    positions = positions[scores > 0]
+    features = np.zeros((len(positions), len(EVIDENCE)), dtype=np.float32)
+    features[:, :SPARSE] = found[:SPARSE, positions].T
+    features[:, SPARSE] = index.vectors[positions].astype(np.float32) @ query.vector
+    features[:, SPARSE + 1] = found[SPARSE, positions]
+    features[:, SPARSE + 2 : SPARSE + 6] = _coverage(index, query.stems, positions)
+    features[:, -1] = index.value[positions]
+    return Candidates(positions, features)
+
+
+def _coverage(index: Index, stems: Sequence[str], positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    """covered, all_covered, numbers, contradicted of the candidates, (C, 4)."""
+    n = len(positions)
+    out = np.zeros((n, 4), dtype=np.float32)
+    distinct = [s for s in dict.fromkeys(stems) if s not in STOPWORDS]
+    if not n or not distinct:
+        return out
+    place = np.full(index.n_products, -1, dtype=np.int32)
+    place[positions] = np.arange(n)
+    holds: dict[str, NDArray[np.bool_]] = {}
+    for stem in dict.fromkeys(stems):
+        row = np.zeros(n, dtype=bool)
+        at = place[index.words.holding(stem)]
+        row[at[at >= 0]] = True
+        holds[stem] = row
+    idf = {s: index.words.idf(s) for s in distinct}
+    total = sum(idf.values()) or 1.0
+    out[:, 0] = sum(holds[s] * np.float32(idf[s] / total) for s in distinct)
+    out[:, 1] = out[:, 0] > 0.999
+    numbers = [s for s in distinct if has_digit(s)]
+    if numbers:
+        out[:, 2] = sum(holds[s].astype(np.float32) for s in numbers) / len(numbers)
+    measures = [(a, b) for a, b in zip(stems, stems[1:], strict=False) if has_digit(a) and b in UNIT_NAMES]
+    if measures:
+        out[:, 3] = sum((holds[unit] & ~holds[number]).astype(np.float32) for number, unit in measures) / len(measures)
+    return out

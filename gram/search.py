@@ -1,0 +1,165 @@
+"""Search: an index and the model it was built with, as one object that answers queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from gram.codes.text import stems
+from gram.errors import IndexFolderError, ModelError, SettingError
+from gram.index.evidence import EVIDENCE, Candidates, CodedQuery, gather
+from gram.index.folder import Index
+from gram.index.postings import Postings, top_k
+from gram.model.coding import QUERY_CODING, Coded, CodingSettings, code_texts
+from gram.model.encoding import TextEncoder
+from gram.model.generator import Generator, model_hash
+from gram.model.network import QUERY
+from gram.model.scorer import Scorer
+from gram.records import Attribute, Code, Hit, SharedCode
+
+CANDIDATES = 1000
+BATCH = 256  # queries coded at a time
+
+
+class Searcher:
+    """Finds products by the codes that they share with a query.
+
+    >>> searcher = Searcher.load("shop.index")  # doctest: +SKIP
+    >>> searcher.search("couch", k=3)[0].title  # doctest: +SKIP
+    'Velvet Sofa, 3-Seater'
+    """
+
+    name = "GRAM"
+
+    def __init__(
+        self, generator: Generator, index: Index, scorer: Scorer, coding: CodingSettings = QUERY_CODING
+    ) -> None:
+        self.generator, self.index, self.scorer, self.coding = generator, index, scorer, coding
+        extra = dict(zip(index.extra_words, index.extra_counts.tolist(), strict=True))
+        self.lexicon = generator.lexicon.extended(extra)
+        self.texts = TextEncoder(self.lexicon, generator.backbone)
+
+    @classmethod
+    def load(cls, index: str | Path, model: str | Path | None = None, device: str = "cpu") -> Searcher:
+        """The searcher of an index folder; the model is looked for where the index says, unless `model` is given.
+
+        Raises:
+            IndexMismatch: the model is not the one that the index was built with.
+            ModelError, IndexFolderError: a folder that cannot be read.
+        """
+        found = Index.open(index)
+        folder = Path(model) if model is not None else _model_folder(Path(index), str(found.meta["model"]))
+        try:
+            wanted = model_hash(folder)
+        except OSError as error:
+            raise ModelError(f"{folder}: no model there ({error}). Fix: name it with --model") from error
+        found = Index.open(index, wanted)
+        generator, config = Generator.load(folder, device)
+        return cls(generator, found, Scorer.of(config["scorer"]))
+
+    def search(self, query: str, k: int = 10, explain: bool = False) -> list[Hit]:
+        """The k best products of one query, best first; with `explain`, the codes and evidence behind each."""
+        coded = self.code([query])[0]
+        return self._hits(coded, k, explain)
+
+    def search_many(self, queries: Mapping[str, str], k: int = 300, progress: bool = False) -> dict[str, dict[str, float]]:
+        """A run: for each query id the scores of its k best products."""
+        run: dict[str, dict[str, float]] = {}
+        ids = list(queries)
+        for begin in tqdm(range(0, len(ids), BATCH), desc="searching", unit="batch", disable=not progress):
+            part = ids[begin : begin + BATCH]
+            for query_id, coded in zip(part, self.code([queries[i] for i in part]), strict=True):
+                positions, scores = self._rank(coded, k)[:2]
+                names = self.index.table.ids[positions].tolist()
+                run[query_id] = dict(zip(names, scores.tolist(), strict=True))
+        return run
+
+    def code(self, queries: Sequence[str]) -> list[CodedQuery]:
+        """What the generator writes for each query. One query is computed in float32, which is faster there."""
+        encoded = self.texts.queries(queries)
+        dtype = torch.float32 if len(queries) == 1 else None
+        coded = code_texts(self.generator, encoded, QUERY, self.coding, dtype=dtype)
+        return split_queries(coded, [stems(q, self.lexicon.language) for q in queries])
+
+    def with_scorer(self, scorer: Scorer) -> Searcher:
+        """The same search under other weights."""
+        return Searcher(self.generator, self.index, scorer, self.coding)
+
+    def _rank(self, query: CodedQuery, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32], Candidates]:
+        if k < 1:
+            raise SettingError(f"k must be at least 1, not {k}")
+        candidates = gather(self.index, query, self.scorer.weights, max(CANDIDATES, 3 * k))
+        scores = self.scorer.score(candidates.features)
+        order, best = top_k(scores, min(k, len(scores)))
+        return candidates.positions[order], best, Candidates(candidates.positions[order], candidates.features[order])
+
+    def _hits(self, query: CodedQuery, k: int, explain: bool) -> list[Hit]:
+        positions, scores, shown = self._rank(query, k)
+        hits = []
+        for position, score, features in zip(positions.tolist(), scores.tolist(), shown.features, strict=True):
+            product = self.index.table[position]
+            hit = Hit(product.product_id, score, product.title)
+            if explain:
+                parts = features * self.scorer.weights
+                evidence = {n: float(p) for n, p in zip(EVIDENCE, parts, strict=True) if p}
+                hit = hit._replace(codes=self._shared(query, position, score), evidence=evidence)
+            hits.append(hit)
+        return hits
+
+    def _shared(self, query: CodedQuery, position: int, score: float) -> tuple[SharedCode, ...]:
+        """The codes that the query and the product at `position` share, the weightiest first."""
+        weights = dict(zip(EVIDENCE, self.scorer.weights.tolist(), strict=True))
+        index, shared = self.index, []
+        for kind, (keys, by), postings, copied in (
+            ("own_own", query.own, index.own, (True, True)),
+            ("own_written", query.own, index.written, (True, False)),
+            ("written_own", query.written, index.own, (False, True)),
+            ("written_written", query.written, index.written, (False, False)),
+            ("deep", query.deep, index.deep, (False, False)),
+        ):
+            for key, weight in zip(keys.tolist(), by.tolist(), strict=True):
+                there = _weight(postings, key, position)
+                if there:
+                    share = weights[kind] * weight * there / max(abs(score), 1e-9)
+                    code = self._code(key) if kind == "deep" else (self.lexicon.attributes[key],)
+                    shared.append(SharedCode(code, weight, there, *copied, share))
+        return tuple(sorted(shared, key=lambda s: -s.share))
+
+    def _code(self, code_id: int) -> Code:
+        row = self.generator.trie.table()[code_id]
+        return tuple(Attribute(*self.lexicon.attributes[a]) for a in row.tolist() if a >= 0)
+
+
+def split_queries(coded: Coded, query_stems: Sequence[Sequence[str]]) -> list[CodedQuery]:
+    """Coded queries one by one."""
+    n = len(query_stems)
+    cuts = [np.searchsorted(part[0], np.arange(n + 1)) for part in (coded.own, coded.written, coded.deep)]
+    rows = []
+    for i in range(n):
+        own, written, deep = (
+            (part[1][cut[i] : cut[i + 1]], part[2][cut[i] : cut[i + 1]])
+            for part, cut in zip((coded.own, coded.written, coded.deep), cuts, strict=True)
+        )
+        rows.append(CodedQuery(query_stems[i], own, written, deep, coded.vectors[i]))
+    return rows
+
+
+def _weight(postings: Postings, key: int, position: int) -> float:
+    if not 0 <= key < postings.n_keys:
+        return 0.0
+    products, weights = postings.of(key)
+    at = np.flatnonzero(products == position)
+    return float(weights[at[0]]) if len(at) else 0.0
+
+
+def _model_folder(index: Path, named: str) -> Path:
+    """Where the model is: as named when the index was built, or beside the index under the same name."""
+    for folder in (Path(named), index.parent / Path(named).name):
+        if (folder / "config.json").is_file():
+            return folder
+    raise IndexFolderError(f"{index}: its model {named} is not there. Fix: name the model's folder with --model")
