@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,11 +115,16 @@ class Lexicon:
 
     @classmethod
     def load(cls, path: Path) -> Lexicon:
+        """What `save` wrote. Raises ModelError for a file that is missing or is no lexicon."""
         try:
             with path.open(encoding="utf-8") as lines:
                 head, *rows = [json.loads(line) for line in lines]
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{path}: the lexicon cannot be read ({error}). Fix: train the model again") from error
+            return cls._of_rows(head, rows)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{path}: the lexicon cannot be read ({error!r}). Fix: train the model again") from error
+
+    @classmethod
+    def _of_rows(cls, head: dict[str, Any], rows: list[dict[str, Any]]) -> Lexicon:
         return cls(
             attributes=[Attribute(r["slot"], r["value"]) for r in rows],
             forms=[[tuple(f.split()) for f in r["forms"]] for r in rows],

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gram.codes.lexicon import Lexicon, Stems
-from gram.codes.slots import SLOTS, STOPWORDS, UNIT_NAMES, slot_of_column, slot_of_words
+from gram.codes.slots import SLOTS, STOPWORDS, UNIT_NAMES, head_of, slot_of_column, slot_of_words
 from gram.codes.tagger import TrieTagger
-from gram.codes.text import has_digit, stem, words
+from gram.codes.text import UNITS, has_digit, stem, words
 from gram.records import Attribute, Interaction, Product
 
 ASKED_PRIOR = {"type": 0.3, "brand": 0.2, "model": 0.15, "size": 0.08, "colour": 0.08, "marketing": 0.01}
@@ -43,6 +44,8 @@ def field_texts(product: Product) -> list[tuple[str, str]]:
     return [(name, text) for name, text in texts if text]
 
 
+_PAUSE = re.compile(r"[;:|()\[\]{}、，。（）【】]|,(?!\d)|\s[-–—]\s")
+_NUMBER = re.compile(r"\S*\d\S*")
 FIELDS = ("title", "brand", "category", "attribute", "description")
 
 
@@ -85,9 +88,29 @@ class _Counts:
                     seen.add(gram)
                     self.written[gram][" ".join(row[i : i + n])] += 1
         self.holding.update(seen)
-        if row:
-            end = next((i for i, w in enumerate(row) if i and w in STOPWORDS), len(row))
-            self.last.update(cut[end - n : end] for n in range(1, self.max_words + 1) if end >= n)
+        head = self._head(text)
+        self.last.update(head[-n:] for n in range(1, min(self.max_words, len(head)) + 1))
+
+    def _head(self, text: str) -> Stems:
+        """The stems that end in what the text is about, as far as punctuation, numbers and stop words tell.
+
+        "(2 Pack) Steel Rake, 24 in.", "Acme 24 in. Steel Rake in Red" and "steel rake for leaves": all about a rake.
+        """
+        for part in _PAUSE.split(text):
+            runs = [run for run in self._runs(part) if run]
+            if runs:
+                return next((run for run in reversed(runs) if len(run) > 1), runs[0])
+        return ()
+
+    def _runs(self, text: str) -> Iterator[Stems]:
+        """The stems between a text's numbers, without their units, up to its first stop word."""
+        for piece in _NUMBER.split(text):
+            row, cut = self.reader(piece)
+            start = next((i for i, w in enumerate(row) if w not in UNITS and w not in STOPWORDS), len(row))
+            end = start + head_of(row[start:])
+            yield cut[start:end]
+            if end < len(row):
+                return
 
     def npmi(self, gram: Stems) -> float:
         """Normalised pointwise mutual information of a phrase's two weakest-joined parts (Bouma 2009), in [-1, 1]."""
@@ -112,27 +135,27 @@ def mine(products: Sequence[Product], log: Sequence[Interaction], settings: Mini
     for query in dict.fromkeys(i.query for i in log):
         queries.add(query)
     structured, written = _structured(products, reader, settings)
-    single = _single_words(products, reader)
+    single = _single_words(products, log, reader)
     slots = {
         key: count.most_common(1)[0][0]
         for key, count in structured.items()
         if count.total() >= 0.25 * titles.holding[key]  # "wood" is a brand of few, a word of many
     }
-    kept = _phrases(titles, queries, structured, settings) | slots.keys()
-    kept |= {gram for counts in (titles.holding, queries.holding) for gram in counts if len(gram) == 1}
-    kept |= single.keys()
-    slots |= {key: _slot(key, titles, queries, settings) for key in kept - slots.keys()}
-    keys = sorted(kept)
-    held, named, asked = _usage(keys, products, log, slots, reader)
-    ranked = _generated(keys, held, named, asked, titles, settings)
+    brands = {key for key, slot in slots.items() if slot == "brand"}
+    keys = sorted(_phrases(titles, queries, brands, settings) | slots.keys() | single.keys())
+    names = {}
+    for key in keys:
+        spelled = titles.written[key] + queries.written[key] + written[key]
+        names[key] = spelled.most_common(1)[0][0] if spelled else single[key]
+    for key in sorted(keys, key=len):  # a phrase may take the slot of its last word
+        if key not in slots:
+            slots[key] = _slot(key, names[key], titles, queries, slots, settings)
+    held, named, asked = _usage(names, slots, products, log, reader)
+    ranked = _generated(names, held, named, asked, titles.texts, settings)
     chosen = set(ranked)
     order = ranked + [i for i in range(len(keys)) if i not in chosen]
-    names = []
-    for i in order:
-        spelled = titles.written[keys[i]] + queries.written[keys[i]] + written[keys[i]]
-        names.append(Attribute(slots[keys[i]], spelled.most_common(1)[0][0] if spelled else single[keys[i]]))
     return Lexicon(
-        attributes=names,
+        attributes=[Attribute(slots[keys[i]], names[keys[i]]) for i in order],
         forms=[[keys[i]] for i in order],
         n_generated=len(ranked),
         products=held[order],
@@ -162,9 +185,9 @@ def _structured(
     return votes, written
 
 
-def _single_words(products: Iterable[Product], reader: _Reader) -> dict[Stems, str]:
-    """Every word of every field by its stem, as it is written most."""
-    count: Counter[str] = Counter()
+def _single_words(products: Iterable[Product], log: Iterable[Interaction], reader: _Reader) -> dict[Stems, str]:
+    """Every word of every field and query by its stem, as it is written most."""
+    count = Counter(word for query in {i.query: None for i in log} for word in reader(query)[0])
     for product in products:
         for field, text in field_texts(product):
             count.update(
@@ -176,54 +199,75 @@ def _single_words(products: Iterable[Product], reader: _Reader) -> dict[Stems, s
     return written
 
 
-def _phrases(
-    titles: _Counts, queries: _Counts, structured: dict[Stems, Counter[str]], settings: MiningSettings
-) -> set[Stems]:
+def _phrases(titles: _Counts, queries: _Counts, brands: set[Stems], settings: MiningSettings) -> set[Stems]:
+    """The phrases of titles and queries that are attributes: sizes, what searchers type, and what clings together."""
     kept = set()
     rare = max(5, titles.texts // 5000)
     for gram in titles.holding.keys() | queries.holding.keys():
         if len(gram) == 1:
             continue
         held, named = titles.holding[gram], queries.holding[gram]
-        sized = len(gram) == 2 and gram[0][0].isdigit() and gram[1] in UNIT_NAMES
-        if (
-            (sized and held >= 2)
-            or (named >= settings.min_queries and held >= 2 and titles.npmi(gram) >= settings.asked_npmi)
-            or (held >= rare and not any(map(has_digit, gram)) and titles.npmi(gram) >= settings.npmi)
+        if any(map(has_digit, gram)):
+            asked = named >= settings.min_queries and held >= 2 and not _cuts_size(gram, titles)
+            kept_size = len(gram) == 2 and gram[0][0].isdigit() and gram[1] in UNIT_NAMES and held >= 2
+            if kept_size or (asked and titles.npmi(gram) >= settings.asked_npmi):
+                kept.add(gram)
+        elif (named >= settings.min_queries and held >= 2 and titles.npmi(gram) >= settings.asked_npmi) or (
+            held >= rare and titles.npmi(gram) >= settings.npmi and not _crosses(gram, brands)
         ):
             kept.add(gram)
     return kept
 
 
-def _slot(key: Stems, titles: _Counts, queries: _Counts, settings: MiningSettings) -> str:
-    slot = slot_of_words(key, settings.slots)
+def _cuts_size(gram: Stems, titles: _Counts) -> bool:
+    """Whether a phrase joins a thing and its size, "chair 225 lb", or a part of it, "chair 225"."""
+    if has_digit(gram[0]):
+        return False
+    counts_units = sum(titles.holding[gram[-1], unit] for unit in UNIT_NAMES)
+    return gram[-1] in UNIT_NAMES or counts_units >= 0.5 * titles.holding[gram[-1:]] > 0
+
+
+def _crosses(gram: Stems, brands: set[Stems]) -> bool:
+    """Whether a phrase is a whole brand and something else: two attributes, not one."""
+    return any(gram[:i] in brands or gram[i:] in brands for i in range(1, len(gram)))
+
+
+def _slot(
+    key: Stems, name: str, titles: _Counts, queries: _Counts, slots: dict[Stems, str], settings: MiningSettings
+) -> str:
+    """What the words say, else `type` for what texts are mostly about, or a phrase whose last word is such a type."""
+    row = name.split()
+    slot = slot_of_words(tuple(row), settings.slots)
     if slot:
         return slot
     named, held = queries.holding[key], titles.holding[key]
     last = queries.last[key] / named if named > 1 else titles.last[key] / max(held, 1)
-    slot = "type" if last >= 0.3 else "modifier"
+    if last >= 0.3 or (len(key) > 1 and slots.get(key[head_of(row) - 1 : head_of(row)]) == "type"):
+        slot = "type"
+    else:
+        slot = "size" if any(map(has_digit, row)) else "modifier"
     return slot if slot in settings.slots else settings.slots[0]
 
 
 def _usage(
-    keys: Sequence[Stems],
+    names: dict[Stems, str],
+    slots: dict[Stems, str],
     products: Sequence[Product],
     log: Sequence[Interaction],
-    slots: dict[Stems, str],
     reader: _Reader,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Products and queries that hold each attribute, (A,) each, and the rate at which it is asked for, (A,).
 
     Interactions with a product that the catalogue lacks tell nothing of what it has, and are passed over.
     """
-    tagger = TrieTagger(keys)
+    tagger = TrieTagger(names)
 
     @cache
     def tagged(text: str) -> frozenset[int]:
         return frozenset(tag.attribute for tag in tagger.tag(reader(text)[1]))
 
     times = Counter(interaction.product_id for interaction in log)
-    held, named, wanted, asked = np.zeros((4, len(keys)), np.float32)
+    held, named, wanted, asked = np.zeros((4, len(names)), np.float32)
     own: dict[str, frozenset[int]] = {}
     for product in products:
         short = (text for field, text in field_texts(product) if field != "description")
@@ -236,23 +280,27 @@ def _usage(
         named[list(tagged(query))] += 1
     for (query, product_id), count in Counter((i.query, i.product_id) for i in log).items():
         asked[list(tagged(query) & own.get(product_id, frozenset()))] += count
-    prior = np.array([ASKED_PRIOR.get(slots[k], 0.04) * (len(k) != 1 or k[0] not in STOPWORDS) for k in keys])
+    prior = np.array([ASKED_PRIOR.get(slots[key], 0.04) * (name not in STOPWORDS) for key, name in names.items()])
     return held, named, ((asked + 20 * prior) / (wanted + 20)).astype(np.float32)
 
 
 def _generated(
-    keys: Sequence[Stems],
+    names: dict[Stems, str],
     held: NDArray[np.float32],
     named: NDArray[np.float32],
     asked: NDArray[np.float32],
-    titles: _Counts,
+    n_products: int,
     settings: MiningSettings,
 ) -> list[int]:
-    """The attributes worth learning, most useful first: known to searchers or frequent; no numbers, no stop words."""
-    common = 0.25 * max(titles.texts, 1)
+    """The attributes worth learning, most useful first: known to searchers or frequent.
+
+    A number is only ever copied, and a stop word, a lone unit, or what a quarter of the products hold tells nothing.
+    """
     scored = []
-    for i, key in enumerate(keys):
-        if any(map(has_digit, key)) or all(w in STOPWORDS or len(w) < 2 for w in key) or held[i] > common:
+    for i, name in enumerate(names.values()):
+        row = name.split()
+        empty = all(w in STOPWORDS or w in UNIT_NAMES or len(w) < 2 for w in row)
+        if empty or any(map(has_digit, row)) or held[i] > max(0.25 * n_products, settings.min_products):
             continue
         if held[i] >= settings.min_products or named[i] >= settings.min_queries:
             scored.append((-(held[i] * asked[i] + 3 * named[i]), i))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from gram.codes.text import UNITS, has_digit
 
@@ -88,22 +89,38 @@ def slot_of_column(column: str, slots: tuple[str, ...] = SLOTS) -> str:
     return "specification" if "specification" in slots else slots[-1]
 
 
-def slot_of_words(value: tuple[str, ...], slots: tuple[str, ...] = SLOTS) -> str:
-    """The slot that the words themselves give away, or an empty string.
+def head_of(phrase: Sequence[str]) -> int:
+    """How many of a phrase's words run up to its head, the last word before any stop word.
 
-    >>> [slot_of_words(tuple(phrase.split())) for phrase in ("5 gal", "dw713", "navy blue", "hose")]
-    ['size', 'model', 'colour', '']
+    >>> head_of(("necklace", "for", "women")), head_of(("floor", "lamp"))
+    (1, 2)
     """
-    last = value[-1]
+    return next((i for i, w in enumerate(phrase) if i and w in STOPWORDS), len(phrase))
+
+
+def slot_of_words(value: tuple[str, ...], slots: tuple[str, ...] = SLOTS) -> str:
+    """The slot that the words themselves, as written, give away, or an empty string.
+
+    >>> [slot_of_words(tuple(phrase.split())) for phrase in ("5 gal", "dw713", "iphone 12", "navy blue", "hose")]
+    ['size', 'model', 'model', 'colour', '']
+    """
     slot = ""
-    if any(has_digit(w) for w in value):
-        mixed = len(value) == 1 and any(c.isalpha() for c in last)
-        slot = "model" if mixed else "size"
+    if any(map(has_digit, value)):
+        slot = _slot_of_numbers(value)
     elif all(w in STOPWORDS or w in UNIT_NAMES for w in value):
         slot = "modifier"
     else:
-        for name, seeds in _SEEDS.items():
-            if last in seeds:
-                slot = name
-                break
+        head = value[head_of(value) - 1]
+        slot = next((name for name, seeds in _SEEDS.items() if head in seeds), "")
     return slot if slot in slots else ""
+
+
+def _slot_of_numbers(value: tuple[str, ...]) -> str:
+    """Numbers with their units are a size; a long or lettered one is a model, as is one behind a name."""
+    last = value[-1]
+    if len(value) == 1:
+        long = len(last) >= 4 and last.isdigit()
+        return "model" if long or any(map(str.isalpha, last)) else "size"
+    if all(w in UNIT_NAMES or w in STOPWORDS or not any(map(str.isalpha, w)) for w in value):
+        return "size"
+    return "model" if has_digit(last) else ""

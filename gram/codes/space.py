@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 from gram.codes.lexicon import Lexicon
 from gram.codes.targets import Targets
 from gram.codes.trie import MAX_LENGTH
+from gram.errors import SettingError
 
 LONGEST = 4
 """Attributes of the longest code that is made; the trie holds up to six, for those that a person adds."""
+
+MAX_GENERATED = 65_535
+"""Generated attributes of the largest lexicon that a code space can be made of."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def make_space(
     wide = SpaceSettings(settings.combined + 2, settings.max_codes, settings.min_products)
     query_of, query_codes, query_sure = _candidates(lexicon, of_queries, wide)
     product_of, product_codes, product_sure = _candidates(lexicon, of_products, settings)
-    keys = np.concatenate([_keys(product_codes, len(lexicon)), _keys(query_codes, len(lexicon))])
+    keys = np.concatenate([_keys(product_codes, lexicon.n_generated), _keys(query_codes, lexicon.n_generated)])
     unique, first, place = np.unique(keys, return_index=True, return_inverse=True)
     n_product_side = len(product_codes)
     by_product = np.bincount(place[:n_product_side], minlength=len(unique))
@@ -143,10 +147,15 @@ def _best(
     return chosen
 
 
-def _keys(codes: NDArray[np.int32], n_attributes: int) -> NDArray[np.int64]:
-    """One number a code, (X,); 64 bits hold four attributes of a lexicon of up to 65,000."""
-    base = np.int64(min(n_attributes + 1, 65_535))
-    keys = np.zeros(len(codes), dtype=np.int64)
+def _keys(codes: NDArray[np.int32], n_generated: int) -> NDArray[np.uint64]:
+    """One number a code, (X,), that rises with the code. Copied attributes stand in none, however many there are."""
+    base = n_generated + 1
+    if base**LONGEST > 2**64:
+        raise SettingError(
+            f"{n_generated} generated attributes are too many for codes of {LONGEST}."
+            f" Fix: mine the lexicon with max_generated={MAX_GENERATED} or fewer"
+        )
+    keys = np.zeros(len(codes), dtype=np.uint64)
     for column in codes.T:
-        keys = keys * base + (column.astype(np.int64) + 1)
+        keys = keys * np.uint64(base) + (column + 1).astype(np.uint64)
     return keys

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from gram.codes.lexicon import Lexicon
 
 LINKED_BONUS = 0.5
-"""Added to a product's attribute that a query linked to it names (design, targets)."""
+"""Added to a product's attribute that all queries linked to it name (design, targets)."""
+
+UNHELD_BONUS = 0.25
+"""For an attribute that the product does not hold but a linked query names: the words that its seller lacks."""
 
 
 class Targets(NamedTuple):
@@ -26,6 +29,7 @@ class Targets(NamedTuple):
     weight: NDArray[np.float32]
 
     def row(self, i: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The attributes of one text, rising, and their weights."""
         at = slice(self.start[i], self.start[i + 1])
         return self.attribute[at], self.weight[at]
 
@@ -40,8 +44,8 @@ def make_targets(
     """Targets of queries and of products, generated attributes only.
 
     A query's: each attribute by the share of its wanted products that have it; its own ones 1.
-    A product's: its own by the rate at which searchers name them, those of queries linked to it by the share of these
-    queries, and `LINKED_BONUS` on what a linked query names.
+    A product's: its own by the rate at which searchers name them, and on top, for what its linked queries name,
+    `LINKED_BONUS` × the share of them that does; what it does not hold itself starts from `UNHELD_BONUS`.
 
     Args:
         query_attributes: the attributes that each query holds, Q rows.
@@ -70,7 +74,7 @@ def make_targets(
         row = dict(zip(own, lexicon.asked[own].tolist(), strict=True))
         for query in linked.get(i, ()):
             for a in query_attributes[query].tolist():
-                row[a] = row.get(a, 0.0) + LINKED_BONUS / len(linked[i]) + (0.0 if a in row else 0.25)
+                row[a] = row.get(a, UNHELD_BONUS) + LINKED_BONUS / len(linked[i])
         return row
 
     def csr(rows: Sequence[dict[int, float]]) -> Targets:

@@ -52,14 +52,17 @@ UNITS: dict[str, str] = {
 """Every known way to write a unit, and the one we keep."""
 
 _GLUED_UNIT = re.compile(rf"(?<=\d)(?=(?:{'|'.join(sorted(UNITS, key=len, reverse=True))})\b)")
-_WORD = re.compile(r"\d+\.\d+|\d+/\d+|\w+")
+_MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0963\u0970-\u0e7f\u0eb1-\u0ece\u1000-\u109f"
+"""Accents and vowel signs, which are parts of words in many scripts but no letters to Python's `\\w`."""
+_WORD = re.compile(rf"\d+\.\d+|\d+/\d+|[\w{_MARKS}]+")
+_FRACTION = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")
 _EDITS = [
     (re.compile(r"(?<=\d),(?=\d{3}\b)"), ""),
     (re.compile(r"(?<=\d)\s*(?:\"|”|″|'')"), " in "),
     (re.compile(r"(?<=\d)\s*['′’](?!\w)"), " ft "),
     (re.compile(r"['’]s\b"), "s"),
     (re.compile(r"['’`]"), ""),
-    (re.compile(r"\b(?:sq|square)\.?\s*(?:ft|feet|foot)\b\.?"), "sqft"),
+    (re.compile(r"\b(?:sq|square)[\s.-]*(?:ft|feet|foot)\b\.?"), "sqft"),
     (re.compile(r"(?<=\d)\s*[x×*]\s*(?=\d)"), " x "),
 ]
 _DIGIT = re.compile(r"\d")
@@ -71,7 +74,8 @@ def words(text: str) -> list[str]:
     >>> words('BEHR 5-gal. Men\\'s 1/2" x 10ft. Pipe, 2x4')
     ['behr', '5', 'gal', 'mens', '1/2', 'in', 'x', '10', 'ft', 'pipe', '2', 'x', '4']
     """
-    text = unicodedata.normalize("NFKC", text.replace("″", '"')).lower().replace("⁄", "/")
+    text = _FRACTION.sub(" ", text.replace("″", '"'))  # 5½ is 5 1/2, not 51/2
+    text = unicodedata.normalize("NFKC", text).lower().replace("⁄", "/")
     for pattern, new in _EDITS:
         text = pattern.sub(new, text)
     text = _GLUED_UNIT.sub(" ", text)
