@@ -28,6 +28,12 @@ class Dataset(NamedTuple):
     log: list[Interaction]
     parts: Mapping[str, Judged]
 
+    def with_log_share(self, share: float) -> Dataset:
+        """The same with only a share of the log's queries, chosen by their SHA-1: what a shop with a small log has."""
+        limit = share * 2**32
+        kept = [i for i in self.log if int(hashlib.sha1(b"log " + i.query.encode()).hexdigest()[:8], 16) < limit]
+        return self._replace(log=kept)
+
     def write(self, folder: str | Path) -> None:
         """Writes products.jsonl.gz, log.tsv, and for each part {part}.queries.tsv and {part}.qrels.tsv."""
         folder = Path(folder)

@@ -1,0 +1,245 @@
+"""The command line: train, index, search, eval, convert, demo."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gram.errors import GramError
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class _Commands(click.Group):
+    """Shows the errors that GRAM raises on purpose as one line, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GramError as error:
+            click.echo(f"gram: {error}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gram")
+@click.option("-v", "--verbose", is_flag=True, help="Say more of what is being done.")
+def main(verbose: bool) -> None:
+    """Generative retrieval for shops: finds products by readable codes that queries and products share."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("gram").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def _device_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, …")(
+        command
+    )
+
+
+@main.command()
+@click.argument("products", type=FILE)
+@click.argument("log")
+@click.option("-o", "--output", type=FOLDER, required=True, help="The model folder to write.")
+@click.option("--backbone", default="minilm", show_default=True, help="minilm, scratch, a hub id, or a local folder.")
+@click.option("--steps", default=0, help="Training steps; 0 chooses by the size of the data.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--max-unknown", default=0.05, show_default=True, help="Share of LOG rows that may name unknown products.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint of a run that was stopped.")
+@_device_option
+def train(
+    products: Path,
+    log: str,
+    output: Path,
+    backbone: str,
+    steps: int,
+    seed: int,
+    max_unknown: float,
+    resume: bool,
+    device: str,
+) -> None:
+    """Trains a model on a catalogue and a search log.
+
+    PRODUCTS is Parquet, CSV, TSV or JSONL, also gzipped, with product_id and title; brand, category (A > B > C),
+    description, price, value and attributes are known, any other column is an attribute. LOG has query, product_id and
+    optionally weight, user_id, timestamp; the word `none` stands for no log.
+    """
+    from gram.data.catalogue import read_products
+    from gram.data.log import read_log
+    from gram.health import text
+    from gram.model.training import TrainingSettings
+    from gram.pipeline import Settings
+    from gram.pipeline import train as run
+
+    rows = read_products(products, progress=True)
+    interactions = read_log(log, {p.product_id for p in rows}, max_unknown=max_unknown, progress=True)
+    click.echo(f"{len(rows)} products, {len(interactions)} interactions; seed {seed}", err=True)
+    settings = Settings(backbone=backbone, training=TrainingSettings(steps=steps, seed=seed), device=device)
+    run(rows, interactions, output, settings, resume=resume)
+    click.echo(text(json.loads((output / "health.json").read_text(encoding="utf-8"))))
+    click.echo(f"model: {output}")
+
+
+@main.command("index")
+@click.argument("model", type=FOLDER)
+@click.argument("products", type=FILE)
+@click.option("-o", "--output", type=FOLDER, required=True, help="The index folder to write.")
+@_device_option
+def index_command(model: Path, products: Path, output: Path, device: str) -> None:
+    """Codes a catalogue with a trained model and writes an index folder."""
+    from gram.data.catalogue import read_products
+    from gram.pipeline import index
+
+    index(model, read_products(products, progress=True), output, device)
+    click.echo(f"index: {output}")
+
+
+@main.command()
+@click.argument("index", type=FOLDER)
+@click.argument("query", required=False)
+@click.option("-k", default=10, show_default=True, help="How many products.")
+@click.option("--explain", is_flag=True, help="Show the shared codes and the evidence behind each hit.")
+@click.option("--queries", type=FILE, help="A file of query_id, query to answer instead of one query.")
+@click.option("--run", "run_file", type=FILE, help="Where to write the TREC run of --queries.")
+@click.option("--model", type=FOLDER, help="The model folder, where it is not where the index says.")
+@click.option("--value", type=float, help="Weight of a product's value (rank in 0 … 1) in the score.")
+@_device_option
+def search(
+    index: Path,
+    query: str | None,
+    k: int,
+    explain: bool,
+    queries: Path | None,
+    run_file: Path | None,
+    model: Path | None,
+    value: float | None,
+    device: str,
+) -> None:
+    """Answers one QUERY, or all of a file as a TREC run (query_id Q0 product_id rank score tag)."""
+    from gram.search import Searcher
+
+    if (query is None) == (queries is None):
+        raise click.UsageError("give a QUERY, or --queries FILE with --run FILE")
+    if queries is not None and run_file is None:
+        raise click.UsageError("--queries needs --run FILE, where the run is written")
+    searcher = Searcher.load(index, model, device)
+    if value is not None:
+        searcher = searcher.with_scorer(searcher.scorer.with_value(value))
+    if queries is not None and run_file is not None:
+        from gram.data.log import read_queries
+        from gram.evaluation.measures import write_run
+
+        write_run(run_file, searcher.search_many(read_queries(queries), k, progress=True), tag="gram")
+        click.echo(f"run: {run_file}")
+        return
+    hits = searcher.search(str(query), k, explain)
+    if not hits:
+        click.echo("no product shares a code or a word with this query")
+    for rank, hit in enumerate(hits, start=1):
+        click.echo(f"{rank:3d}  {hit.score:7.3f}  {hit.product_id}  {hit.title}")
+        if explain:
+            click.echo(explained(hit))
+
+
+def explained(hit: Any) -> str:
+    """A hit's shared codes and evidence, as indented lines."""
+    from gram.records import code_text
+
+    lines = []
+    for shared in hit.codes[:8]:
+        sides = [
+            "in the query" if shared.query_copied else "written for the query",
+            "in the product" if shared.product_copied else "written for the product",
+        ]
+        lines.append(
+            f"       {shared.share:6.1%}  {code_text(shared.code)}  ({', '.join(sides)}; "
+            f"{shared.query_weight:.2f} × {shared.product_weight:.2f})"
+        )
+    evidence = ", ".join(f"{name.replace('_', ' ')} {part:+.2f}" for name, part in hit.evidence.items())
+    return "\n".join([*lines, f"       evidence: {evidence}"])
+
+
+@main.command("eval")
+@click.argument("qrels", type=FILE)
+@click.argument("runs", type=FILE, nargs=-1, required=True)
+@click.option("--markdown", is_flag=True, help="Write the table in Markdown.")
+def eval_command(qrels: Path, runs: tuple[Path, ...], markdown: bool) -> None:
+    """Scores TREC runs: one row a run, with paired significance against the first.
+
+    QRELS is query_id, product_id, grade; a grade of 2 or more is relevant where grades exceed 1.
+    """
+    from gram.data.log import read_qrels
+    from gram.evaluation.comparison import table
+    from gram.evaluation.measures import evaluate, read_run
+
+    judged = read_qrels(qrels)
+    names = [r.name if [x.name for x in runs].count(r.name) == 1 else str(r) for r in runs]
+    results = {name: evaluate(judged, read_run(path)) for name, path in zip(names, runs, strict=True)}
+    click.echo(table(results, reference=names[0] if len(names) > 1 else None, markdown=markdown))
+    for name, result in results.items():
+        notes = [
+            f"{result.left_out} queries without a relevant product left out" if result.left_out else "",
+            f"{result.unanswered} queries unanswered, counted as 0" if result.unanswered else "",
+            f"{result.unknown} queries of the run are not judged" if result.unknown else "",
+        ]
+        if any(notes):
+            click.echo(f"{name}: " + "; ".join(n for n in notes if n))
+
+
+@main.command()
+@click.argument("dataset", type=click.Choice(["esci", "wands", "homedepot"]))
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=FOLDER, required=True, help="The folder to write.")
+@click.option("--locale", default="us", show_default=True, help="Of ESCI.")
+@click.option("--version", default="small", type=click.Choice(["small", "large"]), show_default=True, help="Of ESCI.")
+@click.option("--brand", type=FILE, help="Home Depot: product_uid,brand.")
+@click.option("--colour", type=FILE, help="Home Depot: product_uid,color.")
+@click.option("--material", type=FILE, help="Home Depot: product_uid,material.")
+@click.option("--attributes", type=FILE, help="Home Depot: Kaggle's attributes.csv.")
+@click.option("--descriptions", type=FILE, help="Home Depot: Kaggle's product_descriptions.csv.")
+@click.option("--log-share", default=1.0, show_default=True, help="Keep only this share of the log's queries.")
+def convert(
+    dataset: str, source: Path, output: Path, locale: str, version: str, log_share: float, **side: Path | None
+) -> None:
+    """Reads a public dataset as its publisher ships it and writes products, log, queries and qrels.
+
+    SOURCE is the dataset's folder, or Kaggle's train.csv (also zipped) for Home Depot.
+    """
+    from gram.data import esci, homedepot, wands
+
+    if dataset == "esci":
+        data = esci.load(source, locale, version)
+    elif dataset == "wands":
+        data = wands.load(source)
+    else:
+        data = homedepot.load(
+            source,
+            side["brand"],
+            side["colour"],
+            side["material"],
+            attributes=side["attributes"],
+            descriptions=side["descriptions"],
+        )
+    if log_share < 1:
+        data = data.with_log_share(log_share)
+    data.write(output)
+    click.echo(f"{len(data.products)} products, {len(data.log)} interactions: {output}")
+
+
+@main.command()
+@click.option("-o", "--output", type=FOLDER, default=Path("gram-demo"), show_default=True, help="Where to work.")
+@click.option("--products", default=4000, show_default=True, help="Products of the generated shop.")
+@click.option("--steps", default=0, help="Training steps; 0 chooses by the size of the shop.")
+@click.option("--backbone", default="minilm", show_default=True, help="minilm, scratch, a hub id, or a local folder.")
+@click.option("--seed", default=0, show_default=True)
+def demo(output: Path, products: int, steps: int, backbone: str, seed: int) -> None:
+    """Everything on a generated shop, in minutes: shop, training, index, search, and GRAM beside BM25."""
+    from gram.demo import run
+
+    run(output, products, steps, backbone, seed)
