@@ -117,8 +117,11 @@ class _Counts:
         together = self.holding[gram] / max(self.texts, 1)
         if not together or together == 1:
             return float(bool(together))
-        apart = max(self.holding[gram[:i]] * self.holding[gram[i:]] for i in range(1, len(gram))) / self.texts**2
-        return math.log(together / max(apart, 1e-12)) / -math.log(together)
+        apart = max(self.holding[gram[:i]] * self.holding[gram[i:]] for i in range(1, len(gram)))
+        apart = (
+            apart or self.holding[gram[:1]] * self.holding[gram[-1:]]
+        )  # parts with a stop word at the edge have no count
+        return math.log(together * self.texts**2 / apart) / -math.log(together)
 
 
 def mine(products: Sequence[Product], log: Sequence[Interaction], settings: MiningSettings | None = None) -> Lexicon:
