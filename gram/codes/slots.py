@@ -29,7 +29,6 @@ SLOTS: tuple[str, ...] = (
 _COLUMNS: tuple[tuple[str, str], ...] = (
     (r"brand|manufacturer|maker|vendor", "brand"),
     (r"categor|product_?type|^type$|class|department", "type"),
-    (r"series|collection|line|family", "series"),
     (r"model|mpn|part_?n", "model"),
     (r"colou?r|finish|shade", "colour"),
     (r"material|fabric|upholstery|wood|metal", "material"),
@@ -39,6 +38,7 @@ _COLUMNS: tuple[tuple[str, str], ...] = (
     (r"gender|audience|age(?:$|_)|sex(?:$|_)|for_whom", "audience"),
     (r"use(?:$|_)|scenario|room|location|activity|sport|place", "scenario"),
     (r"function|feature|purpose", "function"),
+    (r"series|collection|line|family", "series"),  # last: a colour family is a colour
 )
 
 

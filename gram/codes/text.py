@@ -74,12 +74,12 @@ def words(text: str) -> list[str]:
     >>> words('BEHR 5-gal. Men\\'s 1/2" x 10ft. Pipe, 2x4')
     ['behr', '5', 'gal', 'mens', '1/2', 'in', 'x', '10', 'ft', 'pipe', '2', 'x', '4']
     """
-    text = _FRACTION.sub(" ", text.replace("″", '"'))  # 5½ is 5 1/2, not 51/2
+    text = _FRACTION.sub(" ", text.replace("″", '"').replace("_", " "))  # 5½ is 5 1/2, not 51/2
     text = unicodedata.normalize("NFKC", text).lower().replace("⁄", "/")
     for pattern, new in _EDITS:
         text = pattern.sub(new, text)
     text = _GLUED_UNIT.sub(" ", text)
-    found = _WORD.findall(text.replace("_", " "))
+    found = _WORD.findall(text)
     return [UNITS.get(w, w) if (i and _DIGIT.search(found[i - 1])) or len(w) > 4 else w for i, w in enumerate(found)]
 
 

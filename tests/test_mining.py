@@ -1,0 +1,273 @@
+"""The lexicon that mining makes, on catalogues and logs small enough to work out by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gram.codes.lexicon import Lexicon
+from gram.codes.mining import FIELDS, MiningSettings, field_texts, mine
+from gram.codes.slots import STOPWORDS
+from gram.codes.text import has_digit, stems, words
+from gram.errors import ModelError
+from gram.records import Attribute, Interaction, Product
+
+SMALL = MiningSettings(min_products=2, min_queries=2)
+
+
+def _rich() -> list[Product]:
+    """Six rakes and hoses of two brands, with every kind of column."""
+    return [
+        Product(
+            str(i),
+            title,
+            brand=brand,
+            category=("Garden", kind),
+            description="Guaranteed against rust.",
+            attributes={"Color": (colour,), "Handle Material": ("ash",)},
+        )
+        for i, (title, brand, kind, colour) in enumerate(
+            [
+                ("Acme Leaf Rake, 24 in.", "Acme", "Rakes", "Green"),
+                ("Acme Leaf Rake, 30 in.", "Acme", "Rakes", "Teal Blue"),
+                ("Acme Garden Hose 50 ft.", "Acme", "Hoses", "Green"),
+                ("Bolt & Sons Garden Hose BH200", "Bolt & Sons", "Hoses", "Green"),
+                ("Bolt & Sons Leaf Rake for Kids", "Bolt & Sons", "Rakes", "Teal Blue"),
+                ("Bolt & Sons Soaker Hose 50 ft.", "Bolt & Sons", "Hoses", "Green"),
+            ]
+        )
+    ]
+
+
+LOG = [
+    Interaction("leaf rake", "0"),
+    Interaction("leaf rake", "1"),
+    Interaction("acme leaf rake", "0"),
+    Interaction("green hose", "2"),
+    Interaction("garden hose 50 foot", "2"),
+    Interaction("sprinkler", "5"),
+]
+
+
+def _id(lexicon: Lexicon, text: str) -> int:
+    found = lexicon.id_of(stems(text, lexicon.language))
+    assert found >= 0, text
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "attribute"),
+    [
+        ("acme", Attribute("brand", "acme")),
+        ("bolt & son", Attribute("brand", "bolt sons")),
+        ("rakes", Attribute("type", "rake")),  # written so most often, though the category says rakes
+        ("leaf rake", Attribute("type", "leaf rake")),
+        ("teal blue", Attribute("colour", "teal blue")),
+        ("ash", Attribute("material", "ash")),
+        ("kids", Attribute("audience", "kids")),
+        ("50 ft", Attribute("size", "50 ft")),
+        ("bh200", Attribute("model", "bh200")),
+        ("sprinklers", Attribute("modifier", "sprinkler")),
+        ("leaf", Attribute("modifier", "leaf")),
+        ("guarantee", Attribute("modifier", "guaranteed")),  # named as written, not by its stem
+    ],
+)
+def test_attributes_have_their_slots_and_names(text: str, attribute: Attribute) -> None:
+    lexicon = mine(_rich(), LOG, SMALL)
+    assert lexicon.attributes[_id(lexicon, text)] == attribute
+
+
+def test_counts_and_asked_rates() -> None:
+    lexicon = mine(_rich(), LOG, SMALL)
+    acme, rake = _id(lexicon, "acme"), _id(lexicon, "rake")
+    assert (lexicon.n_products, lexicon.products[acme], lexicon.products[rake]) == (6, 3, 3)
+    # "acme leaf rake" names it; "leaf rake", "acme leaf rake" name a rake.
+    assert (lexicon.queries[acme], lexicon.queries[rake]) == (1, 2)
+    # Acme: 5 of the 6 interactions want products 0, 1 or 2, one names it; prior .2 counts as 20 interactions.
+    assert lexicon.asked[acme] == pytest.approx((1 + 20 * 0.2) / (5 + 20))
+    # Rake, a type: 3 interactions want products 0 and 1, all name it.
+    assert lexicon.asked[rake] == pytest.approx((3 + 20 * 0.3) / (3 + 20))
+    # 50 ft: wanted by way of product 2 twice and 5 once, and named once in another spelling.
+    assert lexicon.asked[_id(lexicon, "50 ft")] == pytest.approx((1 + 20 * 0.08) / (3 + 20))
+    # Guaranteed stands in descriptions only: it counts for no product, and no interaction.
+    assert lexicon.products[_id(lexicon, "guaranteed")] == 0
+    assert lexicon.asked[_id(lexicon, "guaranteed")] == pytest.approx(0.04)
+    assert lexicon.asked[_id(lexicon, "for")] == 0
+
+
+def test_frequent_words_are_generated_and_the_rest_copied() -> None:
+    lexicon = mine(_rich(), LOG, SMALL)
+    # Two products hold each. What more than a quarter hold tells nothing, so `rake` and `green` are copied only.
+    assert {a.value for a in lexicon.attributes[: lexicon.n_generated]} == {"teal blue", "teal", "blue"}
+
+
+@pytest.mark.parametrize("settings", [None, SMALL, MiningSettings(min_products=1, min_queries=1)])
+@pytest.mark.parametrize(
+    ("products", "log"),
+    [
+        (_rich(), LOG),
+        (_rich(), []),
+        ([Product(p.product_id, p.title, p.brand) for p in _rich()], LOG),
+        ([Product(p.product_id, p.title) for p in _rich()], []),
+        ([Product("1", "Ergonomic Chair for the Office 2000")], [Interaction("chair chair this", "1")]),
+        ([Product("1", "!!!"), Product("2", "", brand="—")], []),
+        (
+            [
+                Product("1", "ランニングシューズ 27cm", "ミズノ"),
+                Product("2", "Crème brûlée"),
+                Product("3", "हिन्दी किताब"),
+            ],
+            [],
+        ),
+        ([], []),
+    ],
+    ids=["rich", "no log", "brand and title", "titles", "one product", "no words", "scripts", "nothing"],
+)
+def test_every_word_is_an_attribute_and_numbers_are_only_copied(
+    products: list[Product], log: list[Interaction], settings: MiningSettings | None
+) -> None:
+    lexicon = mine(products, log, settings)
+    texts = [text for p in products for _, text in field_texts(p)] + [i.query for i in log]
+    for word in {word for text in texts for word in words(text)}:
+        assert lexicon.id_of(stems(word)) >= 0, word
+    for attribute in lexicon.attributes[: lexicon.n_generated]:
+        assert not any(map(has_digit, attribute.value.split()))
+        assert attribute.value not in STOPWORDS
+    assert len({form for forms in lexicon.forms for form in forms}) == len(lexicon)
+    assert len(lexicon) == len(lexicon.products) == len(lexicon.queries) == len(lexicon.asked)
+    assert np.all((lexicon.asked >= 0) & (lexicon.asked <= 1))
+
+
+def test_a_log_with_products_that_the_catalogue_lacks_counts_only_their_queries() -> None:
+    lexicon = mine(_rich(), [*LOG, Interaction("acme anvil", "gone")], SMALL)
+    acme = _id(lexicon, "acme")
+    assert lexicon.queries[acme] == 2
+    assert lexicon.asked[acme] == pytest.approx((1 + 20 * 0.2) / (5 + 20))
+
+
+def _titles(*titles: str) -> list[Product]:
+    return [Product(str(i), title) for i, title in enumerate(titles)]
+
+
+_FILLER = [f"word{i} thing{i}" for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("titles", "queries", "phrase", "kept"),
+    [
+        (["mighty mule opener"] * 5, [], "mighty mule", True),  # always together
+        (["mighty mule opener"] * 4, [], "mighty mule", False),  # too rare without searchers
+        (["red door"] * 2, ["red door", "a red door"], "red door", True),  # searchers type it
+        (["red door"] * 2, ["red door"], "red door", False),
+        (["door in red"] * 3 + ["door"] * 20 + ["red"] * 20, [], "door in red", False),  # chance
+        (["chair 225 lb"] * 2, ["chair 225 lb", "my chair 225 lb"], "chair 225 lb", False),  # a thing and its size
+        (["chair 225 lb"] * 2, ["chair 225 lb", "my chair 225 lb"], "chair 225", False),
+        (["chair 225 lb"] * 2, [], "225 lb", True),
+        (["iphone 12 case"] * 2, ["iphone 12", "iphone 12 case"], "iphone 12", True),
+    ],
+)
+def test_phrases_need_searchers_or_cohesion(titles: list[str], queries: list[str], phrase: str, kept: bool) -> None:
+    products = _titles(*titles, *_FILLER)
+    lexicon = mine(products, [Interaction(q, "0") for q in queries])
+    assert (lexicon.id_of(stems(phrase)) >= 0) == kept
+
+
+def test_a_brand_and_its_neighbour_are_no_phrase() -> None:
+    products = [Product(str(i), "Velanto Halden Boot", brand="Velanto") for i in range(6)]
+    lexicon = mine(products + [p._replace(product_id=p.title) for p in _titles(*_FILLER)], [])
+    assert lexicon.id_of(stems("velanto halden")) < 0
+    assert lexicon.id_of(stems("halden boot")) >= 0
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Zorb, Green, 24 in.",
+        "(2 Pack) Acme Zorb",
+        "Acme 24 in. x 30 in. Steel Zorb in Red",
+        "Steel Zorb for Kids",
+        "Steel Zorb - Free Shipping",
+        "Steel Zorb AB-1234",
+    ],
+)
+def test_the_head_of_a_title_is_a_type(title: str) -> None:
+    lexicon = mine(_titles(title), [])
+    assert lexicon.attributes[_id(lexicon, "zorb")].slot == "type"
+
+
+def test_a_word_that_only_some_products_call_their_brand_keeps_its_own_slot() -> None:
+    products = [Product(str(i), "oak table", brand="Oak" if i == 0 else "") for i in range(8)]
+    assert mine(products, []).attributes[_id(mine(products, []), "oak")].slot == "material"
+
+
+def test_a_shop_with_its_own_slots() -> None:
+    lexicon = mine(_rich(), LOG, MiningSettings(slots=("brand", "other")))
+    assert {a.slot for a in lexicon.attributes} == {"brand", "other"}
+    assert lexicon.slot_ids.max() == 1
+
+
+def test_the_most_useful_are_generated_first_and_no_more_than_wished() -> None:
+    full = mine(_rich(), LOG, SMALL)
+    short = mine(_rich(), LOG, MiningSettings(min_products=2, max_generated=2))
+    assert short.n_generated == 2
+    assert short.attributes[:2] == full.attributes[:2]
+    assert len(short) == len(full)
+
+
+def test_fields_come_title_first_and_empty_ones_not_at_all() -> None:
+    product = Product(
+        "1", "Rake", "Acme", ("Home", "Garden", "Rakes"), "Rusts.", attributes={"a": ("x", ""), "b": ("y",)}
+    )
+    texts = field_texts(product)
+    assert texts == [
+        ("title", "Rake"),
+        ("brand", "Acme"),
+        ("category", "Garden . Rakes"),
+        ("attribute", "x"),
+        ("attribute", "y"),
+        ("description", "Rusts."),
+    ]
+    assert list(dict.fromkeys(name for name, _ in texts)) == list(FIELDS)
+
+
+def test_a_saved_lexicon_comes_back_the_same(tmp_path: Path) -> None:
+    lexicon = mine([*_rich(), Product("7", "ランニング Crème")], LOG, SMALL)
+    lexicon.save(tmp_path / "lexicon.jsonl")
+    again = Lexicon.load(tmp_path / "lexicon.jsonl")
+    assert again.attributes == lexicon.attributes
+    assert again.forms == lexicon.forms
+    assert (again.n_generated, again.n_products) == (lexicon.n_generated, lexicon.n_products)
+    assert (again.language, again.slots) == (lexicon.language, lexicon.slots)
+    np.testing.assert_array_equal(again.products, lexicon.products)
+    np.testing.assert_array_equal(again.queries, lexicon.queries)
+    np.testing.assert_allclose(again.asked, lexicon.asked, atol=1e-5)
+    assert again.tagger.tag(stems("acme leaf rake")) == lexicon.tagger.tag(stems("acme leaf rake"))
+
+
+@pytest.mark.parametrize("content", ["", "no json", "[]", json.dumps({"n_generated": 1}), '{"a": 1}\n{"slot": "x"}'])
+def test_what_is_no_lexicon_is_said_to_be_none(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "lexicon.jsonl"
+    path.write_text(content)
+    with pytest.raises(ModelError, match=r"lexicon\.jsonl.*Fix"):
+        Lexicon.load(path)
+
+
+def test_an_extended_lexicon_keeps_its_ids_and_adds_only_new_words() -> None:
+    lexicon = mine(_rich(), LOG, SMALL)
+    longer = lexicon.extended({"zorb": 3, "acm": 9, "anvil": 1})
+    assert longer.attributes[: len(lexicon)] == lexicon.attributes
+    assert [longer.id_of(form) for forms in lexicon.forms for form in forms] == list(range(len(lexicon)))
+    assert [a.value for a in longer.attributes[len(lexicon) :]] == ["anvil", "zorb"]
+    assert longer.products[-2:].tolist() == [1, 3]
+    assert longer.n_generated == lexicon.n_generated
+    assert longer.id_of(("zorb",)) == len(lexicon) + 1
+    assert lexicon.id_of(("zorb",)) == -1
+
+
+def test_rarity_falls_with_products() -> None:
+    lexicon = mine(_rich(), LOG, SMALL)
+    assert lexicon.idf[_id(lexicon, "acme")] == pytest.approx(np.log(7 / 3.5))
+    assert lexicon.idf[_id(lexicon, "ash")] == pytest.approx(0.1)  # all six: log(7 / 6.5) is less
