@@ -1,1 +1,73 @@
-"""GRAM: generative retrieval for shops, by codes that queries and products share."""
+"""GRAM: generative retrieval for shops, by codes that queries and products share.
+
+    >>> import gram
+    >>> searcher = gram.load("index")  # doctest: +SKIP
+    >>> searcher.search("couch", k=3)[0].title  # doctest: +SKIP
+    'Velvet Sofa, 3-Seater'
+
+Names are loaded when they are first used: importing `gram` alone takes no time and no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gram.errors import GramError
+from gram.records import Attribute, Code, Hit, Interaction, Product, SharedCode, code_text
+
+if TYPE_CHECKING:
+    from gram.data.catalogue import read_products
+    from gram.data.log import read_log, read_queries
+    from gram.model.training import TrainingSettings
+    from gram.pipeline import Settings, train
+    from gram.pipeline import index as make_index
+    from gram.search import Searcher
+
+    load = Searcher.load
+
+_LATER = {
+    "Searcher": ("gram.search", "Searcher"),
+    "Settings": ("gram.pipeline", "Settings"),
+    "TrainingSettings": ("gram.model.training", "TrainingSettings"),
+    "load": ("gram.search", "Searcher.load"),
+    "make_index": ("gram.pipeline", "index"),  # `gram.index` is a room
+    "read_log": ("gram.data.log", "read_log"),
+    "read_products": ("gram.data.catalogue", "read_products"),
+    "read_queries": ("gram.data.log", "read_queries"),
+    "train": ("gram.pipeline", "train"),
+}
+
+__all__ = [
+    "Attribute",
+    "Code",
+    "GramError",
+    "Hit",
+    "Interaction",
+    "Product",
+    "Searcher",
+    "Settings",
+    "SharedCode",
+    "TrainingSettings",
+    "code_text",
+    "load",
+    "make_index",
+    "read_log",
+    "read_products",
+    "read_queries",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'gram' has no attribute {name!r}")
+    module, path = _LATER[name]
+    found: Any = import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
