@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gram.codes.text import stems
+from gram.codes.lexicon import Lexicon
+from gram.codes.spelling import Speller
+from gram.codes.text import stem, stems, words
 from gram.errors import IndexFolderError, ModelError, SettingError
 from gram.index.evidence import EVIDENCE, Candidates, CodedQuery, gather
 from gram.index.folder import Index
@@ -43,6 +45,7 @@ class Searcher:
         extra = dict(zip(index.extra_words, index.extra_counts.tolist(), strict=True))
         self.lexicon = generator.lexicon.extended(extra)
         self.texts = TextEncoder(self.lexicon, generator.backbone)
+        self.speller = _speller(index, self.lexicon)
 
     @classmethod
     def load(cls, index: str | Path, model: str | Path | None = None, device: str = "cpu") -> Searcher:
@@ -81,10 +84,29 @@ class Searcher:
 
     def code(self, queries: Sequence[str]) -> list[CodedQuery]:
         """What the generator writes for each query. One query is computed in float32, which is faster there."""
+        queries = [self.spelled(q) for q in queries]
         encoded = self.texts.queries(queries)
         dtype = torch.float32 if len(queries) == 1 else None
         coded = code_texts(self.generator, encoded, QUERY, self.coding, dtype=dtype)
         return split_queries(coded, [stems(q, self.lexicon.language) for q in queries])
+
+    def spelled(self, query: str) -> str:
+        """The query with words read right that neither the shop nor the backbone knows.
+
+        A word that the backbone has a piece of its own for is left as it is: "couch" is no misspelt "coach", even where
+        nobody sells couches.
+        """
+        row = words(query)
+        read = []
+        for word in row:
+            known = stem(word, self.lexicon.language)
+            right = self.speller.correct(known) if len(self.generator.backbone.pieces(word)) > 1 else None
+            read += [word] if right is None else [self._written_as(part) for part in right.split()]
+        return query if read == row else " ".join(read)
+
+    def _written_as(self, known: str) -> str:
+        attribute = self.lexicon.id_of((known,))
+        return self.lexicon.attributes[attribute].value if attribute >= 0 else known
 
     def with_scorer(self, scorer: Scorer) -> Searcher:
         """The same search under other weights."""
@@ -133,6 +155,15 @@ class Searcher:
     def _code(self, code_id: int) -> Code:
         row = self.generator.trie.table()[code_id]
         return tuple(Attribute(*self.lexicon.attributes[a]) for a in row.tolist() if a >= 0)
+
+
+def _speller(index: Index, lexicon: Lexicon) -> Speller:
+    """Knows the words of the catalogue and of the log's queries."""
+    counts = {s: float(index.words.document_frequency(s)) for s in index.words.ids}
+    for forms, queries in zip(lexicon.forms, lexicon.queries.tolist(), strict=True):
+        if queries and len(forms[0]) == 1:
+            counts[forms[0][0]] = counts.get(forms[0][0], 0.0) + queries
+    return Speller(counts)
 
 
 def split_queries(coded: Coded, query_stems: Sequence[Sequence[str]]) -> list[CodedQuery]:

@@ -46,7 +46,7 @@ class Coded(NamedTuple):
     own: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # attributes that the text holds
     written: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # attributes that were generated
     sure: NDArray[np.float32]  # (R,) probability of each generated one
-    deep: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # codes; weights are probabilities
+    deep: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # codes of two and more attributes
     vectors: NDArray[np.float32]  # (N, D)
 
 
@@ -100,14 +100,19 @@ def _written(
 def _deep(
     generator: Generator, batch: Batch, step: FirstStep, side: int, settings: CodingSettings, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """The likeliest codes of two and more attributes: (text, code id, probability)."""
+    """The likeliest codes of two and more attributes: (text, code id, weight).
+
+    Weights are roots of the kept codes' shares of probability, so that Σ over shared codes of the two sides' product is
+    Bhattacharyya's coefficient of what both write.
+    """
     memory = generator.decoder.remember(step.states, batch.mask, step.logits, generator.attributes())
     log_probs, first = torch.log_softmax(step.logits, dim=1).topk(min(settings.starts, step.logits.shape[1]), dim=1)
     options = BeamOptions(width=settings.beam, n_codes=settings.codes, min_length=2)
     scorer = NextFromDecoder(generator.decoder, memory, side)
     found = beam_search(generator.torch_trie, scorer, len(rows), options, Start(first, log_probs.float()))
     row, place = (found.code_ids >= 0).nonzero(as_tuple=True)
-    weight = found.log_probs[row, place].exp()
+    kept = torch.softmax(found.log_probs, dim=1).nan_to_num(0.0).sqrt()  # (B, K): shared codes add up to 1 at most
+    weight = kept[row, place]
     return rows[_np(row)], _np(found.code_ids[row, place]), _np(weight)
 
 

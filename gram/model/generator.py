@@ -63,6 +63,7 @@ class Generator(nn.Module):
     def train(self, mode: bool = True) -> Generator:
         self._attributes = None
         super().train(mode)
+        self.network.encoder.eval()  # no dropout: a fifth of a step's time, and one pass over a log overfits nothing
         return self
 
     @torch.no_grad()

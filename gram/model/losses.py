@@ -32,7 +32,7 @@ def meeting_scores(
 
     def weights(tags: tuple[Tensor, Tensor, Tensor], generated: Tensor) -> Tensor:
         row, attribute, weight = tags
-        place = torch.searchsorted(rare, attribute).clamp(max=max(len(rare) - 1, 0))
+        place = torch.searchsorted(rare, attribute.contiguous()).clamp(max=max(len(rare) - 1, 0))
         common = attribute < n_generated
         known = common if len(rare) == 0 else common | (rare[place] == attribute)
         column = torch.where(common, attribute, n_generated + place)

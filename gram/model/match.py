@@ -53,7 +53,7 @@ class _BestMatch(torch.autograd.Function):
         place = text * n_places + where[text, attribute]
         values = grad[text, attribute]
         size = (n_texts * n_places, len(attributes))
-        picked = torch.sparse_coo_tensor(torch.stack([place, attribute]), values.float(), size)
+        picked = torch.sparse_coo_tensor(torch.stack([place, attribute]), values.float(), size, check_invariants=False)
         to_places = torch.sparse.mm(picked, attributes.float())  # (B · L, D)
         to_attributes = torch.sparse.mm(picked.t(), places.reshape(-1, width).float())  # (G, D)
         return to_places.view_as(places).to(places.dtype), None, to_attributes.to(attributes.dtype)

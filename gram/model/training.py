@@ -43,11 +43,11 @@ class TrainingSettings:
     encoder_rate: float = 1e-4
     head_rate: float = 1e-3
     weight_rate: float = 1e-2
-    likelihood: float = 0.5  # weight of L_q + λ·L_p beside meeting
+    likelihood: float = 2.0  # weight of L_q + λ·L_p beside meeting
     product_side: float = 1.0  # λ
     codes: float = 0.15  # weight of the codes of two and more attributes
     vectors: float = 20.0  # scale of the vectors' product
-    alone: float = 0.3  # weight of meeting by vectors alone
+    alone: float = 0.7  # weight of meeting by vectors alone
     sparsity: float = 0.3  # of the FLOPS penalty (Paria et al. 2020)
     validate_every: int = 50
     patience: int = 5  # validations without a gain before stopping

@@ -1,0 +1,81 @@
+"""Spelling: a query's word that the shop does not know, read as the word it most likely means.
+
+Symmetric deletes (Garbe 2012): two words one edit apart share a form with one letter left out, so looking up a word costs as
+many dictionary reads as it has letters, whatever the size of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gram.codes.text import has_digit
+
+SHORTEST = 4  # letters of a word that may be misspelt
+RARE = 2  # products or queries that must know a word before others are read as it
+
+
+class Speller:
+    """Reads unknown words as known ones, one edit away, or two in a long word.
+
+    >>> speller = Speller({"velcro": 12, "faucet": 900, "fauce": 1})
+    >>> speller.correct("veclro"), speller.correct("faucett"), speller.correct("faucet"), speller.correct("sofa")
+    ('velcro', 'faucet', None, None)
+    >>> Speller({"light": 50, "bulb": 60}).correct("lightbulb")
+    'light bulb'
+    """
+
+    def __init__(self, counts: Mapping[str, float]) -> None:
+        """`counts` says how many products or queries hold each known word."""
+        self.counts = counts
+        self._forms: dict[str, list[str]] | None = None
+
+    def correct(self, word: str) -> str | None:
+        """The known word, or the two run together, that `word` is read as; None when it is known, short or like no other."""
+        if self.counts.get(word, 0) >= RARE or len(word) < SHORTEST or has_digit(word):
+            return None
+        forms = self._index()
+        near = {known for form in _deletes(word) for known in forms.get(form, ())}
+        allowed = 1 if len(word) < 8 else 2
+        ranked = []
+        for known in near:
+            far = distance(word, known)
+            if far <= allowed:
+                ranked.append((far, word[0] != known[0], -self.counts[known], known))
+        return min(ranked)[-1] if ranked else self._apart(word)
+
+    def _apart(self, word: str) -> str | None:
+        """Two known words that were run together, the pair whose rarer one is the most common."""
+        pairs = [(word[:i], word[i:]) for i in range(3, len(word) - 2)]
+        known = [(min(self.counts.get(a, 0), self.counts.get(b, 0)), a, b) for a, b in pairs]
+        best = max(known, default=(0.0, "", ""))
+        return f"{best[1]} {best[2]}" if best[0] >= 5 * RARE else None
+
+    def _index(self) -> dict[str, list[str]]:
+        if self._forms is None:
+            self._forms = {}
+            for known, count in self.counts.items():
+                if count >= RARE and len(known) >= SHORTEST and not has_digit(known):
+                    for form in _deletes(known):
+                        self._forms.setdefault(form, []).append(known)
+        return self._forms
+
+
+def _deletes(word: str) -> set[str]:
+    return {word} | {word[:i] + word[i + 1 :] for i in range(len(word))}
+
+
+def distance(a: str, b: str) -> int:
+    """Edits between two words, a swap of neighbours counting as one (optimal string alignment).
+
+    >>> distance("veclro", "velcro"), distance("sofa", "soda"), distance("lamp", "lamps"), distance("", "ab")
+    (1, 1, 1, 2)
+    """
+    before: list[int] = []
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        before, last, row = row, before, [i] + [0] * len(b)
+        for j, y in enumerate(b, start=1):
+            row[j] = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                row[j] = min(row[j], last[j - 2] + 1)
+    return row[-1]

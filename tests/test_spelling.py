@@ -1,0 +1,40 @@
+"""The speller against a brute-force reading of every known word."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gram.codes.spelling import Speller, distance
+
+WORDS = st.text(alphabet="abcde", min_size=1, max_size=9)
+
+
+def slow_distance(a: str, b: str) -> int:
+    if not a or not b:
+        return len(a) + len(b)
+    options = [slow_distance(a[1:], b) + 1, slow_distance(a, b[1:]) + 1, slow_distance(a[1:], b[1:]) + (a[0] != b[0])]
+    if len(a) > 1 and len(b) > 1 and a[0] == b[1] and a[1] == b[0]:
+        options.append(slow_distance(a[2:], b[2:]) + 1)
+    return min(options)
+
+
+@given(st.text(alphabet="abc", max_size=5), st.text(alphabet="abc", max_size=5))
+def test_distance_equals_the_recursive_definition(a: str, b: str) -> None:
+    assert distance(a, b) == slow_distance(a, b)
+
+
+@given(st.dictionaries(WORDS, st.integers(1, 5), max_size=12), WORDS)
+def test_a_word_one_edit_from_a_known_one_is_read_as_a_nearest(counts: dict[str, int], word: str) -> None:
+    found = Speller(counts).correct(word)
+    near = [w for w, n in counts.items() if n >= 2 and len(w) >= 4 and distance(word, w) == 1]
+    if counts.get(word, 0) >= 2 or len(word) < 4:
+        assert found is None
+    elif near:
+        assert found in near
+    else:
+        assert found is None or distance(word, found) <= 2
+
+
+def test_numbers_and_models_are_never_corrected() -> None:
+    assert Speller({"dw713": 5, "dw714": 9}).correct("dw715") is None
