@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -72,22 +72,22 @@ class _Counts:
         self.reader, self.max_words = reader, max_words
         self.texts = 0
         self.holding: Counter[Stems] = Counter()
-        self.written: defaultdict[Stems, Counter[str]] = defaultdict(Counter)
+        self.written: Counter[tuple[Stems, str]] = Counter()
         self.last: Counter[Stems] = Counter()
 
     def add(self, text: str) -> None:
         row, cut = self.reader(text)
         self.texts += 1
-        seen: set[Stems] = set()
+        seen: dict[Stems, str] = {}
         for n in range(1, self.max_words + 1):
             for i in range(len(row) - n + 1):
                 gram = cut[i : i + n]
                 if n > 1 and (row[i] in STOPWORDS or row[i + n - 1] in STOPWORDS):
                     continue
                 if gram not in seen:
-                    seen.add(gram)
-                    self.written[gram][" ".join(row[i : i + n])] += 1
-        self.holding.update(seen)
+                    seen[gram] = " ".join(row[i : i + n])
+        self.holding.update(seen.keys())
+        self.written.update(seen.items())
         head = self._head(text)
         self.last.update(head[-n:] for n in range(1, min(self.max_words, len(head)) + 1))
 
@@ -146,10 +146,7 @@ def mine(products: Sequence[Product], log: Sequence[Interaction], settings: Mini
     }
     brands = {key for key, slot in slots.items() if slot == "brand"}
     keys = sorted(_phrases(titles, queries, brands, settings) | slots.keys() | single.keys())
-    names = {}
-    for key in keys:
-        spelled = titles.written[key] + queries.written[key] + written[key]
-        names[key] = spelled.most_common(1)[0][0] if spelled else single[key]
+    names = _names(keys, titles.written + queries.written + written, single)
     for key in sorted(keys, key=len):  # a phrase may take the slot of its last word
         if key not in slots:
             slots[key] = _slot(key, names[key], titles, queries, slots, settings)
@@ -172,10 +169,10 @@ def mine(products: Sequence[Product], log: Sequence[Interaction], settings: Mini
 
 def _structured(
     products: Iterable[Product], reader: _Reader, settings: MiningSettings
-) -> tuple[dict[Stems, Counter[str]], defaultdict[Stems, Counter[str]]]:
-    """Column values of at most six words: the slots that name each, and how it is written."""
+) -> tuple[dict[Stems, Counter[str]], Counter[tuple[Stems, str]]]:
+    """Column values of at most six words: the slots that name each, and how often it is written how."""
     votes: dict[Stems, Counter[str]] = {}
-    written: defaultdict[Stems, Counter[str]] = defaultdict(Counter)
+    written: Counter[tuple[Stems, str]] = Counter()
     for product in products:
         values = [("brand", product.brand)] + [("type", name) for name in product.category[-2:]]
         for column, row in product.attributes.items():
@@ -184,7 +181,7 @@ def _structured(
             spelled, key = reader(value)
             if 0 < len(key) <= 6 and slot in settings.slots:
                 votes.setdefault(key, Counter())[slot] += 1
-                written[key][" ".join(spelled)] += 1
+                written[key, " ".join(spelled)] += 1
     return votes, written
 
 
@@ -200,6 +197,15 @@ def _single_words(products: Iterable[Product], log: Iterable[Interaction], reade
     for word, _ in count.most_common():
         written.setdefault((stem(word, reader.language),), word)
     return written
+
+
+def _names(keys: Sequence[Stems], written: Counter[tuple[Stems, str]], single: dict[Stems, str]) -> dict[Stems, str]:
+    """Each key as it is written most; a word of neither titles, queries nor whole columns as `single` has it."""
+    best: dict[Stems, tuple[int, str]] = {}
+    for (key, spelled), count in written.items():
+        if count > best.get(key, (0, ""))[0]:
+            best[key] = count, spelled
+    return {key: best[key][1] if key in best else single[key] for key in keys}
 
 
 def _phrases(titles: _Counts, queries: _Counts, brands: set[Stems], settings: MiningSettings) -> set[Stems]:
@@ -303,7 +309,7 @@ def _generated(
     for i, name in enumerate(names.values()):
         row = name.split()
         empty = all(w in STOPWORDS or w in UNIT_NAMES or len(w) < 2 for w in row)
-        if empty or any(map(has_digit, row)) or held[i] > max(0.25 * n_products, settings.min_products):
+        if empty or any(map(has_digit, row)) or held[i] > max(0.25 * n_products, 20):
             continue
         if held[i] >= settings.min_products or named[i] >= settings.min_queries:
             scored.append((-(held[i] * asked[i] + 3 * named[i]), i))

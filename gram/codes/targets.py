@@ -58,7 +58,6 @@ def make_targets(
     for (query, product), weight in zip(pairs.tolist(), weights.tolist(), strict=True):
         wanted[query].append((product, weight))
         linked[product].append(query)
-    generated = lexicon.n_generated
 
     def of_query(i: int) -> dict[int, float]:
         row: defaultdict[int, float] = defaultdict(float)
@@ -77,13 +76,14 @@ def make_targets(
                 row[a] = row.get(a, UNHELD_BONUS) + LINKED_BONUS / len(linked[i])
         return row
 
-    def csr(rows: Sequence[dict[int, float]]) -> Targets:
-        kept = [[(a, min(w, 1.0)) for a, w in sorted(row.items()) if a < generated] for row in rows]
-        start = np.concatenate([[0], np.cumsum([len(r) for r in kept])]).astype(np.int64)
-        flat = [pair for row in kept for pair in row]
-        return Targets(start, np.array([a for a, _ in flat], np.int32), np.array([w for _, w in flat], np.float32))
-
     return (
-        csr([of_query(i) for i in range(len(query_attributes))]),
-        csr([of_product(i) for i in range(len(product_attributes))]),
+        _csr([of_query(i) for i in range(len(query_attributes))], lexicon.n_generated),
+        _csr([of_product(i) for i in range(len(product_attributes))], lexicon.n_generated),
     )
+
+
+def _csr(rows: Sequence[dict[int, float]], n_generated: int) -> Targets:
+    kept = [[(a, min(w, 1.0)) for a, w in sorted(row.items()) if a < n_generated] for row in rows]
+    start = np.concatenate([[0], np.cumsum([len(r) for r in kept])]).astype(np.int64)
+    flat = [pair for row in kept for pair in row]
+    return Targets(start, np.array([a for a, _ in flat], np.int32), np.array([w for _, w in flat], np.float32))
