@@ -78,9 +78,7 @@ def train(
     lexicon = mine(products, trained, settings.mining)
     log.info("lexicon: %d attributes, %d of them generated", len(lexicon), lexicon.n_generated)
     torch.manual_seed(settings.training.seed)
-    backbone = load_backbone(
-        settings.backbone, (t for p in products for _, t in field_texts(p)), settings.scratch
-    )
+    backbone = load_backbone(settings.backbone, (t for p in products for _, t in field_texts(p)), settings.scratch)
     encoder = TextEncoder(lexicon, backbone)
     encoded = encoder.products(products)
     words = Words.build(product_stems(products, lexicon.language))
@@ -118,8 +116,9 @@ def build_index(
     words = Words.build(rows)
     counts = Counter(stem for row in rows for stem in set(row))
     missing = {stem: n for stem, n in counts.items() if generator.lexicon.id_of((stem,)) < 0}
-    lexicon = generator.lexicon.extended(missing)
-    encoded = TextEncoder(lexicon, generator.backbone).products(products)
+    generator = generator.with_words(missing)
+    lexicon = generator.lexicon
+    encoded = generator.texts.products(products)
     coded = code_texts(generator, encoded, PRODUCT, coding, progress="coding products")
     extra = sorted(missing)
     return Index(

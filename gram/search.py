@@ -18,7 +18,6 @@ from gram.index.evidence import EVIDENCE, Candidates, CodedQuery, gather
 from gram.index.folder import Index
 from gram.index.postings import Postings, top_k
 from gram.model.coding import QUERY_CODING, Coded, CodingSettings, code_texts
-from gram.model.encoding import TextEncoder
 from gram.model.generator import Generator, model_hash
 from gram.model.network import QUERY
 from gram.model.scorer import Scorer
@@ -41,10 +40,10 @@ class Searcher:
     def __init__(
         self, generator: Generator, index: Index, scorer: Scorer, coding: CodingSettings = QUERY_CODING
     ) -> None:
-        self.generator, self.index, self.scorer, self.coding = generator, index, scorer, coding
         extra = dict(zip(index.extra_words, index.extra_counts.tolist(), strict=True))
-        self.lexicon = generator.lexicon.extended(extra)
-        self.texts = TextEncoder(self.lexicon, generator.backbone)
+        self.generator = generator.with_words(extra)
+        self.index, self.scorer, self.coding = index, scorer, coding
+        self.lexicon, self.texts = self.generator.lexicon, self.generator.texts
         self.speller = _speller(index, self.lexicon)
 
     @classmethod
@@ -70,7 +69,9 @@ class Searcher:
         coded = self.code([query])[0]
         return self._hits(coded, k, explain)
 
-    def search_many(self, queries: Mapping[str, str], k: int = 300, progress: bool = False) -> dict[str, dict[str, float]]:
+    def search_many(
+        self, queries: Mapping[str, str], k: int = 300, progress: bool = False
+    ) -> dict[str, dict[str, float]]:
         """A run: for each query id the scores of its k best products."""
         run: dict[str, dict[str, float]] = {}
         ids = list(queries)

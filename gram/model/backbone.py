@@ -47,7 +47,7 @@ class Backbone:
             special = [tokenizer.token_to_id(t) for t in ("<s>", "</s>", "<pad>")]
         if None in special:
             raise ModelError(f"{source}: its tokenizer has neither [CLS]/[SEP]/[PAD] nor <s>/</s>/<pad>")
-        self.start_id, self.end_id, self.pad_id = special
+        self.start_id, self.end_id, self.pad_id = (int(s) for s in special if s is not None)
         self._cache: dict[str, list[int]] = {}
 
     def pieces(self, word: str) -> list[int]:
@@ -87,18 +87,25 @@ def load_backbone(name: str, texts: Iterable[str] = (), scratch: ScratchSettings
 
 
 def scratch_backbone(texts: Iterable[str], settings: ScratchSettings) -> Backbone:
-    """A BERT encoder with random weights, and WordPiece trained on `texts`."""
+    """A BERT encoder with random weights, and WordPiece trained on `texts`: the same texts give the same pieces."""
     from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    texts = list(texts)
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    split = pre_tokenizers.BertPreTokenizer()
+    words = {word for text in texts for word, _ in split.pre_tokenize_str(normalizer.normalize_str(text))}
+    # The trainer numbers inner characters by the order of a hash map and breaks ties by number; given, they stay put.
+    inner = sorted({f"##{character}" for word in words for character in word[1:]})
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    trained = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    trained.normalizer, trained.pre_tokenizer = normalizer, split
     trainer = trainers.WordPieceTrainer(
-        vocab_size=settings.vocabulary,
-        special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]"],
-        show_progress=False,
+        vocab_size=settings.vocabulary, special_tokens=special + inner, show_progress=False
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    trained.train_from_iterator(texts, trainer)
+    tokenizer = Tokenizer(models.WordPiece(trained.get_vocab(), unk_token="[UNK]"))  # without `inner` as special tokens
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, split
+    tokenizer.add_special_tokens(special)
     return Backbone(_bert(scratch_config(settings, tokenizer.get_vocab_size())), tokenizer, "scratch")
 
 
@@ -148,7 +155,7 @@ def _pretrained(name: str) -> Backbone:
 
 def _without_pooler(encoder: nn.Module) -> nn.Module:
     if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None  # unused: vectors are means of states
+        setattr(encoder, "pooler", None)  # noqa: B010 — unused: vectors are means of states
     return encoder
 
 

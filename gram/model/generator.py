@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -66,10 +67,28 @@ class Generator(nn.Module):
         self.network.encoder.eval()  # no dropout: a fifth of a step's time, and one pass over a log overfits nothing
         return self
 
+    def with_words(self, words: dict[str, int]) -> Generator:
+        """The same for a catalogue with words that the lexicon lacks: {stem: products that hold it}, to be copied only.
+
+        A new word weighs what its rarity says, and as much more or less as training made of other copied words.
+        """
+        lexicon = self.lexicon.extended(words)
+        known = len(self.lexicon)
+        if len(lexicon) == known:
+            return self
+        made = Generator(self.backbone, lexicon, self.trie)
+        state, start = self.state_dict(), made.network.copied_base.detach().to(self.device)
+        rare = slice(lexicon.n_generated if lexicon.n_generated < known else 0, known)
+        learnt = (state["network.copied_base"][rare] - start[rare]).median()
+        state["network.copied_base"] = torch.cat([state["network.copied_base"], start[known:] + learnt])
+        made.load_state_dict(state)
+        return made.to(self.device).eval()
+
     @torch.no_grad()
     def read_attributes(self) -> None:
         """Starts every generated attribute's embedding from the encoder's reading of its text."""
         encoded = self.texts.queries(a.value for a in self.lexicon.attributes[: self.lexicon.n_generated])
+        table = self.network.attribute_text
         order = np.argsort(encoded.lengths, kind="stable")
         for begin in range(0, len(order), 256):
             rows = order[begin : begin + 256]
@@ -78,7 +97,7 @@ class Generator(nn.Module):
                 states = self.network.read(batch, QUERY)  # (B, L, D)
             mask = batch.mask.unsqueeze(-1)
             mean = (states.float() * mask).sum(1) / mask.sum(1)  # (B, D)
-            self.network.attribute_text[torch.from_numpy(rows)] = F.normalize(mean, dim=-1)
+            table[torch.from_numpy(rows)] = F.normalize(mean, dim=-1)
 
     def save(self, folder: Path, extra: dict[str, Any]) -> None:
         """Writes `config.json`, `model.safetensors`, `lexicon.jsonl` and the trie into an existing folder."""
@@ -115,7 +134,7 @@ class Generator(nn.Module):
             backbone = rebuilt(shape, tokenizer, config["backbone"])
             generator = cls(backbone, Lexicon.load(folder / "lexicon.jsonl"), CodeTrie.load(folder))
             generator.load_state_dict(load_file(folder / "model.safetensors"))
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
+        except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
             raise ModelError(f"{folder}: the model cannot be read ({error}). Fix: train it again") from error
         return generator.to(device).eval(), config
 
