@@ -50,7 +50,9 @@ def _device_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--backbone", default="minilm", show_default=True, help="minilm, scratch, a hub id, or a local folder.")
 @click.option("--steps", default=0, help="Training steps; 0 chooses by the size of the data.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--max-unknown", default=0.05, show_default=True, help="Share of LOG rows that may name unknown products.")
+@click.option(
+    "--max-unknown", default=0.05, show_default=True, help="Share of LOG rows that may name unknown products."
+)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of a run that was stopped.")
 @_device_option
 def train(
@@ -214,7 +216,7 @@ def convert(
     from gram.data import esci, homedepot, wands
 
     if dataset == "esci":
-        data = esci.load(source, locale, version)
+        data = esci.load(source, locale, "large" if version == "large" else "small")
     elif dataset == "wands":
         data = wands.load(source)
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gram.baselines.bm25 import FIELDS, BM25
+from gram.baselines.bm25 import BM25, FIELDS
 from gram.cli import explained
 from gram.data.catalogue import read_products
 from gram.data.log import read_log, read_qrels, read_queries
@@ -15,8 +15,8 @@ from gram.data.store import generate
 from gram.evaluation.comparison import table
 from gram.evaluation.groups import keyword_gap_queries
 from gram.evaluation.measures import evaluate, write_run
-from gram.health import text
 from gram.folders import read_json
+from gram.health import text
 from gram.model.training import TrainingSettings
 from gram.pipeline import Settings, index, train
 from gram.search import Searcher
@@ -60,4 +60,6 @@ def run(output: Path, n_products: int, steps: int, backbone: str, seed: int) -> 
                 click.echo(explained(hit._replace(codes=hit.codes[:3])))
     click.echo(f"\nOn {len(queries)} held-out queries:\n")
     click.echo(table(results, reference="BM25, all fields"))
-    click.echo(f"\n{time.monotonic() - begin:.0f} seconds in all. Try: gram search {output / 'index'} \"couch\" --explain")
+    click.echo(
+        f'\n{time.monotonic() - begin:.0f} seconds in all. Try: gram search {output / "index"} "couch" --explain'
+    )

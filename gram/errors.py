@@ -1,14 +1,14 @@
 """Every error that GRAM raises on purpose.
 
-    GramError
-    ├── DataError            a file that cannot be used as it is
-    │   ├── MissingColumn
-    │   └── BadRow           a row, with its line, column and value
-    ├── ModelError           a model folder, or a backbone's weights, that cannot be used
-    ├── IndexFolderError     an index folder that cannot be used
-    │   └── IndexMismatch    an index opened with another model than it was built with
-    ├── SettingError         a setting outside its range
-    └── MissingExtra         an optional dependency that is not installed
+GramError
+├── DataError            a file that cannot be used as it is
+│   ├── MissingColumn
+│   └── BadRow           a row, with its line, column and value
+├── ModelError           a model folder, or a backbone's weights, that cannot be used
+├── IndexFolderError     an index folder that cannot be used
+│   └── IndexMismatch    an index opened with another model than it was built with
+├── SettingError         a setting outside its range
+└── MissingExtra         an optional dependency that is not installed
 """
 
 from __future__ import annotations

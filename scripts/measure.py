@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gram.baselines.bm25 import FIELDS, BM25
+from gram.baselines.bm25 import BM25, FIELDS
 from gram.data.catalogue import read_products
 from gram.data.log import read_log, read_qrels, read_queries
 from gram.evaluation.comparison import table
@@ -56,7 +56,10 @@ def quality(args: argparse.Namespace) -> None:
         linked: dict[str, dict[str, float]] = {}
         for i in log:
             linked.setdefault(i.query, {})[i.product_id] = i.weight
-        print("products' ten best attributes held by them or a linked query:", health(searcher, linked)["products"]["grounded"])
+        print(
+            "products' ten best attributes held by them or a linked query:",
+            health(searcher, linked)["products"]["grounded"],
+        )
     _depths(searcher, wanted)
     _curve(searcher, queries, qrels, wanted)
 
@@ -68,14 +71,20 @@ def _depths(searcher: Searcher, wanted: dict[str, dict[str, float]]) -> None:
     outside = 0
     for coded, row in zip(searcher.code(list(wanted)), wanted.values(), strict=True):
         positions = np.array([index.table.position(p) for p in row])
-        outside += sum(trie.find(tuple(a for a in c if a >= 0)) < 0 for c in trie.table()[coded.deep[0]].tolist()) if len(coded.deep[0]) else 0
+        outside += (
+            sum(trie.find(tuple(a for a in c if a >= 0)) < 0 for c in trie.table()[coded.deep[0]].tolist())
+            if len(coded.deep[0])
+            else 0
+        )
         for name, found in _found(index.n_products, coded, index.own, index.written, index.deep).items():
             scores, touched = found
             rows.setdefault(name, []).append((float((scores[positions] > 0).mean()), touched, int((scores > 0).sum())))
     print(f"codes outside the code space: {outside}")
     for name, figures in rows.items():
         recall, touched, products = np.mean(figures, axis=0)
-        print(f"{name}: brings back {recall:.3f} of the relevant products among {products:.0f}, touching {touched:.0f} postings")
+        print(
+            f"{name}: brings back {recall:.3f} of the relevant products among {products:.0f}, touching {touched:.0f} postings"
+        )
 
 
 def _found(
@@ -90,13 +99,17 @@ def _found(
         return scores, touched
 
     return {
-        "one-attribute codes": reach([(query.own, own), (query.own, written), (query.written, own), (query.written, written)]),
+        "one-attribute codes": reach(
+            [(query.own, own), (query.own, written), (query.written, own), (query.written, written)]
+        ),
         "one-attribute codes, copied on both sides": reach([(query.own, own)]),
         "codes of two and more attributes": reach([(query.deep, deep)]),
     }
 
 
-def _curve(searcher: Searcher, queries: dict[str, str], qrels: dict[str, dict[str, float]], wanted: dict[str, dict[str, float]]) -> None:
+def _curve(
+    searcher: Searcher, queries: dict[str, str], qrels: dict[str, dict[str, float]], wanted: dict[str, dict[str, float]]
+) -> None:
     """Groundedness against recall, by how sure a generated attribute must be to be kept."""
     coding = searcher.coding
     print("least probability: grounded, by chance, nothing generated; R@10 R@100 R@300 nDCG@10")
@@ -105,7 +118,9 @@ def _curve(searcher: Searcher, queries: dict[str, str], qrels: dict[str, dict[st
         figures = health(searcher, wanted)["queries"]
         mean = evaluate(qrels, searcher.search_many(queries)).mean
         shown = " ".join(f"{mean[m]:.3f}" for m in ("R@10", "R@100", "R@300", "nDCG@10"))
-        print(f"  {least:.2f}: {figures['grounded']:.3f} {figures['grounded_by_chance']:.3f} {figures['nothing_generated']:.3f}; {shown}")
+        print(
+            f"  {least:.2f}: {figures['grounded']:.3f} {figures['grounded_by_chance']:.3f} {figures['nothing_generated']:.3f}; {shown}"
+        )
     searcher.coding = coding
 
 
@@ -118,7 +133,10 @@ def losses(args: argparse.Namespace) -> None:
     a, b = evaluate(qrels, ours).per_query, evaluate(qrels, theirs).per_query
     lost = sorted(a["nDCG@10"], key=lambda q: sum(a[m][q] - b[m][q] for m in ("nDCG@10", "R@10", "R@100")))
     for q in lost[:20]:
-        print(f"\n{queries[q]!r}: " + ", ".join(f"{m} {a[m][q]:.2f} (BM25 {b[m][q]:.2f})" for m in ("nDCG@10", "R@10", "R@100")))
+        print(
+            f"\n{queries[q]!r}: "
+            + ", ".join(f"{m} {a[m][q]:.2f} (BM25 {b[m][q]:.2f})" for m in ("nDCG@10", "R@10", "R@100"))
+        )
         coded = searcher.code([queries[q]])[0]
         best = np.argsort(-coded.written[1])[:6]
         print("  writes:", ", ".join(searcher.lexicon.attributes[k].value for k in coded.written[0][best]))
@@ -148,7 +166,9 @@ def speed(args: argparse.Namespace) -> None:
     begin = time.perf_counter()
     build_index(searcher.generator, part, {"model": "", "model_hash": ""})
     ours = time.perf_counter() - begin
-    print(f"{len(part)} products: index {ours:.1f} s, sentence-transformers embeds the titles in {embed:.1f} s: {ours / embed:.2f} times")
+    print(
+        f"{len(part)} products: index {ours:.1f} s, sentence-transformers embeds the titles in {embed:.1f} s: {ours / embed:.2f} times"
+    )
     torch.set_num_threads(1)
     for query in queries[:20]:
         searcher.search(query, 100)
@@ -163,14 +183,20 @@ def speed(args: argparse.Namespace) -> None:
         other.append(time.perf_counter() - begin)
     p50, p99 = np.percentile(mine, [50, 99]) * 1000
     base = np.percentile(other, 50) * 1000
-    print(f"one query, one thread, to 100 hits: p50 {p50:.1f} ms, p99 {p99:.1f} ms; embedding it alone p50 {base:.1f} ms: {p50 / base:.2f} times")
+    print(
+        f"one query, one thread, to 100 hits: p50 {p50:.1f} ms, p99 {p99:.1f} ms; embedding it alone p50 {base:.1f} ms: {p50 / base:.2f} times"
+    )
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB (both libraries loaded)")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for run, names in ((quality, "index products queries qrels"), (losses, "index products queries qrels"), (speed, "index products queries")):
+    for run, names in (
+        (quality, "index products queries qrels"),
+        (losses, "index products queries qrels"),
+        (speed, "index products queries"),
+    ):
         command = commands.add_parser(run.__name__)
         for name in names.split():
             command.add_argument(name, type=Path)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gram.codes.slots import SLOTS
 from gram.codes.tagger import TrieTagger
-from gram.errors import ModelError
+from gram.errors import ModelError, SettingError
 from gram.folders import new_file
 from gram.records import Attribute
 
@@ -88,6 +88,35 @@ class Lexicon:
             products=np.concatenate([self.products, counts]),
             queries=np.concatenate([self.queries, np.zeros(len(new), np.float32)]),
             asked=np.concatenate([self.asked, np.full(len(new), 0.02, np.float32)]),
+            n_products=self.n_products,
+            language=self.language,
+            slots=self.slots,
+        )
+
+    def with_generated(self, attribute: Attribute, form: Stems, asked: float) -> Lexicon:
+        """With one more generated attribute, which gets the id `n_generated`; copied ones move up by one.
+
+        A copied attribute of the same form becomes the generated one, so that no form names two. Raises ValueError for a
+        form that a generated attribute has already, SettingError for an unknown slot.
+        """
+        if attribute.slot not in self.slots:
+            raise SettingError(f"no slot {attribute.slot!r}. Known: {', '.join(self.slots)}")
+        old = self.id_of(form)
+        if 0 <= old < self.n_generated:
+            raise ValueError(f"{attribute} is there already, as {self.attributes[old]}")
+        g = self.n_generated
+        order = [*range(g), -1, *(a for a in range(g, len(self)) if a != old)]
+
+        def moved(values: NDArray[np.float32], new: float) -> NDArray[np.float32]:
+            return np.array([new if a < 0 else values[a] for a in order], dtype=np.float32)
+
+        return Lexicon(
+            attributes=[attribute if a < 0 else self.attributes[a] for a in order],
+            forms=[[form] if a < 0 else self.forms[a] for a in order],
+            n_generated=g + 1,
+            products=moved(self.products, float(self.products[old]) if old >= 0 else 1.0),
+            queries=moved(self.queries, float(self.queries[old]) if old >= 0 else 0.0),
+            asked=moved(self.asked, asked),
             n_products=self.n_products,
             language=self.language,
             slots=self.slots,

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gram.codes.text import has_digit
 from gram.codes.slots import STOPWORDS, UNIT_NAMES
+from gram.codes.text import has_digit
 from gram.index.folder import Index
 from gram.index.postings import top_k
 
@@ -32,7 +32,9 @@ EVIDENCE = (
     "value",  # what the shop says it is worth
 )
 """The kinds of evidence, in the order of every feature array."""
-SPARSE = EVIDENCE.index("vectors")  # kinds before this one, and `words`, find products; the others only weigh those found
+SPARSE = EVIDENCE.index(
+    "vectors"
+)  # kinds before this one, and `words`, find products; the others only weigh those found
 
 
 class CodedQuery(NamedTuple):

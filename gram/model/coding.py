@@ -129,5 +129,3 @@ def _joined(
 
 def _np(tensor: Tensor) -> NDArray:  # type: ignore[type-arg]
     return (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
-
-

@@ -41,13 +41,13 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, hidden: Tensor) -> Tensor:
         """x (H, t, D); keys, values (H, heads, L, ·); hidden (H, 1, 1, L) added to attention scores."""
-        parts = [self._split(p) for p in self.own(self.norms[0](x)).chunk(3, dim=-1)]
-        own = F.scaled_dot_product_attention(*parts, is_causal=True)  # (H, heads, t, ·)
+        asks, keys_own, values_own = (self._split(p) for p in self.own(self.norms[0](x)).chunk(3, dim=-1))
+        own = F.scaled_dot_product_attention(asks, keys_own, values_own, is_causal=True)  # (H, heads, t, ·)
         x = x + self.own_out(own.transpose(1, 2).flatten(2))
         ask = self._split(self.ask(self.norms[1](x)))
         text = F.scaled_dot_product_attention(ask, keys, values, attn_mask=hidden)  # (H, heads, t, ·)
         x = x + self.text_out(text.transpose(1, 2).flatten(2))
-        return x + self.down(F.gelu(self.up(self.norms[2](x))))  # type: ignore[no-any-return]
+        return x + self.down(F.gelu(self.up(self.norms[2](x))))
 
 
 class Memory:
@@ -85,7 +85,7 @@ class Decoder(nn.Module):
         hidden = memory.hidden[rows]
         for layer, (keys, values) in zip(self.layers, memory.layers, strict=True):
             x = layer(x, keys[rows], values[rows], hidden.to(keys.dtype))
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x)
 
     def child_logits(self, memory: Memory, rows: Tensor, after: Tensor, of: Tensor, tokens: Tensor) -> Tensor:
         """Logits (E,) of children `tokens` (E,) after the states `after` (H, D), `of` (E,) says which; rows (H,)."""
@@ -95,7 +95,7 @@ class Decoder(nn.Module):
 
     def end_logits(self, after: Tensor) -> Tensor:
         """Logits (H,) of ending the code after the states `after` (H, D)."""
-        return self.end(after).float().squeeze(-1)  # type: ignore[no-any-return]
+        return self.end(after).float().squeeze(-1)
 
 
 class NextFromDecoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gram.codes.lexicon import Lexicon
+from gram.codes.text import stems
 from gram.codes.trie import CodeTrie
 from gram.errors import ModelError
 from gram.folders import read_json, write_json
@@ -24,6 +26,7 @@ from gram.model.decoder import Decoder
 from gram.model.encoding import TextEncoder
 from gram.model.network import QUERY, Network, NetworkSettings
 from gram.model.precision import computing
+from gram.records import Attribute
 
 FORMAT = 1
 
@@ -99,6 +102,40 @@ class Generator(nn.Module):
             mean = (states.float() * mask).sum(1) / mask.sum(1)  # (B, D)
             table[torch.from_numpy(rows)] = F.normalize(mean, dim=-1)
 
+    @torch.no_grad()
+    def with_attribute(self, attribute: Attribute) -> Generator:
+        """A generator that can also write `attribute`, a new brand say, with nothing trained again.
+
+        Its embedding is the encoder's reading of its text; its bias and weight are what attributes of its slot have in
+        the middle. It gets a code of its own. An index must be built anew, since copied attributes change their ids.
+        """
+        old, lexicon = self.network, self.lexicon
+        form = tuple(stems(attribute.value, lexicon.language))
+        peers = [a for a in range(lexicon.n_generated) if lexicon.attributes[a].slot == attribute.slot]
+        peers = peers or list(range(lexicon.n_generated))
+        wider = lexicon.with_generated(attribute, form, float(np.median(lexicon.asked[peers])))
+        trie = copy.deepcopy(self.trie)
+        trie.add((lexicon.n_generated,))
+        made = Generator(self.backbone, wider, trie)
+        state = self.state_dict()
+        g, copied = lexicon.n_generated, lexicon.id_of(form)
+        base = old.copied_base
+        own = base[copied : copied + 1] if copied >= 0 else base[peers].median().reshape(1)
+        rest = torch.cat([base[g:copied], base[copied + 1 :]]) if copied >= 0 else base[g:]
+        batch = self.texts.queries([attribute.value]).batch([0]).to(self.device)
+        states = old.read(batch, QUERY).float()  # (1, L, D)
+        state |= {
+            "network.attribute_text": torch.cat([old.attribute_text, F.normalize(states.mean(1), dim=-1)]),
+            "network.attribute_shift": F.pad(old.attribute_shift, (0, 0, 0, 1)),
+            "network.logit_bias": torch.cat(
+                [old.logit_bias, old.logit_bias[:, peers].median(1, keepdim=True)[0]], dim=1
+            ),
+            "network.generated_base": torch.cat([old.generated_base, old.generated_base[peers].median().reshape(1)]),
+            "network.copied_base": torch.cat([base[:g], own, rest]),
+        }
+        made.load_state_dict(state)
+        return made.to(self.device).eval()
+
     def save(self, folder: Path, extra: dict[str, Any]) -> None:
         """Writes `config.json`, `model.safetensors`, `lexicon.jsonl` and the trie into an existing folder."""
         save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors")
@@ -122,7 +159,9 @@ class Generator(nn.Module):
             ModelError: a folder that is not a model, is of another format, or lacks a part.
         """
         if not (folder / "config.json").is_file():
-            raise ModelError(f"{folder} is not a model folder (no config.json). Fix: gram train PRODUCTS LOG -o {folder}")
+            raise ModelError(
+                f"{folder} is not a model folder (no config.json). Fix: gram train PRODUCTS LOG -o {folder}"
+            )
         config = read_json(folder / "config.json")
         if config.get("format_version") != FORMAT:
             raise ModelError(

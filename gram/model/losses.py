@@ -65,9 +65,7 @@ def attribute_loss(
     return (absent.sum() - (weight * logits[row, attribute]).sum()) / weight.sum().clamp(min=1)
 
 
-def code_loss(
-    decoder: Decoder, memory: Memory, trie: TorchTrie, codes: Tensor, rows: Tensor, side: int
-) -> Tensor:
+def code_loss(decoder: Decoder, memory: Memory, trie: TorchTrie, codes: Tensor, rows: Tensor, side: int) -> Tensor:
     """Negative log-likelihood of codes after their first attribute, normalised over what the trie allows, a code.
 
     Args:

@@ -52,6 +52,8 @@ class NetworkSettings:
 class Network(nn.Module):
     """Encoder, attribute embeddings, gates and base weights."""
 
+    attribute_text: Tensor
+
     def __init__(self, backbone: Backbone, lexicon: Lexicon, settings: NetworkSettings | None = None) -> None:
         super().__init__()
         settings = settings or NetworkSettings()
@@ -85,7 +87,7 @@ class Network(nn.Module):
         """The encoder's states, (B, L, D); a side marker is added to every piece."""
         embedded = self.encoder.get_input_embeddings()(batch.pieces) + self.side[side]  # type: ignore[operator]
         out = self.encoder(inputs_embeds=embedded, attention_mask=batch.mask)
-        return out.last_hidden_state  # type: ignore[no-any-return]
+        return out.last_hidden_state
 
     def forward(self, batch: Batch, side: int, attributes: Tensor | None = None) -> FirstStep:
         states = self.read(batch, side)  # (B, L, D)
@@ -103,7 +105,9 @@ class Network(nn.Module):
 
     def _logits(self, states: Tensor, mean: Tensor, mask: Tensor, side: int, attributes: Tensor) -> Tensor:
         """The best match of each attribute over the text's places and the text as a whole, (B, G)."""
-        places = torch.cat([mean.unsqueeze(1), states[:, 1:]], dim=1)  # (B, L, D): the start mark makes room for the mean
+        places = torch.cat(
+            [mean.unsqueeze(1), states[:, 1:]], dim=1
+        )  # (B, L, D): the start mark makes room for the mean
         places = F.normalize(self.match(places), dim=-1)  # (B, L, D)
         best = best_match(places, mask, attributes)  # (B, G)
         return self.logit_scale[side] * best + self.logit_bias[side]

@@ -75,7 +75,9 @@ class Samples:
         weights = np.array(list(weight.values()), dtype=np.float32)
         own = [_held(encoded, i) for i in range(len(products))]
         asked = encoder.queries(queries)
-        of_queries, of_products = make_targets(lexicon, [asked.held(i) for i in range(len(queries))], own, pairs, weights)
+        of_queries, of_products = make_targets(
+            lexicon, [asked.held(i) for i in range(len(queries))], own, pairs, weights
+        )
         linked, chance = [], []
         order = np.argsort(pairs[:, 0], kind="stable")
         for rows in np.split(order, np.cumsum(np.bincount(pairs[:, 0], minlength=len(queries)))[:-1]):
@@ -143,7 +145,9 @@ class Samples:
         best = np.argpartition(-scores, last - 1)[:last]
         return int(random.choice(best[np.argsort(-scores[best], kind="stable")][HARD_FROM:]))
 
-    def _hidden(self, rows: list[int], asked: list[set[int]], products: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+    def _hidden(
+        self, rows: list[int], asked: list[set[int]], products: NDArray[np.int64], size: int
+    ) -> NDArray[np.bool_]:
         hidden = self.same_title[products[:size]][:, None] == self.same_title[products][None, :]  # (B, M)
         for i, query in enumerate(rows):
             hidden[i] |= np.isin(products, self.linked[query])

@@ -104,7 +104,7 @@ def fit(
         optimizer.zero_grad()
         scores = (x @ (base + move / spread)).masked_fill(hidden, -1e9)
         value = -(y * F.log_softmax(scores, dim=1)).sum() + pull * move.square().sum() / 2
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
     optimizer.step(loss)

@@ -76,7 +76,8 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
         self.rates = [g["lr"] for g in self.optimizer.param_groups]
         self.done = 0
-        self.best, self.best_state, self.stale = math.inf, None, 0
+        self.best, self.stale = math.inf, 0
+        self.best_state: dict[str, Tensor] | None = None
 
     def run(self, record: Path, checkpoint: Path | None = None, validation: list[TrainingBatch] | None = None) -> None:
         """Trains to the end, or until validation stops getting better; appends every figure to `record`."""
@@ -90,7 +91,7 @@ class Trainer:
                 self._set_rates()
                 loss, figures = self.loss(batch)
                 self.optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 nn.utils.clip_grad_norm_(generator.parameters(), 2.0)
                 self.optimizer.step()
                 self.done += 1
@@ -121,9 +122,9 @@ class Trainer:
             queries = batch.queries.to(device)
             query = generator.network(queries, QUERY, attributes)
             product, product_tags, memories = self._products(batch, attributes)
-            scores = generator.log_temperature.exp() * meeting_scores(
-                (queries.tag_row, queries.tag_attribute, query.copied), query.generated, product_tags, product.generated
-            )  # (B, M)
+        query_tags = (queries.tag_row, queries.tag_attribute, query.copied)
+        scores = meeting_scores(query_tags, query.generated, product_tags, product.generated)  # (B, M)
+        scores = generator.log_temperature.exp() * scores  # in float32: bfloat16 rounds scores of 20 to eighths
         near = settings.vectors * query.vectors @ product.vectors.T  # (B, M)
         hidden, size = batch.hidden.to(device), len(batch.hidden)
         parts = {
@@ -141,7 +142,9 @@ class Trainer:
             codes = self._code_losses(batch, query_memory, memories)
         total = parts["meet"] + parts["meet_vectors"] + settings.alone * parts["vectors"]
         total = total + settings.likelihood * (parts["query"] + settings.product_side * parts["product"])
-        total = total + settings.sparsity * parts["flops"] + settings.codes * (codes[0] + settings.product_side * codes[1])
+        total = (
+            total + settings.sparsity * parts["flops"] + settings.codes * (codes[0] + settings.product_side * codes[1])
+        )
         figures = Losses({k: float(v.detach()) for k, v in parts.items()})
         figures |= {"query_codes": float(codes[0].detach()), "product_codes": float(codes[1].detach())}
         figures["query_written"] = float((query.generated > 0).float().sum(1).mean())
@@ -185,7 +188,9 @@ class Trainer:
         decoder, trie, device = generator.decoder, generator.torch_trie, generator.device
         nothing = torch.zeros((), device=device)
         rows, codes = (t.to(device) for t in batch.query_codes)
-        of_query = code_loss(decoder, query_memory, trie, self._attributes_of(codes), rows, QUERY) if len(rows) else nothing
+        of_query = (
+            code_loss(decoder, query_memory, trie, self._attributes_of(codes), rows, QUERY) if len(rows) else nothing
+        )
         rows, codes = batch.product_codes
         of_product, n = nothing, max(len(rows), 1)
         for memory, places in memories:

@@ -1,0 +1,89 @@
+"""Evidence of a hand-made index, worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gram.codes.trie import CodeTrie
+from gram.index.evidence import EVIDENCE, Candidates, CodedQuery, gather
+from gram.index.folder import Index
+from gram.index.postings import Postings
+from gram.index.table import ProductTable
+from gram.index.words import Words
+from gram.records import Product
+
+TEXTS = [["red", "hose", "50", "ft"], ["hose", "25", "ft"], ["lamp"], ["garden", "pipe"]]
+
+
+@pytest.fixture
+def index() -> Index:
+    return Index(
+        table=ProductTable.build([Product(str(i), " ".join(t)) for i, t in enumerate(TEXTS)]),
+        words=Words.build(TEXTS),
+        own=Postings.build([0, 0, 1], [0, 1, 3], [2.0, 1.0, 1.5], n_keys=3),
+        written=Postings.build([0, 2], [3, 2], [0.5, 1.0], n_keys=3),
+        deep=Postings.build([0, 0], [0, 3], [0.5, 0.25], n_keys=1),
+        trie=CodeTrie.build(np.array([[0, 1]])),
+        vectors=np.eye(4, 2, dtype=np.float32),
+        value=np.array([0.0, 1.0, 0.5, 0.25], dtype=np.float32),
+        extra_words=[],
+        extra_counts=np.zeros(0, dtype=np.int64),
+        meta={"model_hash": "", "model": ""},
+    )
+
+
+def coded(stems: list[str], own: dict[int, float], written: dict[int, float], deep: dict[int, float]) -> CodedQuery:
+    parts = [
+        (np.array(list(d), dtype=np.int64), np.array(list(d.values()), dtype=np.float32)) for d in (own, written, deep)
+    ]
+    return CodedQuery(stems, parts[0], parts[1], parts[2], np.array([0.6, 0.8], dtype=np.float32))
+
+
+def by_position(found: Candidates) -> dict[int, dict[str, float]]:
+    rows = zip(found.positions.tolist(), found.features.tolist(), strict=True)
+    return {p: dict(zip(EVIDENCE, f, strict=True)) for p, f in rows}
+
+
+def test_every_kind_of_evidence_by_hand(index: Index) -> None:
+    query = coded(["hose", "50", "ft"], own={0: 3.0}, written={1: 2.0}, deep={0: 1.0})
+    found = gather(index, query, np.ones(len(EVIDENCE), np.float32), n_candidates=4)
+    rows = {
+        int(p): dict(zip(EVIDENCE, f.tolist(), strict=True))
+        for p, f in zip(found.positions, found.features, strict=True)
+    }
+    assert sorted(rows) == [0, 1, 3], "the lamp shares no code and no word"
+    assert rows[0]["own_own"] == 6.0
+    assert rows[1]["own_own"] == 3.0
+    assert rows[3]["own_written"] == 1.5
+    assert rows[3]["written_own"] == 3.0
+    assert rows[0]["deep"] == 0.5
+    assert rows[0]["vectors"] == pytest.approx(0.6)
+    assert rows[1]["vectors"] == pytest.approx(0.8)
+    assert rows[1]["value"] == 1.0
+    assert rows[0]["covered"] == pytest.approx(1.0)
+    assert rows[0]["all_covered"] == 1.0
+    idf = {s: index.words.idf(s) for s in ("hose", "50", "ft")}
+    assert rows[1]["covered"] == pytest.approx((idf["hose"] + idf["ft"]) / sum(idf.values()), rel=1e-5)
+    assert rows[1]["all_covered"] == 0.0
+
+
+def test_a_measure_of_another_size_is_contradicted(index: Index) -> None:
+    query = coded(["hose", "50", "ft"], own={0: 1.0}, written={}, deep={})
+    found = gather(index, query, np.ones(len(EVIDENCE), np.float32), n_candidates=4)
+    rows = {
+        int(p): dict(zip(EVIDENCE, f.tolist(), strict=True))
+        for p, f in zip(found.positions, found.features, strict=True)
+    }
+    assert (rows[0]["numbers"], rows[0]["contradicted"]) == (1.0, 0.0)
+    assert (rows[1]["numbers"], rows[1]["contradicted"]) == (0.0, 1.0)
+
+
+def test_nothing_in_common_finds_nothing(index: Index) -> None:
+    found = gather(index, coded(["sofa"], {}, {}, {}), np.ones(len(EVIDENCE), np.float32), n_candidates=4)
+    assert len(found.positions) == 0
+
+
+def test_keys_newer_than_the_index_are_passed_over(index: Index) -> None:
+    found = gather(index, coded(["lamp"], {99: 5.0}, {}, {}), np.ones(len(EVIDENCE), np.float32), n_candidates=4)
+    assert found.positions.tolist() == [2]
