@@ -25,7 +25,8 @@ SHOWN = 5
 
 
 def run(output: Path, n_products: int, steps: int, backbone: str, seed: int) -> None:
-    """Writes the shop to files, reads them back as any shop's, trains, indexes, searches, and prints what came of it."""
+    """Writes the shop to files, reads them back as any shop's, trains, indexes, searches, and prints what came of
+    it."""
     begin = time.monotonic()
     shop = generate(products=n_products, interactions=5 * n_products, queries=3 * n_products // 4, seed=seed)
     shop.write(output / "shop")

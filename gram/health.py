@@ -24,9 +24,9 @@ def health(
 ) -> dict[str, Any]:
     """Figures by name. `judged` maps each query to its wanted products; the log may be empty, then they are left out.
 
-    Groundedness of queries: of the three best generated attributes of a query, its own left out, the share that a wanted
-    product holds; `chance` is the same with random products. Of products: of the ten best, the share that the product
-    itself or a query linked to it holds.
+    Groundedness of queries: of the three best generated attributes of a query, its own left out, the share that a
+    wanted product holds; `chance` is the same with random products. Of products: of the ten best, the share that the
+    product itself or a query linked to it holds.
     """
     index, lexicon = searcher.index, searcher.lexicon
     n, generated = index.n_products, lexicon.n_generated

@@ -64,8 +64,8 @@ def train(
 ) -> Path:
     """Trains a model and writes its folder; the log may be empty.
 
-    A part of the log's queries (a tenth, at most 1,000) is held out: to stop early, to fit the scorer, to report health.
-    While it runs, checkpoints lie in `<output>.work`; `resume` goes on from there.
+    A part of the log's queries (a tenth, at most 1,000) is held out: to stop early, to fit the scorer, to report
+    health. While it runs, checkpoints lie in `<output>.work`; `resume` goes on from there.
 
     Raises:
         SettingError: no products, or `resume` with other data or settings than the checkpoint's.
@@ -175,7 +175,8 @@ def _validation(samples: Samples, held_out: list[Interaction], settings: Trainin
 def _fitted(
     generator: Generator, products: Sequence[Product], held_out: Sequence[Interaction], seed: int
 ) -> tuple[Searcher, dict[str, dict[str, float]]]:
-    """A searcher over a part of the catalogue, its scorer fitted on held-out interactions, and these: {query: {id: weight}}."""
+    """A searcher over a part of the catalogue, its scorer fitted on held-out interactions, and these: {query: {id:
+    weight}}."""
     judged: dict[str, dict[str, float]] = {}
     for i in held_out:
         row = judged.setdefault(i.query, {})
@@ -201,7 +202,8 @@ def _fitted(
 def _part_of(
     products: Sequence[Product], judged: dict[str, dict[str, float]], language: str, seed: int
 ) -> list[Product]:
-    """At most FITTED_ON products: the wanted ones, those a keyword engine finds for the same queries, and random others."""
+    """At most FITTED_ON products: the wanted ones, those a keyword engine finds for the same queries, and random
+    others."""
     if len(products) <= FITTED_ON:
         return list(products)
     chosen = {product_id for wanted in judged.values() for product_id in wanted}

@@ -59,8 +59,8 @@ def code_text(code: Code) -> str:
 class SharedCode(NamedTuple):
     """A code through which a hit was found.
 
-    `query_weight` and `product_weight` are the two sides' weights of it; `query_copied` and `product_copied` say whether
-    that side's text holds it (True) or the generator wrote it (False); `share` is its part of the hit's score.
+    `query_weight` and `product_weight` are the two sides' weights of it; `query_copied` and `product_copied` say
+    whether that side's text holds it (True) or the generator wrote it (False); `share` is its part of the hit's score.
     """
 
     code: Code

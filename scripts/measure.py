@@ -65,7 +65,7 @@ def quality(args: argparse.Namespace) -> None:
 
 
 def _depths(searcher: Searcher, wanted: dict[str, dict[str, float]]) -> None:
-    """Of each query's relevant products, the share that codes of one depth alone bring back, and the postings touched."""
+    """The share of relevant products that codes of one depth alone bring back, and the postings touched for it."""
     index, trie = searcher.index, searcher.generator.trie
     rows: dict[str, list[tuple[float, int, int]]] = {}
     outside = 0
@@ -83,7 +83,8 @@ def _depths(searcher: Searcher, wanted: dict[str, dict[str, float]]) -> None:
     for name, figures in rows.items():
         recall, touched, products = np.mean(figures, axis=0)
         print(
-            f"{name}: brings back {recall:.3f} of the relevant products among {products:.0f}, touching {touched:.0f} postings"
+            f"{name}: brings back {recall:.3f} of the relevant products among {products:.0f}, "
+            f"touching {touched:.0f} postings"
         )
 
 
@@ -119,7 +120,8 @@ def _curve(
         mean = evaluate(qrels, searcher.search_many(queries)).mean
         shown = " ".join(f"{mean[m]:.3f}" for m in ("R@10", "R@100", "R@300", "nDCG@10"))
         print(
-            f"  {least:.2f}: {figures['grounded']:.3f} {figures['grounded_by_chance']:.3f} {figures['nothing_generated']:.3f}; {shown}"
+            f"  {least:.2f}: {figures['grounded']:.3f} {figures['grounded_by_chance']:.3f} "
+            f"{figures['nothing_generated']:.3f}; {shown}"
         )
     searcher.coding = coding
 
@@ -167,7 +169,8 @@ def speed(args: argparse.Namespace) -> None:
     build_index(searcher.generator, part, {"model": "", "model_hash": ""})
     ours = time.perf_counter() - begin
     print(
-        f"{len(part)} products: index {ours:.1f} s, sentence-transformers embeds the titles in {embed:.1f} s: {ours / embed:.2f} times"
+        f"{len(part)} products: index {ours:.1f} s, sentence-transformers embeds the titles in {embed:.1f} s: "
+        f"{ours / embed:.2f} times"
     )
     torch.set_num_threads(1)
     for query in queries[:20]:
@@ -184,7 +187,8 @@ def speed(args: argparse.Namespace) -> None:
     p50, p99 = np.percentile(mine, [50, 99]) * 1000
     base = np.percentile(other, 50) * 1000
     print(
-        f"one query, one thread, to 100 hits: p50 {p50:.1f} ms, p99 {p99:.1f} ms; embedding it alone p50 {base:.1f} ms: {p50 / base:.2f} times"
+        f"one query, one thread, to 100 hits: p50 {p50:.1f} ms, p99 {p99:.1f} ms; "
+        f"embedding it alone p50 {base:.1f} ms: {p50 / base:.2f} times"
     )
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB (both libraries loaded)")
 

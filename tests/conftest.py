@@ -1,4 +1,5 @@
-"""One thread: tensors of tests are so small that threads only wait for each other, and sums come out the same anywhere."""
+"""One thread: tensors of tests are so small that threads only wait for each other, and sums come out the same
+anywhere."""
 
 import os
 

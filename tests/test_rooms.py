@@ -44,9 +44,7 @@ def imports_of(source: str) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             if node.level or node.module == "gram":
-                raise AssertionError(
-                    f"line {node.lineno}: name the module in full, as `from gram.data.log import …`"
-                )
+                raise AssertionError(f"line {node.lineno}: name the module in full, as `from gram.data.log import …`")
             yield node.lineno, str(node.module)
 
 

@@ -96,8 +96,8 @@ class Lexicon:
     def with_generated(self, attribute: Attribute, form: Stems, asked: float) -> Lexicon:
         """With one more generated attribute, which gets the id `n_generated`; copied ones move up by one.
 
-        A copied attribute of the same form becomes the generated one, so that no form names two. Raises ValueError for a
-        form that a generated attribute has already, SettingError for an unknown slot.
+        A copied attribute of the same form becomes the generated one, so that no form names two. Raises ValueError
+        for a form that a generated attribute has already, SettingError for an unknown slot.
         """
         if attribute.slot not in self.slots:
             raise SettingError(f"no slot {attribute.slot!r}. Known: {', '.join(self.slots)}")

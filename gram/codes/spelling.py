@@ -1,7 +1,7 @@
 """Spelling: a query's word that the shop does not know, read as the word it most likely means.
 
-Symmetric deletes (Garbe 2012): two words one edit apart share a form with one letter left out, so looking up a word costs as
-many dictionary reads as it has letters, whatever the size of the vocabulary.
+Symmetric deletes (Garbe 2012): two words one edit apart share a form with one letter left out, so looking up a word
+costs as many dictionary reads as it has letters, whatever the size of the vocabulary.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Speller:
         self._forms: dict[str, list[str]] | None = None
 
     def correct(self, word: str) -> str | None:
-        """The known word, or the two run together, that `word` is read as; None when it is known, short or like no other."""
+        """The known word, or the two run together, that `word` is read as; None when it is known, short or like no
+        other."""
         if self.counts.get(word, 0) >= RARE or len(word) < SHORTEST or has_digit(word):
             return None
         forms = self._index()

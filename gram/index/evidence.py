@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -59,7 +60,8 @@ def gather(index: Index, query: CodedQuery, weights: NDArray[np.float32], n_cand
     """The most promising products of a query with all their evidence.
 
     Products are found by postings alone (codes and words), ranked by `weights` (F,) of what postings tell, and the best
-    `n_candidates` are looked at in full: work grows with the postings touched and the candidates, not with the catalogue.
+    `n_candidates` are looked at in full: work grows with the postings touched and the candidates, not with the
+    catalogue.
     """
     n = index.n_products
     found = np.zeros((SPARSE + 1, n), dtype=np.float32)  # one row a kind, words last
@@ -108,7 +110,7 @@ def _coverage(index: Index, stems: Sequence[str], positions: NDArray[np.int64]) 
     numbers = [s for s in distinct if has_digit(s)]
     if numbers:
         out[:, 2] = sum(holds[s].astype(np.float32) for s in numbers) / len(numbers)
-    measures = [(a, b) for a, b in zip(stems, stems[1:], strict=False) if has_digit(a) and b in UNIT_NAMES]
+    measures = [(a, b) for a, b in pairwise(stems) if has_digit(a) and b in UNIT_NAMES]
     if measures:
         out[:, 3] = sum((holds[unit] & ~holds[number]).astype(np.float32) for number, unit in measures) / len(measures)
     return out

@@ -35,8 +35,9 @@ class ScratchSettings:
 class Backbone:
     """An encoder and its word pieces.
 
-    `encoder(inputs_embeds=…, attention_mask=…)` gives states (B, L, D); `pieces(word)` gives a word's piece ids. A Hugging
-    Face encoder of any shape fits: only embeddings by id, states by position and a fast tokenizer are asked of it.
+    `encoder(inputs_embeds=…, attention_mask=…)` gives states (B, L, D); `pieces(word)` gives a word's piece ids. A
+    Hugging Face encoder of any shape fits: only embeddings by id, states by position and a fast tokenizer are asked
+    of it.
     """
 
     def __init__(self, encoder: nn.Module, tokenizer: Tokenizer, source: str) -> None:

@@ -1,6 +1,7 @@
 """Coding: the attributes and codes that the generator writes for many texts, as flat arrays for an index.
 
-Letters: N texts, B texts of a batch, T held attributes, R generated ones kept, K codes kept, D width, G generated attributes.
+Letters: N texts, B texts of a batch, T held attributes, R generated ones kept, K codes kept, D width, G generated
+attributes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The losses of joint training: meeting, likelihood of attributes, likelihood of codes.
 
-Letters: B queries, M products, G generated attributes, T held attributes of a batch, U attributes that the score adds over,
-X target codes, t attributes of a code, E allowed children.
+Letters: B queries, M products, G generated attributes, T held attributes of a batch, U attributes that the score adds
+over, X target codes, t attributes of a code, E allowed children.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def meeting_scores(
 ) -> Tensor:
     """Σ over attributes of w(a|q) · w(a|p), (B, M).
 
-    Tags are (row, attribute, weight), (T,) each, of held attributes; `*_generated` (B, G) and (M, G) are the weights of the
-    others. A copied-only attribute counts when a query holds it: products cannot meet a query anywhere else.
+    Tags are (row, attribute, weight), (T,) each, of held attributes; `*_generated` (B, G) and (M, G) are the weights
+    of the others. A copied-only attribute counts when a query holds it: products cannot meet a query anywhere else.
     """
     n_generated = query_generated.shape[1]
     rare = torch.unique(query_tags[1][query_tags[1] >= n_generated])  # (U − G,)
@@ -43,14 +43,16 @@ def meeting_scores(
 
 
 def meeting_loss(scores: Tensor, hidden: Tensor) -> Tensor:
-    """Cross-entropy of each query's wanted product, the one with its own number, among the batch's; hidden ones left out."""
+    """Cross-entropy of each query's wanted product, the one with its own number, among the batch's; hidden ones left
+    out."""
     return F.cross_entropy(scores.masked_fill(hidden, HIDDEN), torch.arange(len(scores), device=scores.device))
 
 
 def attribute_loss(
     logits: Tensor, targets: tuple[Tensor, Tensor, Tensor], only_targets: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy of attributes, each one present or not (Eq. 3, on codes of one attribute), per unit of target weight.
+    """Cross-entropy of attributes, each one present or not (Eq. 3, on codes of one attribute), per unit of target
+    weight.
 
     Args:
         logits: (B, G).

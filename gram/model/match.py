@@ -19,8 +19,8 @@ CHUNK = 4
 def best_match(places: Tensor, mask: Tensor, attributes: Tensor) -> Tensor:
     """max over l of places[b, l] · attributes[g], (B, G), over the places where `mask` (B, L) is not 0.
 
-    The obvious form, `(places @ attributes.T).amax(1)`, spends four fifths of its time in a backward pass over (B, L, G) in
-    which all but one place of each (b, g) is zero.
+    The obvious form, `(places @ attributes.T).amax(1)`, spends four fifths of its time in a backward pass over (B, L,
+    G) in which all but one place of each (b, g) is zero.
     """
     best: Tensor = _BestMatch.apply(places, mask, attributes)
     return best

@@ -1,6 +1,7 @@
 """The generator's network: one encoder for queries and products, and what its first step writes.
 
-Letters: B texts, L pieces, D width, G generated attributes, A ≥ G all attributes, T held (copied) attributes of a batch.
+Letters: B texts, L pieces, D width, G generated attributes, A ≥ G all attributes, T held (copied) attributes of a
+batch.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from gram.model.match import best_match
 QUERY, PRODUCT = 0, 1
 _FIELD_WEIGHTS = {"title": 1.0, "brand": 0.9, "category": 0.8, "attribute": 0.7, "description": 0.35}
 MEETING_SHARE = 0.25
-"""How much of the meeting loss's gradient moves what an attribute means; the rest moves only how much it counts. At 1 the
-attributes drift from what they say: their likelihood falls below that of guessing by frequency."""
+"""How much of the meeting loss's gradient moves what an attribute means; the rest moves only how much it counts. At 1
+the attributes drift from what they say: their likelihood falls below that of guessing by frequency."""
 
 
 class FirstStep(NamedTuple):
     """What one encoder pass says of B texts.
 
-    `logits` are of P(a|x): that a product wanted by the query has attribute a, or that a searcher of the product names it.
-    `generated` and `copied` are the weights w(a|x) ≥ 0 of one-attribute codes; an attribute that a text holds is in `copied`
-    only, aligned with the batch's `tag_row` and `tag_attribute`.
+    `logits` are of P(a|x): that a product wanted by the query has attribute a, or that a searcher of the product
+    names it. `generated` and `copied` are the weights w(a|x) ≥ 0 of one-attribute codes; an attribute that a text
+    holds is in `copied` only, aligned with the batch's `tag_row` and `tag_attribute`.
     """
 
     logits: Tensor  # (B, G)

@@ -14,7 +14,8 @@ import torch
 def fast_dtype(device_type: str) -> torch.dtype:
     """bfloat16 where its matrix product beats float32's by half, else float32.
 
-    A CPU without native bfloat16 runs such products up to 100 times slower than float32; a GPU of the last years, faster.
+    A CPU without native bfloat16 runs such products up to 100 times slower than float32; a GPU of the last years,
+    faster.
     """
     if device_type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
@@ -25,7 +26,8 @@ def fast_dtype(device_type: str) -> torch.dtype:
 
 
 def _seconds(dtype: torch.dtype, limit: float) -> float:
-    """The best of a few timings of a matrix product of the encoder's size; stops early once far past `limit` seconds."""
+    """The best of a few timings of a matrix product of the encoder's size; stops early once far past `limit`
+    seconds."""
     a = torch.ones(512, 384).to(dtype)
     b = torch.ones(384, 1536).to(dtype)
     best = float("inf")

@@ -1,6 +1,7 @@
 """What the generator trains on: interactions and pseudo-queries, in batches with hard negatives.
 
-Letters: B queries of a batch, M products of a batch (the B wanted ones first, then hard negatives), G generated attributes.
+Letters: B queries of a batch, M products of a batch (the B wanted ones first, then hard negatives), G generated
+attributes.
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ class Samples:
         )
 
     def batch(self, size: int, n_hard: int, pseudo_share: float, random: np.random.Generator) -> TrainingBatch:
-        """`size` queries with a wanted product each, the given share of them pseudo-queries, and `n_hard` hard negatives."""
+        """`size` queries with a wanted product each, the given share of them pseudo-queries, and `n_hard` hard
+        negatives."""
         n_log = min(size - round(size * pseudo_share), len(self.queries))
         rows = random.choice(len(self.queries), n_log, replace=False).tolist() if n_log else []
         texts = [self.queries[q] for q in rows]

@@ -1,7 +1,7 @@
 """The scorer: one number per (query, product) from all the evidence.
 
-A linear form, fitted on held-out interactions by a listwise loss (Cao et al. 2007) and pulled towards weights that were good on
-other shops: with a rich log the data speaks, with a poor one the defaults do.
+A linear form, fitted on held-out interactions by a listwise loss (Cao et al. 2007) and pulled towards weights that
+were good on other shops: with a rich log the data speaks, with a poor one the defaults do.
 
 Letters: Q queries, C candidates of a query, F kinds of evidence.
 """
@@ -49,7 +49,8 @@ class Scorer:
 
     @classmethod
     def of(cls, weights: Mapping[str, float]) -> Scorer:
-        """From weights by name; those not named are the defaults. Raises SettingError for a name that is no evidence."""
+        """From weights by name; those not named are the defaults. Raises SettingError for a name that is no
+        evidence."""
         unknown = set(weights) - set(EVIDENCE)
         if unknown:
             raise SettingError(f"no such evidence: {', '.join(sorted(unknown))}. Known: {', '.join(EVIDENCE)}")

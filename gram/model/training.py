@@ -156,7 +156,8 @@ class Trainer:
     ) -> tuple[FirstStep, tuple[Tensor, Tensor, Tensor], list[tuple[Memory, dict[int, int]]]]:
         """The first step of all products, read in groups of like length so that little is padding.
 
-        Also their held attributes (row, attribute, weight), and each group's decoder memory with {product's row: its place}.
+        Also their held attributes (row, attribute, weight), and each group's decoder memory with {product's row: its
+        place}.
         """
         generator, device = self.generator, self.generator.device
         encoded, rows = self.samples.encoded, batch.products
