@@ -1,0 +1,263 @@
+"""The command line from files to files, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+import gram.demo
+import gram.pipeline
+from gram.cli import main
+from gram.data.dataset import Dataset
+from gram.data.store import generate
+from gram.model.backbone import Backbone, ScratchSettings, scratch_backbone
+from gram.search import Searcher
+
+TINY = ScratchSettings(width=24, layers=1, heads=2, vocabulary=600)
+
+
+def gram_runs(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def done(*arguments: str | Path) -> str:
+    """What a command printed; it must succeed."""
+    result = gram_runs(*arguments)
+    assert result.exit_code == 0, f"gram {' '.join(map(str, arguments))}\n{result.output}\n{result.exception!r}"
+    return result.stdout
+
+
+def refused(*arguments: str | Path) -> str:
+    """What a command said before it gave up: one line, without a traceback."""
+    result = gram_runs(*arguments)
+    assert result.exit_code == 2
+    assert isinstance(result.exception, SystemExit)
+    assert "Traceback" not in result.stderr
+    return str(result.stderr)
+
+
+def small_backbone(name: str, texts: list[str], scratch: ScratchSettings) -> Backbone:
+    assert name == "scratch"
+    return scratch_backbone(texts, TINY)
+
+
+class Made(NamedTuple):
+    """A shop in files, with what the commands made of it."""
+
+    place: Path
+    data: Dataset
+    said: str
+
+    def __truediv__(self, name: str) -> Path:
+        return self.place / name
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    place = tmp_path_factory.mktemp("cli")
+    data = generate(products=80, interactions=250, queries=60, seed=3)
+    data.write(place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gram.pipeline, "load_backbone", small_backbone)
+        products, log = place / "products.jsonl.gz", place / "log.tsv"
+        said = done("train", products, log, "-o", place / "model", "--backbone", "scratch", "--steps", "2")
+    done("index", place / "model", products, "-o", place / "index")
+    return Made(place, data, said)
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_the_contracts_commands_are_there() -> None:
+    assert {"train", "index", "search", "eval", "convert", "demo"} <= set(main.commands)
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_explains_itself(name: str) -> None:
+    text = done(name, "--help")
+    assert isinstance(main.commands[name], click.Command)
+    assert len(text.splitlines()) > 5
+
+
+def test_the_version_is_told() -> None:
+    assert re.search(r"\d+\.\d+\.\d+", done("--version"))
+
+
+def test_training_tells_the_codes_health_and_where_the_model_is(made: Made) -> None:
+    assert f"model: {made / 'model'}" in made.said
+    assert "lexicon: attributes" in made.said
+    assert "products: held attributes" in made.said
+    assert "queries: held out" in made.said
+
+
+def test_a_query_is_answered_with_rank_score_id_and_title(made: Made) -> None:
+    lines = done("search", made / "index", made.data.products[7].title, "-k", "3").splitlines()
+    assert len(lines) == 3
+    assert re.fullmatch(r"  1  +-?\d+\.\d{3}  (\S+)  (.+)", lines[0])
+    assert f"{made.data.products[7].product_id}  {made.data.products[7].title}" in lines[0]
+
+
+def test_an_explained_hit_shows_its_codes_and_its_evidence(made: Made) -> None:
+    text = done("search", made / "index", made.data.products[7].title, "-k", "1", "--explain")
+    assert re.search(r"\d%  \w+: .+\(in the query, in the product; \d+\.\d\d × \d+\.\d\d\)", text)
+    assert re.search(r"evidence: .*words \+\d", text)
+
+
+def test_a_query_that_meets_nothing_is_told_so(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Searcher, "search", lambda *_: [])
+    assert "no product shares" in done("search", made / "index", "!?")
+
+
+def test_the_shops_value_can_be_weighed(made: Made) -> None:
+    heavy = done("search", made / "index", "shoes", "-k", "1", "--value", "1000")
+    assert float(heavy.split()[1]) > 100
+
+
+def test_a_run_holds_every_query_in_trecs_columns(made: Made) -> None:
+    run = made / "found.trec"
+    said = done("search", made / "index", "--queries", made / "test.queries.tsv", "-k", "5", "--run", run)
+    assert said.strip() == f"run: {run}"
+    rows = [line.split() for line in run.read_text(encoding="utf-8").splitlines()]
+    assert {len(row) for row in rows} == {6}
+    assert {row[0] for row in rows} <= made.data.parts["test"].queries.keys()
+    assert {row[1] for row in rows} == {"Q0"}
+    assert {row[5] for row in rows} == {"gram"}
+    first = [row for row in rows if row[0] == rows[0][0]]
+    assert [row[3] for row in first] == ["1", "2", "3", "4", "5"]
+    scores = [float(row[4]) for row in first]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_eval_prints_one_row_a_run(tmp_path: Path) -> None:
+    qrels = write(tmp_path / "qrels.tsv", "query_id\tproduct_id\tgrade", "q1\ta\t3", "q1\tb\t0", "q2\tc\t2", "q3\td\t1")
+    one = write(tmp_path / "one.trec", "q1 Q0 a 1 2.0 x", "q1 Q0 b 2 1.0 x", "q9 Q0 a 1 1.0 x")
+    two = write(tmp_path / "two.trec", "q1 Q0 b 1 2.0 x", "q1 Q0 a 2 1.0 x", "q2 Q0 c 1 1.0 x")
+    text = done("eval", qrels, one, two)
+    header, first, second = text.splitlines()[:3]
+    assert header.split()[:2] == ["run", "R@10"]
+    assert "nDCG@10" in header
+    assert first.split()[:2] == ["one.trec", ".500"]  # q1 found, q2 unanswered; q3 has no relevant product
+    assert second.split()[:2] == ["two.trec", "1.000"]
+    assert "better, - worse than one.trec" in text
+    left_out = "one.trec: 1 queries without a relevant product left out; 1 queries unanswered, counted as 0; 1 queries"
+    assert left_out in text
+    assert done("eval", qrels, one, "--markdown").startswith("| run")
+
+
+def test_eval_tells_runs_of_one_name_apart(tmp_path: Path) -> None:
+    qrels = write(tmp_path / "qrels.tsv", "query_id\tproduct_id\tgrade", "q1\ta\t1")
+    runs = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        runs.append(write(tmp_path / name / "run.trec", "q1 Q0 a 1 2.0 x"))
+    assert all(str(run) in done("eval", qrels, *runs) for run in runs)
+
+
+def test_convert_writes_what_train_reads(tmp_path: Path) -> None:
+    source = tmp_path / "esci"
+    source.mkdir()
+    rows = [{"product_id": f"p{i}", "product_title": f"Red shoe {i}", "title": f"Red shoe {i}"} for i in range(4)]
+    write(source / "products.jsonl", *map(json.dumps, rows))
+    judgements = [f"red shoe {i}\tp{i % 4}\tE" for i in range(20)]
+    write(source / "judgments.tsv", "query\tproduct_id\tesci_label", *judgements)
+    said = done("convert", "esci", source, "-o", tmp_path / "out")
+    assert said.startswith("4 products, ")
+    names = {"products.jsonl.gz", "log.tsv", "dev.queries.tsv", "dev.qrels.tsv", "test.queries.tsv", "test.qrels.tsv"}
+    assert names <= {p.name for p in (tmp_path / "out").iterdir()}
+    with gzip.open(tmp_path / "out" / "products.jsonl.gz", "rt", encoding="utf-8") as lines:
+        assert [json.loads(line)["product_id"] for line in lines] == ["p0", "p1", "p2", "p3"]
+    fewer = done("convert", "esci", source, "-o", tmp_path / "fewer", "--log-share", "0")
+    assert fewer.startswith("4 products, 0 interactions")
+
+
+def test_the_demo_runs_from_a_shop_to_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gram.pipeline, "load_backbone", small_backbone)
+    text = done("demo", "-o", tmp_path, "--products", "60", "--steps", "2", "--backbone", "scratch")
+    assert re.search(r"^GRAM +\.?\d", text, flags=re.MULTILINE)
+    assert re.search(r"^BM25, all fields +\.?\d", text, flags=re.MULTILINE)
+    assert {"shop", "model", "index", "gram.trec"} <= {p.name for p in tmp_path.iterdir()}
+
+
+PRODUCTS = ("product_id,title", "a,Red shoe", "b,Blue hat")
+
+
+@pytest.mark.parametrize(
+    ("products", "log", "message"),
+    [
+        (("product_id,price", "a,1"), (), r"title"),
+        (("product_id,title", "a,Shoe", "a,Hat"), (), r"line 3, column 'product_id': .*on line 2 already"),
+        (("product_id,title,price", "a,Shoe,cheap"), (), r"line 2, column 'price': .*'cheap'"),
+        (("product_id,title",), (), r"holds no products"),
+        (PRODUCTS, ("query\tsku_name", "shoe\ta"), r"product_id"),
+        (
+            PRODUCTS,
+            ("query\tproduct_id", "shoe\ta", "hat\tc"),
+            r"1 of 2 .* unknown .*50\.0% where 5\.0%",
+        ),
+        (PRODUCTS, ("query\tproduct_id\tweight", "shoe\ta\t-1"), r"line 2, column 'weight'"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_its_fix(
+    tmp_path: Path, products: tuple[str, ...], log: tuple[str, ...], message: str
+) -> None:
+    write(tmp_path / "products.csv", *products)
+    named = write(tmp_path / "log.tsv", *log) if log else "none"
+    said = refused("train", tmp_path / "products.csv", named, "-o", tmp_path / "model", "--backbone", "scratch")
+    assert re.search(message, said), said
+    assert "Fix: " in said
+    assert not (tmp_path / "model").exists()
+
+
+def test_more_unknown_products_can_be_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gram.pipeline, "load_backbone", small_backbone)
+    products = write(tmp_path / "products.csv", *PRODUCTS)
+    log = write(tmp_path / "log.tsv", "query\tproduct_id", "shoe\ta", "hat\tc")
+    done(
+        *("train", products, log, "-o", tmp_path / "model", "--backbone", "scratch", "--steps", "1"),
+        *("--max-unknown", "0.6"),
+    )
+
+
+def test_what_is_not_there_is_named(made: Made, tmp_path: Path) -> None:
+    missing = tmp_path / "nothing"
+    assert str(missing) in refused("search", missing, "shoe")
+    assert str(missing) in refused("index", missing, made / "products.jsonl.gz", "-o", tmp_path / "index")
+    assert str(missing) in refused("eval", missing, missing)
+    assert str(missing) in refused("train", missing, "none", "-o", tmp_path / "model")
+    assert str(missing) in refused("search", made / "index", "shoe", "--model", missing)
+    assert str(missing) in refused("convert", "wands", missing, "-o", tmp_path / "out")
+
+
+def test_a_log_that_is_not_there_is_named(made: Made, tmp_path: Path) -> None:
+    said = refused("train", made / "products.jsonl.gz", tmp_path / "gone.tsv", "-o", tmp_path / "model")
+    assert "gone.tsv" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("shoe", "-k", "0"), "k must be at least 1, not 0"),
+        (("shoe", "-k", "many"), "not a valid integer"),
+        ((), "give a QUERY, or --queries"),
+        (("shoe", "--queries", "q.tsv", "--run", "r"), "give a QUERY, or --queries"),
+        (("--queries", "q.tsv"), "--queries needs --run"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(made: Made, arguments: tuple[str, ...], message: str) -> None:
+    assert message in refused("search", made / "index", *arguments)
+
+
+def test_a_model_does_not_take_the_place_of_other_files(made: Made, tmp_path: Path) -> None:
+    write(tmp_path / "diary.txt", "dear diary")
+    said = refused("index", made / "model", made / "products.jsonl.gz", "-o", tmp_path)
+    assert "not ours to replace" in said
+    assert (tmp_path / "diary.txt").is_file()

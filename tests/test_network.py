@@ -1,0 +1,335 @@
+"""The generator's arithmetic against plain forms of the same, and the encoders that it starts from."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gram.codes.mining import FIELDS, mine
+from gram.codes.trie import CodeTrie
+from gram.errors import ModelError
+from gram.model import backbone as backbones
+from gram.model.backbone import Backbone, ScratchSettings, load_backbone, piece_ids, rebuilt, scratch_backbone
+from gram.model.beam import TorchTrie
+from gram.model.decoder import Decoder, Memory
+from gram.model.encoding import PRODUCT_PIECES, TextEncoder
+from gram.model.losses import attribute_loss, code_loss, meeting_loss, meeting_scores
+from gram.model.match import SMALL, best_match
+from gram.records import Product
+
+TINY = ScratchSettings(width=24, layers=1, heads=2, vocabulary=200)
+PRODUCTS = [
+    Product(str(i), f"{colour} {kind}", brand=brand, category=("Home", "Garden"), description="Rarely seen gizmo")
+    for i, (colour, kind, brand) in enumerate(
+        (c, k, b) for c in ("Red", "Dark Blue") for k in ("Garden Hose", "Desk Lamp") for b in ("Acme", "Zenit")
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    torch.manual_seed(0)
+    return scratch_backbone([p.title for p in PRODUCTS] + ["acme zenit home garden"], TINY)
+
+
+@pytest.fixture(scope="module")
+def encoder(backbone: Backbone) -> TextEncoder:
+    return TextEncoder(mine(PRODUCTS, []), backbone)
+
+
+# --- matching -------------------------------------------------------------------------------------------------------
+
+
+def plain_match(places: Tensor, mask: Tensor, attributes: Tensor) -> Tensor:
+    match = places @ attributes.T  # (B, L, G)
+    return match.masked_fill((mask == 0).unsqueeze(-1), -1e4).amax(1)
+
+
+@pytest.mark.parametrize("n_texts", [1, 4, 9])
+def test_the_best_match_is_the_plain_forms_and_so_is_its_gradient(n_texts: int) -> None:
+    made = torch.Generator().manual_seed(n_texts)
+    places = torch.randn(n_texts, 5, 6, generator=made)
+    attributes = torch.randn(7, 6, generator=made)
+    mask = (torch.arange(5) < torch.randint(1, 6, (n_texts, 1), generator=made)).long()
+    weight = 1 + torch.rand(n_texts, 7, generator=made)  # every gradient far above the share that is dropped
+    found = []
+    for form in (best_match, plain_match):
+        ours, table = places.clone().requires_grad_(), attributes.clone().requires_grad_()
+        best = form(ours, mask, table)
+        (best * weight).sum().backward()
+        found.append((best.detach(), ours.grad, table.grad))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_gradient_that_is_next_to_nothing_is_dropped() -> None:
+    places = torch.eye(2)[None].requires_grad_()  # one text, two places
+    weight = torch.tensor([[1.0, SMALL / 10]])
+    (best_match(places, torch.ones(1, 2), torch.eye(2)) * weight).sum().backward()
+    assert places.grad is not None
+    assert places.grad[0].tolist() == [[1.0, 0.0], [0.0, 0.0]]
+
+
+def test_no_attributes_match_nothing_and_can_be_trained() -> None:
+    places, table = torch.ones(2, 3, 4, requires_grad=True), torch.ones(0, 4, requires_grad=True)
+    best = best_match(places, torch.ones(2, 3), table)
+    assert best.shape == (2, 0)
+    best.sum().backward()
+
+
+# --- losses ---------------------------------------------------------------------------------------------------------
+
+
+def test_meeting_scores_are_sums_over_shared_attributes() -> None:
+    random = np.random.default_rng(0)
+    n_generated, n_all = 4, 9
+
+    def side(n: int) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, list[defaultdict[int, float]]]:
+        tags, rows = [], []
+        written = torch.from_numpy(random.random((n, n_generated)).astype(np.float32))
+        for row in range(n):
+            held = random.choice(n_all, 3, replace=False).tolist()
+            written[row, [a for a in held if a < n_generated]] = 0.0
+            weights = {a: float(random.random()) for a in held}
+            tags += [(row, a, w) for a, w in weights.items()]
+            rows.append(defaultdict(float, dict(enumerate(written[row].tolist())) | weights))
+        row, attribute, weight = zip(*tags, strict=True)
+        return (torch.tensor(row), torch.tensor(attribute), torch.tensor(weight)), written, rows
+
+    query_tags, query_written, queries = side(3)
+    product_tags, product_written, products = side(5)
+    expected = [[sum(q[a] * p[a] for a in range(n_all)) for p in products] for q in queries]
+    scores = meeting_scores(query_tags, query_written, product_tags, product_written)
+    torch.testing.assert_close(scores, torch.tensor(expected))
+
+
+def test_meeting_scores_without_any_rare_attribute() -> None:
+    tags = (torch.tensor([0]), torch.tensor([1]), torch.tensor([2.0]))
+    written = torch.tensor([[0.5, 0.0]])
+    assert meeting_scores(tags, written, tags, written).tolist() == [[0.25 + 4.0]]
+    none = (torch.zeros(0).long(), torch.zeros(0).long(), torch.zeros(0))
+    assert meeting_scores(none, written, tags, written).tolist() == [[0.25]]
+
+
+def test_the_meeting_loss_is_the_surprise_at_the_wanted_product() -> None:
+    scores = torch.tensor([[0.0, math.log(3.0), 5.0], [1.0, 1.0, 1.0]])
+    hidden = torch.tensor([[False, False, True], [False, False, False]])
+    expected = (math.log(4.0) + math.log(3.0)) / 2  # 1 of 1 + 3; 1 of 3
+    assert meeting_loss(scores, hidden).item() == pytest.approx(expected)
+
+
+def test_the_attribute_loss_is_binary_cross_entropy() -> None:
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, -3.0]])
+    targets = (torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1]), torch.tensor([1.0, 0.5, 1.0]))
+
+    def surprise(logit: float, wanted: float) -> float:
+        chance = 1 / (1 + math.exp(-logit))
+        return -wanted * math.log(chance) - (1 - wanted) * math.log(1 - chance)
+
+    wanted = [[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]]
+    total = sum(surprise(float(logits[b, g]), wanted[b][g]) for b in range(2) for g in range(3))
+    assert attribute_loss(logits, targets).item() == pytest.approx(total / 2.5, rel=1e-5)
+    known = sum(surprise(float(logits[0, g]), wanted[0][g]) for g in range(3)) + surprise(1.0, 1.0)
+    only_targets = torch.tensor([False, True])  # of the second text only attribute 1 is known
+    assert attribute_loss(logits, targets, only_targets).item() == pytest.approx(known / 2.5, rel=1e-5)
+
+
+CODES = [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 3), (0, 1, 2, 3), (1, 2, 3)]  # (0, 1, 2) and (3,) are none
+
+
+@pytest.fixture
+def decoding() -> tuple[Decoder, Memory, TorchTrie]:
+    torch.manual_seed(0)
+    width, n_texts = 12, 2
+    decoder = Decoder(width)
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    attributes = torch.nn.functional.normalize(torch.randn(4, width), dim=-1)
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    memory = decoder.remember(torch.randn(n_texts, 3, width), mask, torch.randn(n_texts, 4), attributes)
+    return decoder, memory, TorchTrie(CodeTrie.build(padded(CODES, 6)))
+
+
+def padded(codes: list[tuple[int, ...]], length: int) -> Any:
+    return np.array([code + (-1,) * (length - len(code)) for code in codes], dtype=np.int64)
+
+
+def surprise_of(code: tuple[int, ...], text: int, decoder: Decoder, memory: Memory) -> float:
+    """−log P(code | text, its first attribute), one step at a time over the list of codes."""
+    total = 0.0
+    for t in range(1, len(code) + 1):
+        prefix = code[:t]
+        after = decoder(memory, torch.tensor([text]), torch.tensor([prefix]), 1)[:, -1]
+        options = sorted({c[t] for c in CODES if len(c) > t and c[:t] == prefix})
+        zeros = torch.zeros(len(options)).long()
+        row = torch.tensor([text])
+        logits = dict(
+            zip(options, decoder.child_logits(memory, row, after, zeros, torch.tensor(options).long()), strict=True)
+        )
+        if prefix in CODES:
+            logits[-1] = decoder.end_logits(after)[0]
+        chosen = code[t] if t < len(code) else -1
+        total += float(torch.logsumexp(torch.stack(list(logits.values())), 0) - logits[chosen])
+    return total
+
+
+@torch.no_grad()
+def test_the_code_loss_is_that_of_enumerating_the_codes(decoding: tuple[Decoder, Memory, TorchTrie]) -> None:
+    decoder, memory, trie = decoding
+    for text in (0, 1):
+        for code in CODES:
+            loss = code_loss(decoder, memory, trie, torch.from_numpy(padded([code], 4)), torch.tensor([text]), 1)
+            assert loss.item() == pytest.approx(surprise_of(code, text, decoder, memory), rel=1e-3, abs=1e-4)
+
+
+@torch.no_grad()
+def test_the_codes_loss_is_the_mean_over_codes(decoding: tuple[Decoder, Memory, TorchTrie]) -> None:
+    decoder, memory, trie = decoding
+    rows = torch.tensor([i % 2 for i in range(len(CODES))])
+    loss = code_loss(decoder, memory, trie, torch.from_numpy(padded(CODES, 4)), rows, 1)
+    each = [surprise_of(code, i % 2, decoder, memory) for i, code in enumerate(CODES)]
+    assert loss.item() == pytest.approx(float(np.mean(each)), rel=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_the_chances_of_all_codes_with_one_beginning_add_up_to_one(
+    decoding: tuple[Decoder, Memory, TorchTrie], first: int
+) -> None:
+    decoder, memory, trie = decoding
+    chances = []
+    for code in (c for c in CODES if c[0] == first):
+        loss = code_loss(decoder, memory, trie, torch.from_numpy(padded([code], 4)), torch.tensor([1]), 1)
+        chances.append(math.exp(-loss.item()))
+    assert sum(chances) == pytest.approx(1.0, abs=1e-4)
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def test_a_words_span_holds_its_own_pieces(backbone: Backbone) -> None:
+    ids, spans = piece_ids(backbone, ["red", "hose", "xylophone", "lamp"], 64)
+    assert ids[0] == backbone.start_id
+    assert ids[-1] == backbone.end_id
+    for word, (start, end) in zip(["red", "hose", "xylophone", "lamp"], spans, strict=True):
+        assert ids[start:end] == backbone.pieces(word)
+
+
+def test_a_word_beyond_the_limit_points_at_the_start(backbone: Backbone) -> None:
+    ids, spans = piece_ids(backbone, ["red"] * 50, 10)
+    assert len(ids) <= 10
+    assert spans[0] == (1, 1 + len(backbone.pieces("red")))
+    assert spans[-1] == (0, 1)
+
+
+def test_a_held_attribute_stands_at_its_words(encoder: TextEncoder) -> None:
+    encoded = encoder.products(PRODUCTS)
+    seen = set()
+    for row in range(len(PRODUCTS)):
+        pieces = encoded.pieces[encoded.piece_start[row] : encoded.piece_start[row + 1]].tolist()
+        for attribute, start, end, field in encoded.tags[encoded.tag_start[row] : encoded.tag_start[row + 1]].tolist():
+            words = encoder.lexicon.attributes[attribute].value.split()
+            seen.add(FIELDS[field])
+            if FIELDS[field] == "description":
+                assert (start, end) == (0, 1)  # not read, only copied from
+            else:
+                assert pieces[start:end] == [piece for word in words for piece in encoder.backbone.pieces(word)]
+    assert {"title", "brand", "category", "description"} <= seen
+
+
+def test_an_attribute_is_held_once_by_the_first_field_that_has_it(encoder: TextEncoder) -> None:
+    encoded = encoder.products([Product("x", "Red hose", brand="Red", description="red red")])
+    red = encoder.lexicon.id_of(("red",))
+    (tag,) = [row for row in encoded.tags.tolist() if row[0] == red]
+    assert FIELDS[tag[3]] == "title"
+
+
+def test_a_batch_is_what_its_texts_are_alone(encoder: TextEncoder) -> None:
+    encoded = encoder.queries(["red hose", "lamp", "", "dark blue desk lamp of acme"])
+    batch = encoded.batch([3, 1, 2])
+    assert batch.mask.sum(1).tolist() == encoded.lengths[[3, 1, 2]].tolist()
+    for place, row in enumerate((3, 1, 2)):
+        alone = encoded.batch([row])
+        n = int(alone.mask.sum())
+        assert batch.pieces[place, :n].tolist() == alone.pieces[0].tolist()
+        mine = batch.tag_row == place
+        for name in ("tag_attribute", "tag_start", "tag_end", "tag_field"):
+            assert getattr(batch, name)[mine].tolist() == getattr(alone, name).tolist()
+
+
+def test_no_text_is_longer_than_the_network_reads(encoder: TextEncoder) -> None:
+    encoded = encoder.products([Product("x", "red " * 500 + "gizmo")])
+    assert encoded.lengths[0] <= PRODUCT_PIECES
+    assert encoder.lexicon.id_of(("gizmo",)) in encoded.held(0).tolist()  # beyond what is read, still held
+
+
+# --- backbones ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bert_folder(tmp_path: Path, backbone: Backbone) -> Path:
+    """A tiny BERT as transformers saves it."""
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    torch.manual_seed(1)
+    n = backbone.tokenizer.get_vocab_size()
+    config = BertConfig(vocab_size=n, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    BertModel(config).save_pretrained(tmp_path / "bert")
+    marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=backbone.tokenizer, **marks).save_pretrained(tmp_path / "bert")
+    return tmp_path / "bert"
+
+
+def test_a_local_folder_is_a_backbone(bert_folder: Path, backbone: Backbone) -> None:
+    loaded = load_backbone(str(bert_folder))
+    assert loaded.width == 16
+    assert loaded.pieces("hose") == backbone.pieces("hose")
+    assert (loaded.start_id, loaded.end_id, loaded.pad_id) == (backbone.start_id, backbone.end_id, backbone.pad_id)
+    encoder: Any = loaded.encoder
+    states = encoder(input_ids=torch.tensor([[loaded.start_id, loaded.end_id]])).last_hidden_state
+    assert states.shape == (1, 2, 16)
+
+
+def test_a_backbone_is_rebuilt_from_its_shape_and_weights(bert_folder: Path) -> None:
+    loaded = load_backbone(str(bert_folder))
+    encoder: Any = loaded.encoder
+    again = rebuilt(encoder.config.to_dict(), loaded.tokenizer.to_str(), "pretrained")
+    again.encoder.load_state_dict(loaded.encoder.state_dict())
+    ids = torch.tensor([[loaded.start_id, *loaded.pieces("hose"), loaded.end_id]])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            again.encoder.eval()(input_ids=ids).last_hidden_state, encoder.eval()(input_ids=ids).last_hidden_state
+        )
+
+
+def test_a_folder_that_is_not_there_or_holds_no_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("gone", "empty"):
+        with pytest.raises(ModelError, match=rf"{name}.* cannot be loaded.*Fix: give a folder"):
+            load_backbone(str(tmp_path / name))
+
+
+def test_minilm_weights_that_are_not_the_official_ones_are_refused(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    shutil.copytree(bert_folder, package)
+    monkeypatch.setattr(backbones, "_minilm_package", lambda: package)
+    with pytest.raises(ModelError, match="not the official all-MiniLM-L6-v2"):
+        load_backbone("minilm")
+    monkeypatch.setattr(backbones, "MINILM_SHA256", backbones._sha256(package / "model.safetensors"))
+    assert load_backbone("minilm").width == 16
+
+
+def test_scratch_word_pieces_are_the_same_each_time() -> None:
+    texts = [f"{p.title} {p.brand}" for p in PRODUCTS]
+    vocabularies = [scratch_backbone(texts, TINY).tokenizer.get_vocab() for _ in range(3)]
+    assert vocabularies[0] == vocabularies[1] == vocabularies[2]
