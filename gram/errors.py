@@ -65,4 +65,5 @@ class MissingExtra(GramError):
 
     def __init__(self, what: str, extra: str) -> None:
         self.extra = extra
-        super().__init__(f"{what} needs an extra that is not installed. Fix: pip install 'gram[{extra}]'")
+        fix = f"pip install -e '.[{extra}]' in GRAM's folder"
+        super().__init__(f"{what} needs an extra that is not installed. Fix: {fix}")

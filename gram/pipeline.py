@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -85,7 +84,7 @@ def train(
     samples = Samples.gather(products, encoded, trained, encoder, words)
     generator = Generator(backbone, lexicon, CodeTrie.build(samples.space.codes)).to(settings.device)
     generator.texts = encoder
-    work = _work_folder(output, settings, generator, resume)
+    work = _work_folder(output, settings, _told_apart(products, interactions), resume)
     trainer = Trainer(generator, samples, settings.training)
     if resume and (work / "checkpoint.pt").is_file():
         trainer.restore(work / "checkpoint.pt")
@@ -221,13 +220,19 @@ def _part_of(
     return [p for p in products if p.product_id in chosen]
 
 
-def _work_folder(output: Path, settings: Settings, generator: Generator, resume: bool) -> Path:
+def _told_apart(products: Sequence[Product], interactions: Sequence[Interaction]) -> str:
+    """A hash of the data: another catalogue or log has another one."""
+    digest = hashlib.sha256()
+    for row in (*products, *interactions):
+        digest.update(repr(row).encode())
+    return digest.hexdigest()
+
+
+def _work_folder(output: Path, settings: Settings, data: str, resume: bool) -> Path:
     """Where checkpoints lie; refuses to resume what was begun with other data or settings."""
     work = output.with_name(output.name + ".work")
-    told = json.dumps(dataclasses.asdict(settings), sort_keys=True)
-    known = json.dumps([str(a) for a in generator.lexicon.attributes]) + told + str(len(generator.trie))
-    mark = {"begun_with": hashlib.sha256(known.encode()).hexdigest()}
-    if resume and work.is_dir():
+    mark = {"settings": json.loads(json.dumps(asdict(settings))), "data": data}
+    if resume and (work / "begun.json").is_file():
         if read_json(work / "begun.json") != mark:
             raise SettingError(f"{work} was begun with other data or settings. Fix: train without --resume")
         return work

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -66,8 +67,7 @@ class Searcher:
 
     def search(self, query: str, k: int = 10, explain: bool = False) -> list[Hit]:
         """The k best products of one query, best first; with `explain`, the codes and evidence behind each."""
-        coded = self.code([query])[0]
-        return self._hits(coded, k, explain)
+        return self._hits(self.code([query], deep=explain)[0], k, explain)
 
     def search_many(
         self, queries: Mapping[str, str], k: int = 300, progress: bool = False
@@ -77,18 +77,24 @@ class Searcher:
         ids = list(queries)
         for begin in tqdm(range(0, len(ids), BATCH), desc="searching", unit="batch", disable=not progress):
             part = ids[begin : begin + BATCH]
-            for query_id, coded in zip(part, self.code([queries[i] for i in part]), strict=True):
+            for query_id, coded in zip(part, self.code([queries[i] for i in part], deep=False), strict=True):
                 positions, scores = self._rank(coded, k)[:2]
                 names = self.index.table.ids[positions].tolist()
                 run[query_id] = dict(zip(names, scores.tolist(), strict=True))
         return run
 
-    def code(self, queries: Sequence[str]) -> list[CodedQuery]:
-        """What the generator writes for each query. One query is computed in float32, which is faster there."""
+    def code(self, queries: Sequence[str], deep: bool = True) -> list[CodedQuery]:
+        """What the generator writes for each query. One query is computed in float32, which is faster there.
+
+        Codes of two and more attributes are written where the scorer weighs them, or `deep` asks for them: for one
+        query they take as long as all the rest.
+        """
         queries = [self.spelled(q) for q in queries]
         encoded = self.texts.queries(queries)
         dtype = torch.float32 if len(queries) == 1 else None
-        coded = code_texts(self.generator, encoded, QUERY, self.coding, dtype=dtype)
+        deep = deep or bool(self.scorer.weights[EVIDENCE.index("deep")])
+        coding = self.coding if deep else dataclasses.replace(self.coding, codes=0)
+        coded = code_texts(self.generator, encoded, QUERY, coding, dtype=dtype)
         return split_queries(coded, [stems(q, self.lexicon.language) for q in queries])
 
     def spelled(self, query: str) -> str:

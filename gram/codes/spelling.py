@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from gram.codes.text import has_digit
 
 SHORTEST = 4  # letters of a word that may be misspelt
-RARE = 2  # products or queries that must know a word before others are read as it
+RARE = 2  # products or queries that must know a word before an unknown one is read as it
 
 
 class Speller:
@@ -32,7 +32,7 @@ class Speller:
     def correct(self, word: str) -> str | None:
         """The known word, or the two run together, that `word` is read as; None when it is known, short or like no
         other."""
-        if self.counts.get(word, 0) >= RARE or len(word) < SHORTEST or has_digit(word):
+        if word in self.counts or len(word) < SHORTEST or has_digit(word):
             return None
         forms = self._index()
         near = {known for form in _deletes(word) for known in forms.get(form, ())}

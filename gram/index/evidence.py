@@ -77,8 +77,9 @@ def gather(index: Index, query: CodedQuery, weights: NDArray[np.float32], n_cand
             found[row] = postings.score(keys[known], by[known], n)
     found[SPARSE] = index.words.score(query.stems)
     use = np.concatenate([weights[:SPARSE], weights[SPARSE + 1 : SPARSE + 2]])
-    positions, scores = top_k(use @ found, min(n_candidates, n))
-    positions = positions[scores > 0]
+    scores = use @ found  # (N,)
+    any_found = np.flatnonzero(scores > 0)
+    positions, _ = top_k(scores[any_found], n_candidates, any_found)
     features = np.zeros((len(positions), len(EVIDENCE)), dtype=np.float32)
     features[:, :SPARSE] = found[:SPARSE, positions].T
     features[:, SPARSE] = index.vectors[positions].astype(np.float32) @ query.vector

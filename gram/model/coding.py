@@ -38,7 +38,7 @@ class CodingSettings:
 
 
 PRODUCT_CODING = CodingSettings()
-QUERY_CODING = CodingSettings(written=10, least=0.15, codes=8)
+QUERY_CODING = CodingSettings(written=10, least=0.3, codes=8)
 
 
 class Coded(NamedTuple):
@@ -61,7 +61,8 @@ def code_texts(
     dtype: torch.dtype | None = None,
 ) -> Coded:
     """Codes all texts, in batches of like length. `progress` names the bar shown when there are many."""
-    generator.eval()
+    if generator.training:
+        generator.eval()
     own, written, sure, deep = [], [], [], []
     vectors = np.zeros((len(encoded), generator.backbone.width), dtype=np.float32)
     order = np.argsort(-encoded.lengths, kind="stable")

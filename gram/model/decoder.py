@@ -6,6 +6,8 @@ G generated attributes.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -90,12 +92,26 @@ class Decoder(nn.Module):
     def child_logits(self, memory: Memory, rows: Tensor, after: Tensor, of: Tensor, tokens: Tensor) -> Tensor:
         """Logits (E,) of children `tokens` (E,) after the states `after` (H, D), `of` (E,) says which; rows (H,)."""
         asked = self.out(after).float()  # (H, D)
-        match = (asked[of] * memory.attributes[tokens].float()).sum(-1)  # (E,)
+        if asked.requires_grad:
+            match = (asked[of] * memory.attributes[tokens].float()).sum(-1)  # (E,)
+        else:
+            match = _sampled(asked, memory.attributes.float(), of, tokens)
         return self.first_step * memory.logits[rows[of], tokens] + match
 
     def end_logits(self, after: Tensor) -> Tensor:
         """Logits (H,) of ending the code after the states `after` (H, D)."""
         return self.end(after).float().squeeze(-1)
+
+
+def _sampled(asked: Tensor, attributes: Tensor, of: Tensor, tokens: Tensor) -> Tensor:
+    """asked[of] · attributes[tokens], (E,), without the (E, D) copies that take 40 times as long; `of` is in order."""
+    start = F.pad(torch.bincount(of, minlength=len(asked)).cumsum(0), (1, 0))  # (H + 1,)
+    with torch.autocast(asked.device.type, enabled=False), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "Sparse CSR tensor support is in beta state"
+        where = torch.sparse_csr_tensor(
+            start, tokens, asked.new_zeros(len(tokens)), (len(asked), len(attributes)), check_invariants=False
+        )
+        return torch.sparse.sampled_addmm(where, asked, attributes.T, beta=0.0).values()
 
 
 class NextFromDecoder:

@@ -29,7 +29,9 @@ def best_match(places: Tensor, mask: Tensor, attributes: Tensor) -> Tensor:
 class _BestMatch(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, places: Tensor, mask: Tensor, attributes: Tensor) -> Tensor:
-        table = attributes.to(places.dtype).T.contiguous()  # (D, G)
+        if len(places) == 1 and not _tracked(ctx):  # one query: nothing is copied, the table is read once
+            return (attributes.to(places.dtype) @ places[0, mask[0] != 0].T).amax(1).unsqueeze(0).float()
+        table = attributes.to(places.dtype).T  # (D, G)
         best = places.new_empty(len(places), table.shape[1])  # (B, G)
         where = torch.empty(best.shape, dtype=torch.int64, device=places.device) if _tracked(ctx) else None
         hidden = (mask == 0).unsqueeze(-1)  # (B, L, 1)

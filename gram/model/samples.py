@@ -20,6 +20,7 @@ from gram.codes.pseudo import pseudo_query
 from gram.codes.space import CodeSpace, CodeTargets, make_space
 from gram.codes.targets import Targets, make_targets
 from gram.codes.text import stems
+from gram.errors import SettingError
 from gram.index.words import Words
 from gram.model.encoding import Batch, EncodedTexts, TextEncoder
 from gram.records import Interaction, Product
@@ -116,10 +117,15 @@ class Samples:
         texts = [self.queries[q] for q in rows]
         wanted = [int(random.choice(self.linked[q], p=self.chance[q])) for q in rows]
         asked: list[set[int]] = []
+        silent = 0
         while len(texts) < size:
             product = int(random.integers(len(self.products)))
             made = pseudo_query(self.lexicon, self._tags(product), random)
-            if made is not None:
+            if made is None:
+                silent += 1
+                if silent > 100 * size:
+                    raise SettingError("the products' texts hold no words that a searcher could type. Fix: see titles")
+            else:
                 texts.append(made[0])
                 wanted.append(product)
                 asked.append(set(made[1]))

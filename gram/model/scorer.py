@@ -20,17 +20,17 @@ from gram.errors import SettingError
 from gram.index.evidence import EVIDENCE
 
 DEFAULTS: dict[str, float] = {
-    "own_own": 0.35,
-    "own_written": 0.35,
-    "written_own": 0.2,
-    "written_written": 0.05,
-    "deep": 0.2,
-    "vectors": 9.0,
+    "own_own": 0.4,
+    "own_written": 1.5,
+    "written_own": 1.0,
+    "written_written": 0.3,
+    "deep": 0.0,
+    "vectors": 6.0,
     "words": 0.5,
-    "covered": 1.0,
-    "all_covered": 0.3,
+    "covered": 2.0,
+    "all_covered": 0.0,
     "numbers": 0.5,
-    "contradicted": -0.3,
+    "contradicted": -0.5,
     "value": 0.0,
 }
 PULL = 20.0
@@ -75,14 +75,16 @@ def fit(
     gains: Sequence[NDArray[np.float32]],
     start: Scorer | None = None,
     pull: float = PULL,
+    without: NDArray[np.bool_] | None = None,
 ) -> Scorer:
-    """Weights under which wanted candidates come first.
+    """Weights under which wanted candidates come first; none speaks against a product but `contradicted`.
 
     Args:
         features: (C, F) of each query's candidates.
         gains: (C,) of each query's candidates, > 0 for wanted ones; a query without one is passed over.
         start: where the weights begin, and what they are pulled towards.
         pull: how many queries' worth of evidence it takes to move a weight by its own scale.
+        without: (F,) kinds to leave out: those whose weight came out negative, when fitting a second time.
     """
     start = start or Scorer.default()
     kept = [(f, g) for f, g in zip(features, gains, strict=True) if len(f) > 1 and g.sum() > 0]
@@ -96,8 +98,11 @@ def fit(
         x[i, : len(g)], y[i, : len(g)], hidden[i, : len(g)] = torch.from_numpy(f), torch.from_numpy(g), False
     y = y / y.sum(1, keepdim=True)
     spread = x[~hidden].std(0).clamp(min=1e-3)  # (F,)
-    base = torch.from_numpy(start.weights)
+    base = torch.from_numpy(start.weights.copy())
     used = x[~hidden].abs().amax(0) > 0
+    if without is not None:
+        base[torch.from_numpy(without)] = 0.0
+        x[..., torch.from_numpy(without)] = 0.0
     move = torch.zeros(len(EVIDENCE), requires_grad=True)  # in units of spread
     optimizer = torch.optim.LBFGS([move], max_iter=80, line_search_fn="strong_wolfe")
 
@@ -109,4 +114,8 @@ def fit(
         return value
 
     optimizer.step(loss)
-    return Scorer((base + move.detach() / spread * used).numpy().astype(np.float32))
+    weights = (base + move.detach() / spread * used).numpy().astype(np.float32)
+    wrong = (weights < 0) & (np.array(EVIDENCE) != "contradicted")
+    if wrong.any() and without is None:
+        return fit(features, gains, start, pull, without=wrong)
+    return Scorer(np.where(wrong, np.float32(0), weights))

@@ -82,9 +82,10 @@ class Trainer:
     def run(self, record: Path, checkpoint: Path | None = None, validation: list[TrainingBatch] | None = None) -> None:
         """Trains to the end, or until validation stops getting better; appends every figure to `record`."""
         generator, settings = self.generator.train(), self.settings
+        _forget_after(record, self.done)
         begin, bar = time.monotonic(), tqdm(total=self.steps, initial=self.done, desc="training", unit="step")
         with record.open("a", encoding="utf-8") as out:
-            while self.done < self.steps:
+            while self.done < self.steps and self.stale < settings.patience:
                 random = np.random.default_rng((settings.seed, self.done))
                 torch.manual_seed(settings.seed * 1_000_003 + self.done)
                 batch = self.samples.batch(settings.batch, settings.hard_negatives, self.share, random)
@@ -105,10 +106,9 @@ class Trainer:
                         self.save(checkpoint)
                 out.write(json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}) + "\n")
                 out.flush()
-                if self.stale >= settings.patience:
-                    log.info("validation has not improved for %d checks: stopping at step %d", self.stale, self.done)
-                    break
         bar.close()
+        if self.done < self.steps:
+            log.info("validation has not improved for %d checks: stopped at step %d", self.stale, self.done)
         if self.best_state is not None:
             generator.load_state_dict(self.best_state)
         generator.eval()
@@ -247,6 +247,20 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.best_state = state["best_state"]
         self.done, self.best, self.stale = (state["numbers"][k] for k in ("done", "best", "stale"))
+
+
+def _forget_after(record: Path, step: int) -> None:
+    """Takes steps out of the record that were done after the checkpoint, and will be done again."""
+    if record.is_file():
+        kept = [row for row in record.read_text(encoding="utf-8").splitlines() if _step_of(row) <= step]
+        record.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
+
+
+def _step_of(row: str) -> float:
+    try:
+        return int(json.loads(row)["step"])
+    except ValueError:  # a line that a kill cut off
+        return math.inf
 
 
 def _groups(generator: Generator, settings: TrainingSettings) -> list[dict[str, Any]]:
