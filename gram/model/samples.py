@@ -138,8 +138,11 @@ class Samples:
             self._targets([(self.query_targets, q) for q in rows] + [(None, p) for p in wanted[n_log:]]),
             self._targets([(self.product_targets, p) for p in wanted]),
             torch.arange(size) >= n_log,
-            _draw_codes(self.space.of_queries, rows, random),
-            _draw_codes(self.space.of_products, wanted, random),
+            _draw_codes(
+                [(self.space.of_queries, q) for q in rows] + [(self.space.of_products, p) for p in wanted[n_log:]],
+                random,
+            ),
+            _draw_codes([(self.space.of_products, p) for p in wanted], random),
         )
 
     def _tags(self, product: int) -> NDArray[np.int32]:
@@ -188,10 +191,10 @@ def _held(encoded: EncodedTexts, row: int) -> NDArray[np.int32]:
     return tags[tags[:, 3] < DESCRIPTION, 0]
 
 
-def _draw_codes(targets: CodeTargets, rows: Sequence[int], random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Two codes of each text that has any, by their weights: (row, code id)."""
+def _draw_codes(texts: Sequence[tuple[CodeTargets, int]], random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Two codes of each text that has any, by their weights: (row, code id). A pseudo-query writes its product's."""
     of, codes = [], []
-    for i, text in enumerate(rows):
+    for i, (targets, text) in enumerate(texts):
         at = slice(targets.start[text], targets.start[text + 1])
         weight = targets.weight[at]
         if len(weight) and weight.sum() > 0:
