@@ -237,7 +237,7 @@ def convert(
 @main.command()
 @click.option("-o", "--output", type=FOLDER, default=Path("gram-demo"), show_default=True, help="Where to work.")
 @click.option("--products", default=4000, show_default=True, help="Products of the generated shop.")
-@click.option("--steps", default=0, help="Training steps; 0 chooses by the size of the shop.")
+@click.option("--steps", default=90, show_default=True, help="Training steps; 0 chooses by the size of the shop.")
 @click.option("--backbone", default="minilm", show_default=True, help="minilm, scratch, a hub id, or a local folder.")
 @click.option("--seed", default=0, show_default=True)
 def demo(output: Path, products: int, steps: int, backbone: str, seed: int) -> None:

@@ -74,14 +74,16 @@ def train(
     if not products:
         raise SettingError("there are no products to train on")
     trained, held_out = _hold_out(interactions, settings.training.seed)
+    log.info("finding the attributes of %d products and %d interactions", len(products), len(trained))
     lexicon = mine(products, trained, settings.mining)
-    log.info("lexicon: %d attributes, %d of them generated", len(lexicon), lexicon.n_generated)
+    log.info("lexicon: %d attributes, %d of them generated; encoding texts", len(lexicon), lexicon.n_generated)
     torch.manual_seed(settings.training.seed)
     backbone = load_backbone(settings.backbone, (t for p in products for _, t in field_texts(p)), settings.scratch)
     encoder = TextEncoder(lexicon, backbone)
     encoded = encoder.products(products)
     words = Words.build(product_stems(products, lexicon.language))
     samples = Samples.gather(products, encoded, trained, encoder, words)
+    log.info("code space: %d codes", len(samples.space.codes))
     generator = Generator(backbone, lexicon, CodeTrie.build(samples.space.codes)).to(settings.device)
     generator.texts = encoder
     work = _work_folder(output, settings, _told_apart(products, interactions), resume)
