@@ -1,6 +1,6 @@
 """Measures a trained model and its index on judged queries, beside BM25 and sentence-transformers.
 
-    python scripts/measure.py quality INDEX PRODUCTS QUERIES QRELS [--log LOG]
+    python scripts/measure.py quality INDEX PRODUCTS QUERIES QRELS [--log LOG] [--curve]
     python scripts/measure.py losses INDEX PRODUCTS QUERIES QRELS
     python scripts/measure.py speed INDEX PRODUCTS QUERIES
 
@@ -61,7 +61,8 @@ def quality(args: argparse.Namespace) -> None:
             health(searcher, linked)["products"]["grounded"],
         )
     _depths(searcher, wanted)
-    _curve(searcher, queries, qrels, wanted)
+    if args.curve:
+        _curve(searcher, queries, qrels, wanted)
 
 
 def _depths(searcher: Searcher, wanted: dict[str, dict[str, float]]) -> None:
@@ -207,6 +208,7 @@ def main() -> None:
         command.set_defaults(run=run)
         if run is quality:
             command.add_argument("--log", type=Path)
+            command.add_argument("--curve", action="store_true", help="groundedness against recall; eight searches")
         if run is speed:
             command.add_argument("--products-timed", type=int, default=0)
     args = parser.parse_args()
