@@ -65,7 +65,7 @@ def test_parquet_keeps_types_and_counts_rows_from_one(tmp_path: Path, suffix: st
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtra, match=r"Parquet needs an extra .* pip install 'gram\[parquet\]'"):
+    with pytest.raises(MissingExtra, match=r"Parquet needs an extra .* pip install -e '.\[parquet\]'"):
         read_table(tmp_path / "a.parquet")
 
 
