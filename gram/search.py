@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -117,7 +118,9 @@ class Searcher:
 
     def with_scorer(self, scorer: Scorer) -> Searcher:
         """The same search under other weights."""
-        return Searcher(self.generator, self.index, scorer, self.coding)
+        made = copy.copy(self)  # the vocabulary and the network are the same: nothing is built again
+        made.scorer = scorer
+        return made
 
     def _rank(self, query: CodedQuery, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32], Candidates]:
         if k < 1:

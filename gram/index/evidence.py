@@ -33,9 +33,8 @@ EVIDENCE = (
     "value",  # what the shop says it is worth
 )
 """The kinds of evidence, in the order of every feature array."""
-SPARSE = EVIDENCE.index(
-    "vectors"
-)  # kinds before this one, and `words`, find products; the others only weigh those found
+SPARSE = EVIDENCE.index("vectors")
+"""Kinds before this one, and `words`, find products; the others only weigh those found."""
 
 
 class CodedQuery(NamedTuple):

@@ -65,10 +65,8 @@ def code_texts(
         generator.eval()
     own, written, sure, deep = [], [], [], []
     vectors = np.zeros((len(encoded), generator.backbone.width), dtype=np.float32)
-    order = np.argsort(-encoded.lengths, kind="stable")
-    begins = range(0, len(order), settings.batch)
-    for begin in tqdm(begins, desc=progress, unit="batch", disable=not progress or len(order) < PROGRESS_FROM):
-        rows = order[begin : begin + settings.batch]
+    quiet = not progress or len(encoded) < PROGRESS_FROM
+    for rows in tqdm(encoded.by_length(settings.batch), desc=progress, unit="batch", disable=quiet):
         batch = encoded.batch(rows).to(generator.device)
         with computing(generator.device, dtype):
             step = generator.network(batch, side, generator.attributes())

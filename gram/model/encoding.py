@@ -70,6 +70,11 @@ class EncodedTexts:
         """The attributes that one text holds."""
         return self.tags[self.tag_start[row] : self.tag_start[row + 1], 0]
 
+    def by_length(self, size: int) -> list[NDArray[np.int64]]:
+        """All rows in groups of like length, the longest first (so that memory runs out at once or never)."""
+        order = np.argsort(-self.lengths, kind="stable")
+        return [order[begin : begin + size] for begin in range(0, len(order), size)]
+
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
         rows = np.asarray(rows, dtype=np.int64)
         length = self.lengths[rows]

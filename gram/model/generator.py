@@ -92,9 +92,7 @@ class Generator(nn.Module):
         """Starts every generated attribute's embedding from the encoder's reading of its text."""
         encoded = self.texts.queries(a.value for a in self.lexicon.attributes[: self.lexicon.n_generated])
         table = self.network.attribute_text
-        order = np.argsort(encoded.lengths, kind="stable")
-        for begin in range(0, len(order), 256):
-            rows = order[begin : begin + 256]
+        for rows in encoded.by_length(256):
             batch = encoded.batch(rows).to(self.device)
             with computing(self.device):
                 states = self.network.read(batch, QUERY)  # (B, L, D)

@@ -130,7 +130,7 @@ class Samples:
                 wanted.append(product)
                 asked.append(set(made[1]))
         hard = [self._hard_negative(texts[i], random) for i in random.choice(size, min(n_hard, size), replace=False)]
-        products = np.array(wanted + [p for p in hard if p >= 0], dtype=np.int64)
+        products = np.array(wanted + hard, dtype=np.int64)
         return TrainingBatch(
             self.encoder.queries(texts).batch(np.arange(size)),
             products,

@@ -9,21 +9,18 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from gram.codes.pseudo import pseudo_share
 from gram.folders import new_file
 from gram.model.decoder import Memory
-from gram.model.encoding import EncodedTexts
 from gram.model.generator import Generator
 from gram.model.losses import attribute_loss, code_loss, meeting_loss, meeting_scores
 from gram.model.network import PRODUCT, QUERY, FirstStep
@@ -236,7 +233,6 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "best_state": self.best_state,
             "numbers": {"done": self.done, "best": self.best, "stale": self.stale},
-            "settings": asdict(self.settings),
         }
         with new_file(path) as part:
             torch.save(state, part)
@@ -283,10 +279,3 @@ def _groups(generator: Generator, settings: TrainingSettings) -> list[dict[str, 
 def _to(parts: tuple[Tensor, Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     row, attribute, weight = parts
     return row.to(device), attribute.to(device), weight.to(device)
-
-
-def batches_by_length(encoded: EncodedTexts, size: int) -> Iterator[NDArray[np.int64]]:
-    """All rows in groups of like length, longest first (so that memory runs out at once or never)."""
-    order = np.argsort(-encoded.lengths, kind="stable")
-    for begin in range(0, len(order), size):
-        yield order[begin : begin + size]
