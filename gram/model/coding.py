@@ -46,7 +46,6 @@ class Coded(NamedTuple):
 
     own: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # attributes that the text holds
     written: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # attributes that were generated
-    sure: NDArray[np.float32]  # (R,) probability of each generated one
     deep: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # codes of two and more attributes
     vectors: NDArray[np.float32]  # (N, D)
 
@@ -63,38 +62,30 @@ def code_texts(
     """Codes all texts, in batches of like length. `progress` names the bar shown when there are many."""
     if generator.training:
         generator.eval()
-    own, written, sure, deep = [], [], [], []
+    own, written, deep = [], [], []
     vectors = np.zeros((len(encoded), generator.backbone.width), dtype=np.float32)
     quiet = not progress or len(encoded) < PROGRESS_FROM
     for rows in tqdm(encoded.by_length(settings.batch), desc=progress, unit="batch", disable=quiet):
         batch = encoded.batch(rows).to(generator.device)
         with computing(generator.device, dtype):
             step = generator.network(batch, side, generator.attributes())
-            row, attribute, weight, chance = _written(step, settings)
+            row, attribute, weight = _written(step, settings)
             if settings.codes and len(generator.trie) > generator.lexicon.n_generated:
                 deep.append(_deep(generator, batch, step, side, settings, rows))
         own.append((rows[_np(batch.tag_row)], _np(batch.tag_attribute), _np(step.copied)))
         written.append((rows[row], attribute, weight))
-        sure.append(chance)
         vectors[rows] = _np(step.vectors)
-    joined, by_text = _joined(written)
-    return Coded(
-        _joined(own)[0],
-        joined,
-        np.concatenate([np.zeros(0, np.float32), *sure])[by_text],
-        _joined(deep)[0],
-        vectors,
-    )
+    return Coded(_joined(own), _joined(written), _joined(deep), vectors)
 
 
 def _written(
     step: FirstStep, settings: CodingSettings
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """The heaviest generated attributes that are sure enough: (row, attribute, weight, probability)."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """The heaviest generated attributes that are sure enough: (row, attribute, weight)."""
     weights, attributes = step.generated.topk(min(settings.written, step.generated.shape[1]), dim=1)  # (B, kept)
     chance = torch.sigmoid(step.logits.gather(1, attributes))  # (B, kept)
     row, place = ((weights > 0) & (chance >= settings.least)).nonzero(as_tuple=True)
-    return _np(row), _np(attributes[row, place]), _np(weights[row, place]), _np(chance[row, place])
+    return _np(row), _np(attributes[row, place]), _np(weights[row, place])
 
 
 def _deep(
@@ -118,13 +109,13 @@ def _deep(
 
 def _joined(
     parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]],
-) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]], NDArray[np.int64]]:
-    """Batches' triples as one, ordered by text, and that order."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Batches' triples as one, ordered by text."""
     text = np.concatenate([np.zeros(0, np.int64), *(p[0] for p in parts)])
     key = np.concatenate([np.zeros(0, np.int64), *(p[1] for p in parts)])
     weight = np.concatenate([np.zeros(0, np.float32), *(p[2] for p in parts)])
     order = np.argsort(text, kind="stable")
-    return (text[order], key[order], weight[order]), order
+    return text[order], key[order], weight[order]
 
 
 def _np(tensor: Tensor) -> NDArray:  # type: ignore[type-arg]
