@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gram.codes.text import UNITS, has_digit, stem, stems, words
@@ -61,6 +61,7 @@ _TOKENS += ["12V", "Men's", "a_b", "Crème", "m18", "oz", "(2", "pack)", "कि
 
 
 @given(st.lists(st.sampled_from(_TOKENS), max_size=8))
+@example(["sq", "—", "ft."])
 def test_reading_what_was_read_changes_nothing(tokens: list[str]) -> None:
     once = words(" ".join(tokens))
     assert words(" ".join(once)) == once

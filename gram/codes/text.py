@@ -62,7 +62,7 @@ _EDITS = [
     (re.compile(r"(?<=\d)\s*['′’](?!\w)"), " ft "),
     (re.compile(r"['’]s\b"), "s"),
     (re.compile(r"['’`]"), ""),
-    (re.compile(r"\b(?:sq|square)[\s.-]*(?:ft|feet|foot)\b\.?"), "sqft"),
+    (re.compile(r"\b(?:sq|square)\W*(?:ft|feet|foot)\b\.?"), "sqft"),
     (re.compile(r"(?<=\d)\s*[x×*]\s*(?=\d)"), " x "),
 ]
 _DIGIT = re.compile(r"\d")
