@@ -218,12 +218,12 @@ class _FineTuning:
         self.dev_places, self.dev_queries, self.dev_qrels = self._dev_part(data, places)
 
     def run(self, learning_rate: float) -> None:
-        from sentence_transformers.sparse_encoder.losses import SparseMultipleNegativesRankingLoss, SpladeLoss
+        from sentence_transformers.sparse_encoder.losses import FlopsLoss, SparseMultipleNegativesRankingLoss
 
         s, encoder = self.settings, self.encoder
         if not self.pairs:
             return
-        loss = SpladeLoss(encoder, SparseMultipleNegativesRankingLoss(encoder), s.product_penalty, s.query_penalty)
+        ranking, flops = SparseMultipleNegativesRankingLoss(encoder), FlopsLoss(encoder)
         optimizer = torch.optim.AdamW(encoder.parameters(), lr=learning_rate, weight_decay=0.01)
         every = math.ceil(s.steps / s.checkpoints)
         best, kept = self._judge(0), _weights(encoder)
@@ -235,12 +235,15 @@ class _FineTuning:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate * warm
             penalty = min(1.0, step / (s.steps / 3)) ** 2
-            loss.document_regularizer_weight = s.product_penalty * penalty
-            loss.query_regularizer_weight = s.query_penalty * penalty
             encoder.train()
-            columns = [_features(encoder, texts) for texts in next(batches)]
+            asked, wanted, hard = next(batches)
             with _autocast(encoder, self.bf16):
-                total = sum(loss(columns).values())
+                queries = encoder(_features(encoder, asked))["sentence_embedding"]  # (B, V)
+                products = encoder(_features(encoder, wanted + hard))["sentence_embedding"]  # (2B, V)
+            # The losses are SpladeLoss's, but not in bfloat16: its steps between scores of 16 and more are 1/8.
+            total = ranking.compute_loss_from_embeddings([queries, *products.chunk(2)], torch.empty(0))
+            total = total + penalty * s.query_penalty * flops.compute_loss_from_embeddings(queries)
+            total = total + penalty * s.product_penalty * flops.compute_loss_from_embeddings(products)
             total.backward()
             torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
             optimizer.step()
