@@ -90,7 +90,7 @@ class ExpandedBM25:
     @classmethod
     def train(
         cls, folder: Path, data: TrainingData, *, model: str, seed: int = 0, quick: bool = False, bf16: bool = False,
-        steps: int = 300, batch: int = 64, seq2seq: str = "", samples: int = 20,
+        steps: int = 200, batch: int = 64, seq2seq: str = "", samples: int = 20,
     ) -> None:  # fmt: skip
         """Trains into `folder`; `model` is the encoder's folder or hub id, `quick` a run of 30 steps for a check.
 
