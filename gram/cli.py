@@ -1,9 +1,10 @@
-"""The command line: train, index, search, eval, convert, demo."""
+"""The command line: train, index, search, eval, bench, convert, demo."""
 
 from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -192,6 +193,49 @@ def eval_command(qrels: Path, runs: tuple[Path, ...], markdown: bool) -> None:
         ]
         if any(notes):
             click.echo(f"{name}: " + "; ".join(n for n in notes if n))
+
+
+@main.command()
+@click.argument("products", type=FILE)
+@click.argument("log")
+@click.argument("queries", type=FILE)
+@click.argument("qrels", type=FILE)
+@click.option("-o", "--output", type=FOLDER, required=True, help="The folder to work in; what it has is kept.")
+@click.option("--dev-queries", type=FILE, help="Queries to choose settings on; otherwise a tenth of the log's.")
+@click.option("--dev-qrels", type=FILE, help="Their judgements.")
+@click.option("--only", default="", help="Make only these rows: names, comma between; ablation for GRAM's variants.")
+@click.option("--quick", is_flag=True, help="A small part of the data and few steps: does it run at all?")
+@click.option("--model", default="minilm", show_default=True, help="The encoder to start from: hub id or local folder.")
+@click.option("--splade-model", default="", help="Weights that a second SPLADE row starts from.")
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--max-unknown", default=0.05, show_default=True, help="Share of LOG rows that may name unknown products."
+)
+def bench(
+    products: Path,
+    log: str,
+    queries: Path,
+    qrels: Path,
+    output: Path,
+    dev_queries: Path | None,
+    dev_qrels: Path | None,
+    only: str,
+    max_unknown: float,
+    **settings: Any,
+) -> None:
+    """Trains GRAM and its rivals on the same data, and writes one table with significance, cuts, costs and plots.
+
+    Files as of `train` and `eval`. What the folder has is not made again, so that a stopped run goes on; it is refused
+    with other data or settings than it was begun with.
+    """
+    from gram.evaluation.benchmark import Sources, run
+    from gram.evaluation.rows import Options
+
+    sources = Sources(products, log, queries, qrels, dev_queries, dev_qrels, max_unknown)
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    table = run(sources, output, Options(**settings), names, shlex.join(["gram", *sys.argv[1:]]))
+    click.echo(table.read_text(encoding="utf-8"))
+    click.echo(f"table: {table}")
 
 
 @main.command()

@@ -1,0 +1,127 @@
+"""What each part of GRAM is worth: the benchmark's test queries without it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gram.baselines.base import Run
+from gram.data.log import Qrels
+from gram.evaluation.measures import evaluate, threshold
+from gram.evaluation.rows import Gram, Workshop
+from gram.folders import write_json
+from gram.index.evidence import EVIDENCE, CodedQuery, gather
+from gram.index.postings import top_k
+from gram.model.scorer import Scorer, fit
+from gram.search import CANDIDATES, Searcher
+
+log = logging.getLogger("gram.bench")
+
+MEASURES = ("R@10", "R@100", "R@300", "nDCG@10")
+DEPTH = 300
+FITTED_CANDIDATES = 200
+GENERATED = ("own_written", "written_own", "written_written")
+COVERAGE = ("covered", "all_covered", "numbers", "contradicted")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """GRAM without something: kinds of evidence, or with other settings of training (then it is trained anew)."""
+
+    name: str
+    without: tuple[str, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+VARIANTS = (
+    *(Variant(f"without {kind}", (kind,)) for kind in EVIDENCE if kind not in ("deep", "value")),
+    Variant("without codes of two and more attributes", ("deep",)),
+    Variant("without generated attributes", GENERATED),
+    Variant("without codes", ("own_own", *GENERATED, "deep")),
+    Variant("without coverage", COVERAGE),
+    Variant("without keywords and coverage", ("words", *COVERAGE)),
+    Variant("trained without likelihood", training={"likelihood": 0.0}),
+)
+"""`value` has no weight unless the shop gives it one."""
+
+
+def ablate(workshop: Workshop, queries: Mapping[str, str], qrels: Qrels) -> None:
+    """Measures every variant that `figures/ablation` lacks.
+
+    A kind of evidence is left out twice: with its weight set to 0 and the others as they were, and with the others
+    fitted again, on the dev part, which is compared with all evidence fitted so. A kind that weighs nothing is left
+    out once only. Without a dev part nothing is fitted again.
+    """
+    todo = [v for v in VARIANTS if v.training and not _path(workshop, v.name).is_file()]
+    for variant in todo:
+        folder = workshop.place(f"gram {variant.name}".replace(" ", "-"))
+        Gram.train(folder, workshop.data, workshop.options, variant.training)
+        _keep(workshop, variant.name, "trained", Gram(folder).search_many(queries, DEPTH), qrels)
+    if _path(workshop, "done").is_file():
+        return
+    searcher = Gram(workshop.place("gram")).searcher
+    coded = dict(zip(queries, searcher.code(list(queries.values())), strict=True))
+    refitting = Refitting(searcher, workshop.data.dev_queries, workshop.data.dev_qrels)
+    if refitting.features:
+        found = search(searcher, coded, refitting.scorer(()))
+        _keep(workshop, "all evidence", "refitted", found, qrels)
+    for variant in VARIANTS:
+        if variant.training:
+            continue
+        left_out = np.isin(EVIDENCE, variant.without)
+        if searcher.scorer.weights[left_out].any():
+            found = search(searcher, coded, Scorer(np.where(left_out, np.float32(0), searcher.scorer.weights)))
+            _keep(workshop, variant.name, "weight 0", found, qrels)
+        if refitting.features:
+            _keep(workshop, variant.name, "refitted", search(searcher, coded, refitting.scorer(variant.without)), qrels)
+    write_json(_path(workshop, "done"), {})
+
+
+def search(searcher: Searcher, coded: Mapping[str, CodedQuery], scorer: Scorer) -> Run:
+    """The run of coded queries (by id) under other weights: `Searcher.search_many` without coding them again."""
+    run: Run = {}
+    for query_id, query in coded.items():
+        found = gather(searcher.index, query, scorer.weights, max(CANDIDATES, 3 * DEPTH))
+        scores = scorer.score(found.features)
+        order, best = top_k(scores, min(DEPTH, len(scores)))
+        names = searcher.index.table.ids[found.positions[order]].tolist()
+        run[query_id] = dict(zip(names, best.tolist(), strict=True))
+    return run
+
+
+class Refitting:
+    """The evidence of judged queries, to fit a scorer to with any kinds left out."""
+
+    def __init__(self, searcher: Searcher, queries: Mapping[str, str], qrels: Qrels) -> None:
+        self.features: list[NDArray[np.float32]] = []  # (C, F) each
+        self.gains: list[NDArray[np.float32]] = []  # (C,) each
+        least = threshold(qrels)
+        for query_id, coded in zip(queries, searcher.code(list(queries.values())) if queries else [], strict=True):
+            found = gather(searcher.index, coded, searcher.scorer.weights, FITTED_CANDIDATES)
+            grades = qrels.get(query_id, {})
+            ids: Sequence[str] = searcher.index.table.ids[found.positions].tolist()
+            self.features.append(found.features)
+            self.gains.append(np.array([g if (g := grades.get(i, 0)) >= least else 0 for i in ids], dtype=np.float32))
+
+    def scorer(self, without: Sequence[str]) -> Scorer:
+        """Fitted twice: kinds that came out negative the first time are left out of the second, as when training."""
+        left_out = np.isin(EVIDENCE, without)
+        first = fit(self.features, self.gains, without=left_out)
+        return fit(self.features, self.gains, without=left_out | (first.weights == 0))
+
+
+def _keep(workshop: Workshop, name: str, way: str, run: Run, qrels: Qrels) -> None:
+    result = evaluate(qrels, run, MEASURES)
+    figures = {"name": name, "way": way, "mean": result.mean, "per_query": result.per_query}
+    write_json(_path(workshop, name if way == "trained" else f"{name} {way}"), figures)
+    log.info("gram %s (%s): %s", name, way, ", ".join(f"{m} {v:.3f}" for m, v in result.mean.items()))
+
+
+def _path(workshop: Workshop, name: str) -> Any:
+    return workshop.folder / "figures" / "ablation" / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.json"

@@ -1,0 +1,275 @@
+"""The benchmark's folder: what is made, what is kept, what is refused, and its figures against hand-worked ones."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import gram.evaluation.benchmark as benchmark
+import gram.pipeline
+from gram.baselines.base import TrainingData
+from gram.cli import main
+from gram.data.catalogue import read_products
+from gram.data.store import generate
+from gram.errors import DataError, SettingError
+from gram.evaluation.ablation import VARIANTS
+from gram.evaluation.benchmark import Sources, dev_part, gathered, measured, read_shop
+from gram.evaluation.cuts import by_training, misspelt_queries, query_cuts
+from gram.evaluation.latency import latency, measure
+from gram.evaluation.report import beside, results_of
+from gram.evaluation.rows import ROWS, Options, selected
+from gram.folders import read_json, write_json
+from gram.model.backbone import Backbone, ScratchSettings, scratch_backbone
+from gram.records import Interaction, Product
+
+TINY = ScratchSettings(width=24, layers=1, heads=2, vocabulary=600)
+
+
+def small_backbone(name: str, texts: list[str], scratch: ScratchSettings) -> Backbone:
+    return scratch_backbone(texts, TINY)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("shop")
+    generate(products=90, interactions=400, queries=90, seed=4).write(place)
+    return place
+
+
+def sources(shop: Path, **changed: Any) -> Sources:
+    files = (shop / "products.jsonl.gz", str(shop / "log.tsv"), shop / "test.queries.tsv", shop / "test.qrels.tsv")
+    return replace(Sources(*files), **changed)
+
+
+def bench(shop: Path, output: Path, *options: str, log: str = "") -> Result:
+    files = [shop / "products.jsonl.gz", log or shop / "log.tsv", shop / "test.queries.tsv", shop / "test.qrels.tsv"]
+    return CliRunner().invoke(main, ["bench", *map(str, files), "-o", str(output), "--model", "scratch", *options])
+
+
+@pytest.fixture
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny networks, and no process of its own for times."""
+    monkeypatch.setattr(gram.pipeline, "load_backbone", small_backbone)
+    monkeypatch.setattr(benchmark, "latency", measure)
+
+
+@pytest.fixture(scope="module")
+def made(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A benchmark of BM25 and GRAM with its ablation."""
+    output = tmp_path_factory.mktemp("bench") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gram.pipeline, "load_backbone", small_backbone)
+        patch.setattr(benchmark, "latency", measure)
+        result = bench(shop, output, "--quick", "--only", "bm25,bm25-titles,gram,ablation")
+    assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+    assert f"table: {output / 'table.md'}" in result.stdout
+    return output
+
+
+def test_the_folder_holds_tables_runs_figures_and_plots(made: Path) -> None:
+    found = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
+    plots = {f"plots/{name}.{suffix}" for name in ("recall", "latency") for suffix in ("png", "svg")}
+    rows = {f"{kind}/{name}" for name in ("bm25", "gram") for kind in ("figures", "times")}
+    runs = {f"runs/{name}{kind}.trec" for name in ("bm25", "gram") for kind in ("", ".misspelt")}
+    assert plots | runs | {f"{row}.json" for row in rows} | {"table.md", "results.json", "bench.json"} <= found
+
+
+def test_the_table_has_every_engine_and_every_part(made: Path) -> None:
+    text = (made / "table.md").read_text(encoding="utf-8")
+    for heading in ("## Cost", "## Groups of queries", "no training interaction", "## Misspelt", "## What each part"):
+        assert heading in text
+    assert text.count("| gram |") == text.count("| bm25 |") == text.count("| bm25-titles |") >= 7
+    assert "cut short by `--quick`" in text
+
+
+def test_results_tell_means_significance_and_costs(made: Path) -> None:
+    results = read_json(made / "results.json")
+    assert list(results["all"]) == ["bm25", "bm25-titles", "gram"]
+    assert results["all"]["gram"]["R@100"]["p"] is None
+    assert 0 <= results["all"]["bm25"]["R@100"]["p"] <= 1
+    assert 0 < results["all"]["bm25"]["R@100"]["mean"] <= 1
+    for engine in results["engines"].values():
+        assert min(engine[k] for k in ("p50_ms", "p99_ms", "queries_per_second", "index_bytes")) > 0
+    assert {"head", "tail", "numbers"} <= results["cuts"].keys()
+    assert {row["way"] for row in results["ablation"]} >= {"as trained", "weight 0", "trained"}
+    assert {v.name for v in VARIANTS if v.training} <= {row["name"] for row in results["ablation"]}
+
+
+def test_circumstances_are_kept(made: Path) -> None:
+    told = read_json(made / "bench.json")
+    assert told["command"].startswith("gram ")
+    assert {"torch", "numpy", "gram"} <= told["versions"].keys()
+    assert all(len(digest) == 64 for digest in told["data"].values())
+    assert told["precision"] in ("bfloat16", "float32")
+    assert told["settings"] == {"model": "scratch", "seed": 0, "quick": True}
+
+
+@pytest.mark.usefixtures("_in_this_process")
+def test_what_is_there_is_not_made_again(made: Path, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {p: p.stat().st_mtime_ns for kind in ("figures", "runs", "engines") for p in (made / kind).rglob("*")}
+    monkeypatch.setattr(benchmark, "measured", None)  # what measures would fail
+    (made / "table.md").unlink()
+    result = bench(shop, made, "--quick", "--only", "bm25")
+    assert result.exit_code == 0, result.output
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert "| gram |" in (made / "table.md").read_text(encoding="utf-8")  # rows made before stay
+
+
+def test_other_settings_or_data_are_refused(made: Path, shop: Path) -> None:
+    for options, what in ((["--quick", "--seed", "5"], r"settings \(seed\)"), ([], r"settings \(quick\)")):
+        result = bench(shop, made, "--only", "bm25", *options)
+        assert result.exit_code == 2
+        assert "was begun with other " + what.replace("\\", "") in result.stderr
+        assert "Fix: name another folder" in result.stderr
+    result = bench(shop, made, "--quick", "--only", "bm25", log="none")
+    assert "was begun with other data (log)" in result.stderr
+
+
+def test_a_stopped_engine_goes_on_where_it_was(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(folder: Path, name: str) -> dict[str, float]:
+        raise SettingError("the power went")
+
+    monkeypatch.setattr(benchmark, "latency", stopped)
+    assert "the power went" in bench(shop, tmp_path / "out", "--quick", "--only", "bm25").stderr
+    run = (tmp_path / "out" / "runs" / "bm25.trec").stat().st_mtime_ns
+    monkeypatch.setattr(benchmark, "latency", latency)  # in a process of its own, as outside of tests
+    assert bench(shop, tmp_path / "out", "--quick", "--only", "bm25").exit_code == 0
+    assert (tmp_path / "out" / "runs" / "bm25.trec").stat().st_mtime_ns == run
+    assert read_json(tmp_path / "out" / "figures" / "bm25.json")["latency"]["p50_ms"] > 0
+
+
+@pytest.mark.usefixtures("_in_this_process")
+def test_without_a_log_settings_are_untuned(shop: Path, tmp_path: Path) -> None:
+    result = bench(shop, tmp_path / "out", "--quick", "--only", "bm25", log="none")
+    assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+    assert read_json(tmp_path / "out" / "engines" / "bm25" / "meta.json")["k1"] == 1.2
+    results = read_json(tmp_path / "out" / "results.json")
+    assert "head" not in results["cuts"]
+    assert results["products"]["seen"]["queries"] == 0
+
+
+def test_what_cannot_be_is_refused_before_anything_is_made(shop: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert "no row is called 'bm52'. Fix: choose from bm25" in bench(shop, output, "--only", "bm52").stderr
+    assert "give --splade-model" in bench(shop, output, "--only", "splade-init").stderr
+    assert "give both --dev-queries" in bench(shop, output, "--dev-queries", str(shop / "dev.queries.tsv")).stderr
+    assert "gone.tsv" in bench(shop, output, "--only", "bm25", log=str(shop / "gone.tsv")).stderr
+    assert not output.exists()
+    assert "pretrained weights" in bench(shop, output, "--quick", "--only", "dense").stderr
+    assert "no benchmark's folder" in bench(shop, shop, "--only", "bm25").stderr
+
+
+def test_rows_stand_after_those_they_need() -> None:
+    names = list(ROWS)
+    assert all(names.index(need) < i for i, row in enumerate(ROWS.values()) for need in row.needs)
+    wanted = [row.name for row in selected(["bm25+dense-rrf", "gram"], Options())]
+    assert wanted == ["bm25", "dense", "bm25+dense-rrf", "gram"]
+    assert "splade-init" in [row.name for row in selected([], Options(splade_model="x"))]
+
+
+def test_dev_queries_are_kept_from_all_engines(shop: Path) -> None:
+    log = [Interaction(f"query {i}", f"p{i % 7}", 1.0) for i in range(200)]
+    dev, rest = dev_part(log, seed=1)
+    assert len(dev.queries) == 20
+    assert dev.qrels.keys() == dev.queries.keys()
+    assert not {i.query for i in rest} & set(dev.queries.values())
+    assert len(rest) == 180
+    assert dev_part(log[:40], seed=1) == (({}, {}), log[:40])
+    data = gathered(sources(shop), seed=0)
+    assert not {i.query for i in data.log} & set(data.parts["dev"].queries.values())
+    asked = data.log[0].query
+    own = shop / "own.queries.tsv"
+    own.write_text(f"query_id\tquery\nq1\t{asked}\n", encoding="utf-8")
+    (shop / "own.qrels.tsv").write_text(f"q1\t{data.products[0].product_id}\t2\n", encoding="utf-8")
+    given = gathered(sources(shop, dev_queries=own, dev_qrels=shop / "own.qrels.tsv"), seed=0)
+    assert asked not in {i.query for i in given.log}
+
+
+def test_judgements_of_another_catalogue_are_refused(shop: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "qrels.tsv"
+    wrong.write_text("q1\tnobody\t2\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no query has a relevant product"):
+        gathered(sources(shop, qrels=wrong), seed=0)
+
+
+SHELF = [Product("a", "Red Shoe", "Velanto"), Product("b", "Blue Hat"), Product("c", "Sofa")]
+LOG = [Interaction("red shoe", "a"), Interaction("red hat", "b"), Interaction("red", "a")]
+QUERIES = {"1": "red hat", "2": "couch", "3": "velanto 12", "4": "nothing"}
+QRELS = {"1": {"b": 2.0, "a": 1.0}, "2": {"c": 2.0}, "3": {"a": 3.0, "c": 2.0}, "4": {"a": 0.0}}
+
+
+def test_cuts_by_hand() -> None:
+    cuts = query_cuts(SHELF, LOG, QUERIES, QRELS)
+    assert cuts["head"] == ["1"]  # "hat" is in one logged query, "couch" and "velanto" in none
+    assert cuts["tail"] == ["3"]  # equal demand: by id
+    assert cuts["no common word (title)"] == ["2", "3"]
+    assert cuts["no common word (any field)"] == ["2"]
+    assert cuts["numbers"] == ["3"]
+    assert by_training(QRELS, LOG) == {
+        "seen": {"1": {"b": 2.0}, "3": {"a": 3.0}},
+        "unseen": {"2": {"c": 2.0}, "3": {"c": 2.0}},
+    }
+
+
+def test_a_querys_typo_is_its_own() -> None:
+    one = misspelt_queries(QUERIES, 7)
+    assert one.keys() == {"2", "3", "4"}  # no word of "red hat" is long enough
+    assert misspelt_queries({"2": "couch"}, 7)["2"] == one["2"] != "couch"
+    assert any(misspelt_queries(QUERIES, seed) != one for seed in range(5))
+
+
+def test_judgements_of_queries_that_are_not_asked_are_left_out(shop: Path, tmp_path: Path) -> None:
+    product = read_products(shop / "products.jsonl.gz")[0].product_id
+    (tmp_path / "queries.tsv").write_text("query_id\tquery\nq1\tshoe\n", encoding="utf-8")
+    (tmp_path / "qrels.tsv").write_text(f"q1\t{product}\t2\nq2\t{product}\t2\nq1\tgone\t2\n", encoding="utf-8")
+    data = gathered(sources(shop, queries=tmp_path / "queries.tsv", qrels=tmp_path / "qrels.tsv"), seed=0)
+    assert data.parts["test"].qrels == {"q1": {product: 2.0}}
+
+
+def test_figures_of_a_run_by_hand(shop: Path) -> None:
+    data = TrainingData(SHELF, LOG, {}, {})
+    run = {"1": {"a": 2.0, "b": 1.0}, "3": {"a": 1.0}}
+    wrong = {"3": {"c": 1.0}}
+    figures = measured(run, wrong, benchmark.Shop(data, QUERIES, QRELS), seed=7)
+    assert figures["mean"]["R@10"] == pytest.approx((1 + 0 + 0.5) / 3)
+    assert figures["per_query"]["relevance"] == {"1": 0.5, "3": 1.0}
+    assert figures["seen"]["R@100"] == {"1": 1.0, "3": 1.0}
+    assert figures["unseen"]["R@100"] == {"2": 0.0, "3": 0.0}
+    assert figures["misspelt"]["R@100"] == {"2": 0.0, "3": 0.5}
+
+
+def test_markers_say_which_side_is_better() -> None:
+    many = {str(i): 1.0 for i in range(12)}
+    none = dict.fromkeys(many, 0.0)
+    rows = beside({"gram": {"RR": none}, "good": {"RR": many}, "same": {"RR": none}}, ["RR"])
+    assert [rows[name]["RR"]["marker"] for name in ("gram", "good", "same")] == ["", "+", ""]
+    assert rows["good"]["RR"]["p"] < 0.001 < rows["same"]["RR"]["p"] == 1.0
+    assert beside({"gram": {"RR": many}, "bad": {"RR": none}}, ["RR"])["bad"]["RR"]["marker"] == "-"
+
+
+def test_a_shop_reads_back_as_it_was_written(shop: Path, tmp_path: Path) -> None:
+    data = gathered(sources(shop), seed=0)
+    data.write(tmp_path)
+    again = read_shop(tmp_path)
+    assert list(again.data.products) == data.products
+    assert list(again.data.log) == data.log
+    assert again.queries == data.parts["test"].queries
+
+
+def test_a_report_of_nothing_is_empty(tmp_path: Path) -> None:
+    results = results_of({}, [], {"head": []})
+    assert results["all"] == results["engines"] == {}
+    write_json(tmp_path / "results.json", results)
+
+
+def test_plots_need_their_extra_before_anything_is_made(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "[bench]" in bench(shop, tmp_path / "out", "--only", "bm25").stderr
+    assert not (tmp_path / "out").exists()
