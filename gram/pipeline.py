@@ -8,38 +8,43 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from gram.codes.mining import MiningSettings, field_texts, mine
+from gram.codes.targets import co_targets
 from gram.codes.text import stems
 from gram.codes.trie import CodeTrie
 from gram.errors import SettingError
 from gram.folders import new_folder, read_json, write_json
 from gram.health import health
+from gram.index.cells import Cells
 from gram.index.evidence import gather
 from gram.index.folder import Index, value_scores
 from gram.index.postings import Postings
 from gram.index.table import ProductTable
+from gram.index.titles import Titles
 from gram.index.words import Words
+from gram.model.alignment import Alignment, AlignmentSettings, WrittenCodes
 from gram.model.backbone import ScratchSettings, load_backbone
-from gram.model.coding import PRODUCT_CODING, QUERY_CODING, CodingSettings, code_texts
+from gram.model.coding import PRODUCT_CODING, QUERY_CODING, Coded, CodingSettings, code_texts
 from gram.model.encoding import TextEncoder
 from gram.model.generator import Generator, model_hash
-from gram.model.network import PRODUCT
-from gram.model.samples import Samples
+from gram.model.network import PRODUCT, QUERY
+from gram.model.samples import HARD_TO, Samples
 from gram.model.scorer import Scorer, fit
 from gram.model.training import Trainer, TrainingSettings
 from gram.records import Interaction, Product
 from gram.search import Searcher
 
 log = logging.getLogger("gram.train")
-FITTED_ON = 20_000  # products at most that the scorer is fitted among
+FITTED_ON = 60_000  # products at most that the scorer is fitted among
 FITTED_CANDIDATES = 200
 
 
@@ -49,6 +54,7 @@ class Settings:
 
     backbone: str = "minilm"
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
     mining: MiningSettings = field(default_factory=MiningSettings)
     scratch: ScratchSettings = field(default_factory=ScratchSettings)
     device: str = "cpu"
@@ -60,11 +66,15 @@ def train(
     output: str | Path,
     settings: Settings | None = None,
     resume: bool = False,
+    joint: Path | None = None,
+    keep_joint: Path | None = None,
 ) -> Path:
     """Trains a model and writes its folder; the log may be empty.
 
     A part of the log's queries (a tenth, at most 1,000) is held out: to stop early, to fit the scorer, to report
-    health. While it runs, checkpoints lie in `<output>.work`; `resume` goes on from there.
+    health. While it runs, checkpoints lie in `<output>.work`; `resume` goes on from there. `keep_joint` keeps the
+    checkpoint of joint training under that name, and `joint` begins with such a one, of the same data and seed: to
+    compare what comes after.
 
     Raises:
         SettingError: no products, or `resume` with other data or settings than the checkpoint's.
@@ -87,18 +97,29 @@ def train(
     generator = Generator(backbone, lexicon, CodeTrie.build(samples.space.codes)).to(settings.device)
     generator.texts = encoder
     work = _work_folder(output, settings, _told_apart(products, interactions), resume)
+    record = work / "training.jsonl"
+    validation = _validation(samples, held_out, settings.training)
     trainer = Trainer(generator, samples, settings.training)
-    if resume and (work / "checkpoint.pt").is_file():
-        trainer.restore(work / "checkpoint.pt")
-        log.info("going on from step %d", trainer.done)
-    else:
+    if not _taken_up(trainer, joint or work / "checkpoint.pt", resume or joint is not None):
         generator.read_attributes()
-    trainer.run(work / "training.jsonl", work / "checkpoint.pt", _validation(samples, held_out, settings.training))
+    trainer.run(record, work / "checkpoint.pt", validation)
+    if keep_joint is not None:
+        trainer.save(keep_joint)
+    if settings.training.co_training and trained:
+        log.info("co-training: coding %d products and %d queries", len(products), len(samples.queries))
+        samples = _co_trained(generator, samples)
+        again = settings.training.again(settings.training.co_training)
+        trainer = Trainer(generator, samples, again, stage="co-training")
+        _taken_up(trainer, work / "co-training.pt", resume)
+        trainer.run(record, work / "co-training.pt", validation)
+    if settings.alignment.steps and trained:
+        _align(generator, samples, settings, record)
     searcher, judged = _fitted(generator, products, held_out, settings.training.seed)
     report = health(searcher, judged, samples.space)
     config: dict[str, Any] = {"settings": asdict(settings), "scorer": searcher.scorer.named(), "health": report}
     with new_folder(output, marker="config.json") as folder:
         generator.save(folder, config)
+        searcher.scorer.save(folder)
         write_json(folder / "health.json", report)
         shutil.copy(work / "training.jsonl", folder / "training.jsonl")
     shutil.rmtree(work)
@@ -112,16 +133,29 @@ def build_index(
     coding: CodingSettings = PRODUCT_CODING,
 ) -> Index:
     """Codes products and gathers everything a search needs, in memory."""
-    language = generator.lexicon.language
-    rows = list(product_stems(products, language))
-    words = Words.build(rows)
-    counts = Counter(stem for row in rows for stem in set(row))
-    missing = {stem: n for stem, n in counts.items() if generator.lexicon.id_of((stem,)) < 0}
-    generator = generator.with_words(missing)
+    words = Words.build(product_stems(products, generator.lexicon.language))
+    extra = _missing(generator, words)
+    generator = generator.with_words(extra)
+    coded = code_texts(generator, generator.texts.products(products), PRODUCT, coding, progress="coding products")
+    return _assembled(generator, products, coded, words, extra, meta | {"coding": asdict(coding)})
+
+
+def _missing(generator: Generator, words: Words) -> dict[str, int]:
+    """The words of a catalogue that a lexicon lacks: {stem: products that hold it}."""
     lexicon = generator.lexicon
-    encoded = generator.texts.products(products)
-    coded = code_texts(generator, encoded, PRODUCT, coding, progress="coding products")
-    extra = sorted(missing)
+    return {stem: words.document_frequency(stem) for stem in sorted(words.ids) if lexicon.id_of((stem,)) < 0}
+
+
+def _assembled(
+    generator: Generator,
+    products: Sequence[Product],
+    coded: Coded,
+    words: Words,
+    extra: dict[str, int],
+    meta: dict[str, Any],
+) -> Index:
+    """The index of coded products; `extra` are the words that the lexicon had to learn for them."""
+    lexicon = generator.lexicon
     return Index(
         table=ProductTable.build(products),
         words=words,
@@ -130,10 +164,12 @@ def build_index(
         deep=Postings.build(coded.deep[1], coded.deep[0], coded.deep[2], generator.trie.n_code_ids),
         trie=generator.trie,
         vectors=coded.vectors.astype(np.float16),
+        cells=Cells.build(coded.vectors),
+        titles=Titles.build([stems(p.title, lexicon.language) for p in products], words),
         value=value_scores(products),
-        extra_words=extra,
-        extra_counts=np.array([missing[w] for w in extra], dtype=np.int64),
-        meta=meta | {"coding": asdict(coding)},
+        extra_words=list(extra),
+        extra_counts=np.array(list(extra.values()), dtype=np.int64),
+        meta=meta,
     )
 
 
@@ -152,6 +188,76 @@ def product_stems(products: Sequence[Product], language: str) -> list[list[str]]
     return [[s for _, text in field_texts(p) for s in stems(text, language)] for p in products]
 
 
+def _taken_up(trainer: Trainer, checkpoint: Path, resume: bool) -> bool:
+    """Whether the trainer goes on from a checkpoint."""
+    if not (resume and checkpoint.is_file()):
+        return False
+    trainer.restore(checkpoint)
+    log.info("%s training goes on from step %d", trainer.stage, trainer.done)
+    return True
+
+
+def _co_trained(generator: Generator, samples: Samples) -> Samples:
+    """The same samples with targets that each side's codes give the other, and negatives from the model's own ranks."""
+    queries = code_texts(generator, samples.encoder.queries(samples.queries), QUERY, replace(QUERY_CODING, codes=0))
+    coded = code_texts(
+        generator, samples.encoded, PRODUCT, replace(PRODUCT_CODING, codes=0), progress="coding products"
+    )
+    pairs = [(q, p) for q, row in enumerate(samples.linked) for p in row.tolist()]
+    of_queries, of_products = co_targets(
+        samples.query_targets,
+        samples.product_targets,
+        _said(queries, len(samples.queries)),
+        _said(coded, len(samples.products)),
+        np.array(pairs, dtype=np.int64).reshape(-1, 2),
+    )
+    index = _assembled(generator, samples.products, coded, samples.words, {}, {"model": "", "model_hash": ""})
+    searcher = Searcher(generator, index, Scorer.default())
+    near = []
+    for begin in tqdm(range(0, len(samples.queries), 256), desc="finding hard negatives", unit="batch"):
+        for query in searcher.code(samples.queries[begin : begin + 256], deep=False):
+            near.append(gather(index, query, searcher.scorer.weights, keep=HARD_TO).positions)
+    return replace(samples, query_targets=of_queries, product_targets=of_products, near=near)
+
+
+def _said(coded: Coded, n: int, least: float = 0.3) -> list[NDArray[np.int64]]:
+    """The attributes that were generated for each of n texts and are likely to be right, the surest first."""
+    text, attribute, _ = coded.written
+    order = np.lexsort((-coded.sure, text))
+    order = order[coded.sure[order] >= least]
+    cuts = np.searchsorted(text[order], np.arange(n + 1))
+    return [attribute[order[cuts[i] : cuts[i + 1]]] for i in range(n)]
+
+
+def _align(generator: Generator, samples: Samples, settings: Settings, record: Path) -> None:
+    """Co-alignment of codes of two and more attributes, with what it did to them."""
+    queries = samples.encoder.queries(samples.queries)
+    n_codes = generator.trie.n_code_ids
+
+    def written() -> tuple[WrittenCodes, WrittenCodes]:
+        of_queries = code_texts(generator, queries, QUERY, QUERY_CODING).deep
+        of_products = code_texts(generator, samples.encoded, PRODUCT, PRODUCT_CODING, progress="coding products").deep
+        return (
+            WrittenCodes.of(of_queries, len(queries), n_codes),
+            WrittenCodes.of(of_products, len(samples.products), n_codes),
+        )
+
+    codes = generator.trie.table().astype(np.int32)
+    aligner = Alignment(
+        generator,
+        queries,
+        samples.encoded,
+        samples.linked,
+        written(),
+        codes,
+        settings.alignment,
+        settings.training.seed,
+    )
+    with record.open("a", encoding="utf-8") as out:
+        for row in aligner.run():
+            out.write(json.dumps({"stage": "co-alignment"} | {k: round(v, 5) for k, v in row.items()}) + "\n")
+
+
 def _hold_out(log_rows: Sequence[Interaction], seed: int) -> tuple[list[Interaction], list[Interaction]]:
     """The log without, and with only, a tenth of its queries; nothing is held out of a log of under 50 queries."""
     queries = sorted({i.query for i in log_rows})
@@ -164,7 +270,7 @@ def _hold_out(log_rows: Sequence[Interaction], seed: int) -> tuple[list[Interact
 
 def _validation(samples: Samples, held_out: list[Interaction], settings: TrainingSettings) -> list[Any]:
     random = np.random.default_rng(settings.seed)
-    n_batches = 4
+    n_batches = 12  # four were noisy by ±.03, and chose the wrong step
     if not held_out:
         size = min(settings.batch, len(samples.products))
         return [samples.batch(size, settings.hard_negatives, 1.0, random) for _ in range(n_batches)]
@@ -186,18 +292,19 @@ def _fitted(
     made = build_index(generator, part, {"model": "", "model_hash": ""})
     searcher = Searcher(generator, made, Scorer.default(), QUERY_CODING)
     if judged:
-        features, gains = [], []
-        place = {p.product_id: i for i, p in enumerate(part)}
-        for coded, wanted in zip(searcher.code(list(judged)), judged.values(), strict=True):
-            found = gather(made, coded, searcher.scorer.weights, FITTED_CANDIDATES)
-            gain = np.zeros(len(part), dtype=np.float32)
-            for product_id, weight in wanted.items():
-                gain[place[product_id]] = weight
-            features.append(found.features)
-            gains.append(gain[found.positions])
-        searcher = searcher.with_scorer(fit(features, gains))
+        coded = searcher.code(list(judged))
+        for _ in range(2):  # what is found depends on the weights: the second time, on fitted ones
+            first = searcher.scorer.weights
+            found = [gather(made, query, first, keep=FITTED_CANDIDATES) for query in coded]
+            gains = [_gains(part, f.positions, wanted) for f, wanted in zip(found, judged.values(), strict=True)]
+            searcher = searcher.with_scorer(fit([f.features for f in found], gains, first=first, seed=seed))
         log.info("scorer: %s", json.dumps(searcher.scorer.named()))
     return searcher, judged
+
+
+def _gains(products: Sequence[Product], positions: NDArray[np.int64], wanted: dict[str, float]) -> NDArray[np.float32]:
+    """(C,) the weights of the interactions that candidates have."""
+    return np.array([wanted.get(products[i].product_id, 0.0) for i in positions.tolist()], dtype=np.float32)
 
 
 def _part_of(

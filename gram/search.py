@@ -25,7 +25,8 @@ from gram.model.network import QUERY
 from gram.model.scorer import Scorer
 from gram.records import Attribute, Code, Hit, SharedCode
 
-CANDIDATES = 1000
+SCORED = 400
+"""Candidates that the scorer puts in order, at least; those found best by its first weights."""
 BATCH = 256  # queries coded at a time
 
 
@@ -63,8 +64,8 @@ class Searcher:
         except OSError as error:
             raise ModelError(f"{folder}: no model there ({error}). Fix: name it with --model") from error
         found = Index.open(index, wanted)
-        generator, config = Generator.load(folder, device)
-        return cls(generator, found, Scorer.of(config["scorer"]))
+        generator, _ = Generator.load(folder, device)
+        return cls(generator, found, Scorer.load(folder))
 
     def search(self, query: str, k: int = 10, explain: bool = False) -> list[Hit]:
         """The k best products of one query, best first; with `explain`, the codes and evidence behind each."""
@@ -79,10 +80,13 @@ class Searcher:
         for begin in tqdm(range(0, len(ids), BATCH), desc="searching", unit="batch", disable=not progress):
             part = ids[begin : begin + BATCH]
             for query_id, coded in zip(part, self.code([queries[i] for i in part], deep=False), strict=True):
-                positions, scores = self._rank(coded, k)[:2]
-                names = self.index.table.ids[positions].tolist()
-                run[query_id] = dict(zip(names, scores.tolist(), strict=True))
+                run[query_id] = self.found(coded, k)
         return run
+
+    def found(self, query: CodedQuery, k: int) -> dict[str, float]:
+        """The k best products of a coded query, best first, with their scores."""
+        positions, scores, _ = self._rank(query, k)
+        return dict(zip(self.index.table.ids[positions].tolist(), scores.tolist(), strict=True))
 
     def code(self, queries: Sequence[str], deep: bool = True) -> list[CodedQuery]:
         """What the generator writes for each query. One query is computed in float32, which is faster there.
@@ -125,7 +129,7 @@ class Searcher:
     def _rank(self, query: CodedQuery, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32], Candidates]:
         if k < 1:
             raise SettingError(f"k must be at least 1, not {k}")
-        candidates = gather(self.index, query, self.scorer.weights, max(CANDIDATES, 3 * k))
+        candidates = gather(self.index, query, self.scorer.finding, max(SCORED, k))
         scores = self.scorer.score(candidates.features)
         order, best = top_k(scores, min(k, len(scores)))
         return candidates.positions[order], best, Candidates(candidates.positions[order], candidates.features[order])
@@ -139,6 +143,7 @@ class Searcher:
             if explain:
                 parts = features * self.scorer.weights
                 evidence = {n: float(p) for n, p in zip(EVIDENCE, parts, strict=True) if p}
+                evidence["together"] = score - sum(evidence.values())  # the network's part, and the calibration's
                 hit = hit._replace(codes=self._shared(query, position, score), evidence=evidence)
             hits.append(hit)
         return hits

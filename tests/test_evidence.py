@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from gram.codes.trie import CodeTrie
+from gram.index.cells import Cells
 from gram.index.evidence import EVIDENCE, Candidates, CodedQuery, gather
 from gram.index.folder import Index
 from gram.index.postings import Postings
 from gram.index.table import ProductTable
+from gram.index.titles import KINDS, Titles
 from gram.index.words import Words
 from gram.records import Product
 
@@ -18,14 +20,17 @@ TEXTS = [["red", "hose", "50", "ft"], ["hose", "25", "ft"], ["lamp"], ["garden",
 
 @pytest.fixture
 def index() -> Index:
+    words, vectors = Words.build(TEXTS), np.eye(4, 2, dtype=np.float32)
     return Index(
         table=ProductTable.build([Product(str(i), " ".join(t)) for i, t in enumerate(TEXTS)]),
-        words=Words.build(TEXTS),
+        words=words,
         own=Postings.build([0, 0, 1], [0, 1, 3], [2.0, 1.0, 1.5], n_keys=3),
         written=Postings.build([0, 2], [3, 2], [0.5, 1.0], n_keys=3),
         deep=Postings.build([0, 0], [0, 3], [0.5, 0.25], n_keys=1),
         trie=CodeTrie.build(np.array([[0, 1]])),
-        vectors=np.eye(4, 2, dtype=np.float32),
+        vectors=vectors,
+        cells=Cells.build(vectors),
+        titles=Titles.build(TEXTS, words),
         value=np.array([0.0, 1.0, 0.5, 0.25], dtype=np.float32),
         extra_words=[],
         extra_counts=np.zeros(0, dtype=np.int64),
@@ -47,12 +52,13 @@ def by_position(found: Candidates) -> dict[int, dict[str, float]]:
 
 def test_every_kind_of_evidence_by_hand(index: Index) -> None:
     query = coded(["hose", "50", "ft"], own={0: 3.0}, written={1: 2.0}, deep={0: 1.0})
-    found = gather(index, query, np.ones(len(EVIDENCE), np.float32), n_candidates=4)
+    found = gather(index, query, np.ones(len(EVIDENCE), np.float32), keep=4)
     rows = {
         int(p): dict(zip(EVIDENCE, f.tolist(), strict=True))
         for p, f in zip(found.positions, found.features, strict=True)
     }
-    assert sorted(rows) == [0, 1, 3], "the lamp shares no code and no word"
+    assert sorted(rows) == [0, 1, 2, 3], "the lamp shares no code and no word, and is found by its vector"
+    assert not any(rows[2][kind] for kind in ("own_own", "own_written", "written_own", "words", "covered"))
     assert rows[0]["own_own"] == 6.0
     assert rows[1]["own_own"] == 3.0
     assert rows[3]["own_written"] == 1.5
@@ -70,7 +76,7 @@ def test_every_kind_of_evidence_by_hand(index: Index) -> None:
 
 def test_a_measure_of_another_size_is_contradicted(index: Index) -> None:
     query = coded(["hose", "50", "ft"], own={0: 1.0}, written={}, deep={})
-    found = gather(index, query, np.ones(len(EVIDENCE), np.float32), n_candidates=4)
+    found = gather(index, query, np.ones(len(EVIDENCE), np.float32), keep=4)
     rows = {
         int(p): dict(zip(EVIDENCE, f.tolist(), strict=True))
         for p, f in zip(found.positions, found.features, strict=True)
@@ -79,11 +85,46 @@ def test_a_measure_of_another_size_is_contradicted(index: Index) -> None:
     assert (rows[1]["numbers"], rows[1]["contradicted"]) == (0.0, 1.0)
 
 
+def test_where_words_stand_in_a_title(index: Index) -> None:
+    query = coded(["hose", "50", "ft"], own={0: 3.0}, written={}, deep={})
+    found = by_position(gather(index, query, np.ones(len(EVIDENCE), np.float32), keep=4))
+    idf = {s: index.words.idf(s) for s in ("hose", "50", "ft", "25", "red")}
+    whole = {k: found[0][k] for k in KINDS}  # "red hose 50 ft"
+    assert whole["title_covered"] == pytest.approx(1.0)
+    assert whole["title_share"] == pytest.approx(1 - idf["red"] / sum(idf[s] for s in ("red", "hose", "50", "ft")))
+    assert whole["adjacent"] == pytest.approx(1.0)
+    assert (whole["last"], whole["close"]) == (1.0, 1.0)
+    assert whole["early"] == pytest.approx(0.75)
+    assert whole["title_length"] == pytest.approx(np.log(4))
+    part = {k: found[1][k] for k in KINDS}  # "hose 25 ft"
+    assert part["adjacent"] == 0.0, "50 does not stand between hose and ft"
+    assert part["close"] == pytest.approx(2 / 3)
+    assert part["early"] == 1.0
+    assert all(found[2][k] == 0.0 for k in KINDS if k != "title_length"), "the lamp's title names nothing"
+
+
+def test_the_best_are_kept(index: Index) -> None:
+    query = coded(["hose", "50", "ft"], own={0: 3.0}, written={}, deep={})
+    weights = np.ones(len(EVIDENCE), np.float32)
+    every = gather(index, query, weights, keep=4)
+    two = gather(index, query, weights, keep=2)
+    best = every.positions[np.argsort(-(every.features @ weights))][:2]
+    assert two.positions.tolist() == best.tolist()
+
+
+def test_without_weight_for_vectors_they_find_nothing(index: Index) -> None:
+    weights = np.ones(len(EVIDENCE), np.float32)
+    weights[EVIDENCE.index("vectors")] = 0.0
+    found = gather(index, coded(["hose"], own={}, written={}, deep={}), weights, keep=4)
+    assert sorted(found.positions.tolist()) == [0, 1]
+
+
 def test_nothing_in_common_finds_nothing(index: Index) -> None:
-    found = gather(index, coded(["sofa"], {}, {}, {}), np.ones(len(EVIDENCE), np.float32), n_candidates=4)
+    found = gather(index, coded(["sofa"], {}, {}, {}), np.ones(len(EVIDENCE), np.float32), keep=4)
     assert len(found.positions) == 0
 
 
 def test_keys_newer_than_the_index_are_passed_over(index: Index) -> None:
-    found = gather(index, coded(["lamp"], {99: 5.0}, {}, {}), np.ones(len(EVIDENCE), np.float32), n_candidates=4)
-    assert found.positions.tolist() == [2]
+    found = gather(index, coded(["lamp"], {99: 5.0}, {}, {}), np.ones(len(EVIDENCE), np.float32), keep=4)
+    assert by_position(found)[2]["own_own"] == 0.0
+    assert found.positions[0] == 2

@@ -15,9 +15,11 @@ import pytest
 
 from gram.codes.trie import CodeTrie
 from gram.errors import DataError, IndexFolderError, IndexMismatch
+from gram.index.cells import Cells
 from gram.index.folder import Index, folder_size, value_scores
 from gram.index.postings import Postings
 from gram.index.table import ProductTable
+from gram.index.titles import Titles
 from gram.index.words import Words
 from gram.records import Product
 
@@ -26,14 +28,18 @@ SHELF = [Product("b7", "Red shoes", value=3.0), Product("a1", "Red hat"), Produc
 
 def make(model_hash: str = "abc123", **parts: Any) -> Index:
     """Three products; attributes 0 red, 1 blue, 2 shoe are the model's, 3 (dw713) is the catalogue's own."""
+    texts = [["red", "shoe"], ["red", "hat"], ["blue", "dw713"]]
+    words, vectors = Words.build(texts), np.arange(6, dtype=np.float16).reshape(3, 2)
     index = Index(
         table=ProductTable.build(SHELF),
-        words=Words.build([["red", "shoe"], ["red", "hat"], ["blue", "dw713"]]),
+        words=words,
         own=Postings.build([0, 0, 1, 2, 3], [0, 1, 2, 0, 2], [1.0, 0.5, 1.0, 2.0, 3.0], n_keys=4),
         written=Postings.build([1, 2], [0, 1], [0.25, 0.5], n_keys=3),
         deep=Postings.build([0, 1, 1], [0, 2, 0], [-1.0, -0.5, -2.0], n_keys=2),
         trie=CodeTrie.build(np.array([[0, 2], [1, -1]])),
-        vectors=np.arange(6, dtype=np.float16).reshape(3, 2),
+        vectors=vectors,
+        cells=Cells.build(vectors),
+        titles=Titles.build(texts, words),
         value=value_scores(SHELF),
         extra_words=["dw713"],
         extra_counts=np.array([1], dtype=np.int64),
@@ -70,7 +76,7 @@ def test_meta_tells_what_the_folder_is(tmp_path: Path) -> None:
     files = meta.pop("files")
     assert meta.pop("created_with").startswith("gram ")
     assert meta == {
-        "format_version": 1,
+        "format_version": 2,
         "model_hash": "abc123",
         "model": "models/shop",
         "keep": 40,
@@ -90,7 +96,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
 def test_every_file_is_missed_when_it_is_gone_or_cut(tmp_path: Path) -> None:
     make().save(tmp_path / "index")
     files = sorted((tmp_path / "index").iterdir())
-    assert len(files) == 27
+    assert len(files) == 32
     for file in files:
         whole = file.read_bytes()
         for content in (None, whole[:-1], b""):
@@ -108,7 +114,7 @@ def test_every_file_is_missed_when_it_is_gone_or_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"format_version": 2, "created_with": "gram 9.0"}, r"gram 9\.0 wrote format version 2, and this gram reads 1"),
+        ({"format_version": 9, "created_with": "gram 9.0"}, r"gram 9\.0 wrote format version 9, and this gram reads 2"),
         ({"format_version": None}, "no format version"),
         ({"model_hash": None}, "lacks model_hash"),
         ({"files": []}, "list of files"),

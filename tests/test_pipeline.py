@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from gram.data.store import generate
 from gram.errors import IndexFolderError, IndexMismatch, ModelError, SettingError
 from gram.folders import read_json
 from gram.index.evidence import EVIDENCE
+from gram.model.alignment import AlignmentSettings
 from gram.model.backbone import ScratchSettings
 from gram.model.training import Trainer, TrainingSettings
 from gram.pipeline import Settings, index, train
@@ -27,7 +30,8 @@ from gram.search import Searcher
 
 SETTINGS = Settings(
     backbone="scratch",
-    training=TrainingSettings(steps=6, batch=16, hard_negatives=4, validate_every=2),
+    training=TrainingSettings(steps=6, batch=16, hard_negatives=4, validate_every=2, co_training=2),
+    alignment=AlignmentSettings(steps=2, batch=8),
     scratch=ScratchSettings(width=24, layers=1, heads=2, vocabulary=600),
 )
 
@@ -79,7 +83,9 @@ def test_training_leaves_a_whole_model_folder_and_nothing_beside_it(shop: Shop) 
 
 
 def test_every_step_is_recorded_and_weights_have_moved(shop: Shop) -> None:
-    assert len((shop.model / "training.jsonl").read_text(encoding="utf-8").splitlines()) == 6
+    rows = [json.loads(row) for row in (shop.model / "training.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert Counter(row["stage"] for row in rows) == {"joint": 6, "co-training": 2, "co-alignment": 2}
+    assert all(np.isfinite(value) for row in rows for value in row.values() if isinstance(value, float))
     assert weights_of(shop.model)["network.attribute_shift"].abs().sum() > 0
 
 
@@ -159,39 +165,60 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(shop: Shop
     assert not same_weights(tmp_path / "other", shop.model)
 
 
-def killed_at(step: int, patch: pytest.MonkeyPatch) -> None:
+def killed_at(step: int, patch: pytest.MonkeyPatch, stage: str = "joint") -> None:
     """Training stops dead before that step, as a process that is killed does."""
     loss = Trainer.loss
 
     def until_killed(trainer: Trainer, *args: Any) -> Any:
-        if trainer.generator.training and trainer.done + 1 == step:
+        if trainer.generator.training and (trainer.stage, trainer.done + 1) == (stage, step):
             raise KeyboardInterrupt
         return loss(trainer, *args)
 
     patch.setattr(Trainer, "loss", until_killed)
 
 
+@pytest.mark.parametrize(
+    ("stage", "step", "again"),
+    [
+        (
+            "joint",
+            6,
+            [("joint", 5), ("joint", 6), ("co-training", 1), ("co-training", 2)],
+        ),
+        ("co-training", 2, [("co-training", 2)]),
+    ],
+)
 def test_a_killed_training_leaves_no_model_and_is_resumed_to_the_same_weights(
-    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: str, step: int, again: list[tuple[str, int]], shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        killed_at(6, patch)  # the last checkpoint is of step 4
+        killed_at(step, patch, stage)
         with pytest.raises(KeyboardInterrupt):
             train(shop.data.products, shop.data.log, tmp_path / "model", SETTINGS)
     assert not (tmp_path / "model").exists()
-    steps: list[int] = []
+    steps: list[tuple[str, int]] = []
     loss = Trainer.loss
 
     def counted(trainer: Trainer, *args: Any) -> Any:
-        steps.extend([trainer.done + 1] if trainer.generator.training else [])
+        steps.extend([(trainer.stage, trainer.done + 1)] if trainer.generator.training else [])
         return loss(trainer, *args)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "loss", counted)
         train(shop.data.products, shop.data.log, tmp_path / "model", SETTINGS, resume=True)
-    assert steps == [5, 6]
+    assert steps == again
     assert same_weights(tmp_path / "model", shop.model)
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_later_stages_can_begin_with_joint_training_done_before(shop: Shop, tmp_path: Path) -> None:
+    train(shop.data.products, shop.data.log, tmp_path / "one", SETTINGS, keep_joint=tmp_path / "joint.pt")
+    train(shop.data.products, shop.data.log, tmp_path / "two", SETTINGS, joint=tmp_path / "joint.pt")
+    assert same_weights(tmp_path / "one", tmp_path / "two")
+    only = replace(SETTINGS, training=replace(SETTINGS.training, co_training=0), alignment=AlignmentSettings(steps=0))
+    train(shop.data.products, shop.data.log, tmp_path / "joint", only, joint=tmp_path / "joint.pt")
+    one, joint = weights_of(tmp_path / "one"), weights_of(tmp_path / "joint")
+    assert any(not torch.equal(one[name], joint[name]) for name in one if name.startswith("decoder."))
 
 
 def test_a_killed_training_leaves_the_old_model_whole(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from gram.errors import SettingError
+from gram.errors import ModelError, SettingError
 from gram.index.evidence import EVIDENCE
 from gram.model.scorer import DEFAULTS, Scorer, fit
 
@@ -23,7 +25,7 @@ def queries(n: int, telling: str, seed: int) -> tuple[list[np.ndarray], list[np.
 
 
 def test_without_data_the_defaults_stay() -> None:
-    assert fit([], []).named() == {name: DEFAULTS[name] for name in EVIDENCE}
+    assert fit([], []).named() == {name: DEFAULTS.get(name, 0.0) for name in EVIDENCE}
 
 
 def test_the_telling_evidence_gets_the_weight() -> None:
@@ -38,6 +40,61 @@ def test_the_telling_evidence_gets_the_weight() -> None:
     assert right(Scorer.default()) < 0.3
 
 
+def test_the_network_finds_what_a_sum_cannot() -> None:
+    """Wanted is what has one of two kinds of evidence but not both."""
+    a, b = EVIDENCE.index("covered"), EVIDENCE.index("numbers")
+
+    def made(n: int, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        random = np.random.default_rng(seed)
+        features = [random.random((20, len(EVIDENCE))).astype(np.float32) for _ in range(n)]
+        for f in features:
+            f[:, [a, b]] = random.integers(0, 2, (20, 2))
+        return features, [(f[:, a] != f[:, b]).astype(np.float32) for f in features]
+
+    scorer = fit(*made(400, seed=1))
+    assert scorer.network is not None
+    linear = Scorer(scorer.weights)
+
+    def precision(scorer: Scorer) -> float:
+        return float(
+            np.mean([g[np.argsort(-scorer.score(f))[:5]].mean() for f, g in zip(*made(100, seed=2), strict=True)])
+        )
+
+    assert precision(scorer) > precision(linear) + 0.1
+
+
+def test_scores_are_logarithms_of_odds() -> None:
+    features, gains = queries(300, "covered", seed=1)
+    scorer = fit(features, gains, pull=1.0)
+    unseen = queries(300, "covered", seed=2)
+    chance = 1 / (1 + np.exp(-np.concatenate([scorer.score(f) for f in unseen[0]])))
+    wanted = np.concatenate(unseen[1])
+    assert chance.mean() == pytest.approx(wanted.mean(), abs=0.01)
+    sure = chance > 0.3
+    assert wanted[sure].mean() == pytest.approx(chance[sure].mean(), abs=0.1)
+
+
+def test_a_scorer_deaf_to_some_evidence_does_not_hear_it() -> None:
+    features, gains = queries(300, "covered", seed=1)
+    scorer = fit(features, gains).without(["covered"])
+    f = features[0].copy()
+    before = scorer.score(f)
+    f[:, EVIDENCE.index("covered")] += 1.0
+    assert scorer.score(f) == pytest.approx(before)
+
+
+def test_a_saved_scorer_scores_the_same(tmp_path: Path) -> None:
+    features, gains = queries(300, "covered", seed=1)
+    for scorer in (fit(features, gains), Scorer.default()):
+        scorer.save(tmp_path)
+        found = Scorer.load(tmp_path)
+        assert found.score(features[0]).tolist() == scorer.score(features[0]).tolist()
+        assert found.finding.tolist() == scorer.finding.tolist()
+    (tmp_path / "scorer.safetensors").write_bytes(b"broken")
+    with pytest.raises(ModelError, match=r"scorer\.safetensors"):
+        Scorer.load(tmp_path)
+
+
 def test_one_query_hardly_moves_the_defaults() -> None:
     features, gains = queries(1, "covered", seed=3)
     moved = fit(features, gains, pull=1000.0).weights - Scorer.default().weights
@@ -48,7 +105,7 @@ def test_evidence_that_never_occurs_keeps_its_default() -> None:
     features, gains = queries(100, "covered", seed=4)
     for f in features:
         f[:, EVIDENCE.index("value")] = 0.0
-    assert fit(features, gains).named()["value"] == DEFAULTS["value"]
+    assert fit(features, gains).named()["value"] == 0.0
 
 
 def test_value_weight_is_the_shops_to_set() -> None:

@@ -5,7 +5,7 @@ Letters: Q queries, N products, A attributes.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,6 +19,9 @@ LINKED_BONUS = 0.5
 
 UNHELD_BONUS = 0.25
 """For an attribute that the product does not hold but a linked query names: the words that its seller lacks."""
+
+CO_WEIGHT = 0.5
+"""How much a target counts that the other side's codes say and nobody held or asked."""
 
 
 class Targets(NamedTuple):
@@ -80,6 +83,52 @@ def make_targets(
         _csr([of_query(i) for i in range(len(query_attributes))], lexicon.n_generated),
         _csr([of_product(i) for i in range(len(product_attributes))], lexicon.n_generated),
     )
+
+
+def co_targets(
+    of_queries: Targets,
+    of_products: Targets,
+    said_of_queries: Sequence[NDArray[np.int64]],
+    said_of_products: Sequence[NDArray[np.int64]],
+    pairs: NDArray[np.int64],
+    most: int = 10,
+) -> tuple[Targets, Targets]:
+    """Targets for co-training: what the generator says of one side of an interaction, the other side learns to say.
+
+    Only what passes the relevance filter: an attribute that at least half of a query's wanted products are said to
+    have, two or more of them where it wants as many, is a target of the query; and one that is said of a query and of
+    at least half of its wanted products, or is a target of these already, is a target of each of them. At most `most`
+    more a text. A target that is there already keeps the greater weight.
+
+    Args:
+        said_of_queries: the attributes generated for each query, the surest first, Q rows.
+        said_of_products: the same of products, N rows.
+        pairs: (query, product) of each interaction, (I, 2).
+    """
+    wanted: defaultdict[int, list[int]] = defaultdict(list)
+    for query, product in pairs.tolist():
+        wanted[query].append(product)
+    has = [
+        set(of_products.row(i)[0].tolist()) | set(said_of_products[i].tolist()) for i in range(len(said_of_products))
+    ]
+    of_query = [dict(zip(*map(np.ndarray.tolist, of_queries.row(i)), strict=True)) for i in range(len(said_of_queries))]
+    of_product = [dict(zip(*map(np.ndarray.tolist, of_products.row(i)), strict=True)) for i in range(len(has))]
+    more: defaultdict[int, Counter[int]] = defaultdict(Counter)
+    for query, products in wanted.items():
+        said = Counter(a for p in products for a in said_of_products[p].tolist())
+        least = max(len(products) / 2, min(2, len(products)))
+        new = [(a, n / len(products)) for a, n in said.most_common() if n >= least and a not in of_query[query]]
+        of_query[query].update((a, CO_WEIGHT * share) for a, share in new[:most])
+        for a in said_of_queries[query].tolist()[:most]:
+            share = sum(a in has[p] for p in products) / len(products)
+            if share >= 0.5:
+                for p in products:
+                    more[p][a] = max(more[p][a], CO_WEIGHT * share)  # type: ignore[assignment]
+    for product, found in more.items():
+        for a, weight in found.most_common(most):
+            of_product[product][a] = max(of_product[product].get(a, 0.0), weight)
+    everything = 1 + max((a for row in (*of_query, *of_product) for a in row), default=0)
+    return _csr(of_query, everything), _csr(of_product, everything)
 
 
 def _csr(rows: Sequence[dict[int, float]], n_generated: int) -> Targets:

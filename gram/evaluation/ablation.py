@@ -17,9 +17,9 @@ from gram.evaluation.measures import evaluate, threshold
 from gram.evaluation.rows import Gram, Workshop
 from gram.folders import write_json
 from gram.index.evidence import EVIDENCE, CodedQuery, gather
-from gram.index.postings import top_k
+from gram.index.titles import KINDS as TITLE_KINDS
 from gram.model.scorer import Scorer, fit
-from gram.search import CANDIDATES, Searcher
+from gram.search import Searcher
 
 log = logging.getLogger("gram.bench")
 
@@ -37,16 +37,23 @@ class Variant:
     name: str
     without: tuple[str, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
+    alignment: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def trained(self) -> bool:
+        return bool(self.training or self.alignment)
 
 
 VARIANTS = (
-    *(Variant(f"without {kind}", (kind,)) for kind in EVIDENCE if kind not in ("deep", "value")),
+    *(Variant(f"without {kind}", (kind,)) for kind in EVIDENCE if kind not in ("deep", "value", *TITLE_KINDS)),
+    Variant("without titles", TITLE_KINDS),
     Variant("without codes of two and more attributes", ("deep",)),
     Variant("without generated attributes", GENERATED),
     Variant("without codes", ("own_own", *GENERATED, "deep")),
     Variant("without coverage", COVERAGE),
     Variant("without keywords and coverage", ("words", *COVERAGE)),
-    Variant("trained without likelihood", training={"likelihood": 0.0}),
+    Variant("without co-training", training={"co_training": 0}),
+    Variant("without co-alignment", alignment={"steps": 0}),
 )
 """`value` has no weight unless the shop gives it one."""
 
@@ -58,10 +65,10 @@ def ablate(workshop: Workshop, queries: Mapping[str, str], qrels: Qrels) -> None
     fitted again, on the dev part, which is compared with all evidence fitted so. A kind that weighs nothing is left
     out once only. Without a dev part nothing is fitted again.
     """
-    todo = [v for v in VARIANTS if v.training and not _path(workshop, v.name).is_file()]
+    todo = [v for v in VARIANTS if v.trained and not _path(workshop, v.name).is_file()]
     for variant in todo:
         folder = workshop.place(f"gram {variant.name}".replace(" ", "-"))
-        Gram.train(folder, workshop.data, workshop.options, variant.training)
+        Gram.train(folder, workshop.data, workshop.options, variant, workshop.place("gram"))
         _keep(workshop, variant.name, "trained", Gram(folder).search_many(queries, DEPTH), qrels)
     if _path(workshop, "done").is_file():
         return
@@ -72,11 +79,10 @@ def ablate(workshop: Workshop, queries: Mapping[str, str], qrels: Qrels) -> None
         found = search(searcher, coded, refitting.scorer(()))
         _keep(workshop, "all evidence", "refitted", found, qrels)
     for variant in VARIANTS:
-        if variant.training:
+        if variant.trained:
             continue
-        left_out = np.isin(EVIDENCE, variant.without)
-        if searcher.scorer.weights[left_out].any():
-            found = search(searcher, coded, Scorer(np.where(left_out, np.float32(0), searcher.scorer.weights)))
+        if searcher.scorer.weights[np.isin(EVIDENCE, variant.without)].any():
+            found = search(searcher, coded, searcher.scorer.without(variant.without))
             _keep(workshop, variant.name, "weight 0", found, qrels)
         if refitting.features:
             _keep(workshop, variant.name, "refitted", search(searcher, coded, refitting.scorer(variant.without)), qrels)
@@ -85,35 +91,28 @@ def ablate(workshop: Workshop, queries: Mapping[str, str], qrels: Qrels) -> None
 
 def search(searcher: Searcher, coded: Mapping[str, CodedQuery], scorer: Scorer) -> Run:
     """The run of coded queries (by id) under other weights: `Searcher.search_many` without coding them again."""
-    run: Run = {}
-    for query_id, query in coded.items():
-        found = gather(searcher.index, query, scorer.weights, max(CANDIDATES, 3 * DEPTH))
-        scores = scorer.score(found.features)
-        order, best = top_k(scores, min(DEPTH, len(scores)))
-        names = searcher.index.table.ids[found.positions[order]].tolist()
-        run[query_id] = dict(zip(names, best.tolist(), strict=True))
-    return run
+    weighing = searcher.with_scorer(scorer)
+    return {query_id: weighing.found(query, DEPTH) for query_id, query in coded.items()}
 
 
 class Refitting:
     """The evidence of judged queries, to fit a scorer to with any kinds left out."""
 
     def __init__(self, searcher: Searcher, queries: Mapping[str, str], qrels: Qrels) -> None:
+        self.first = searcher.scorer.finding
         self.features: list[NDArray[np.float32]] = []  # (C, F) each
         self.gains: list[NDArray[np.float32]] = []  # (C,) each
         least = threshold(qrels)
         for query_id, coded in zip(queries, searcher.code(list(queries.values())) if queries else [], strict=True):
-            found = gather(searcher.index, coded, searcher.scorer.weights, FITTED_CANDIDATES)
+            found = gather(searcher.index, coded, searcher.scorer.finding, keep=FITTED_CANDIDATES)
             grades = qrels.get(query_id, {})
             ids: Sequence[str] = searcher.index.table.ids[found.positions].tolist()
             self.features.append(found.features)
             self.gains.append(np.array([g if (g := grades.get(i, 0)) >= least else 0 for i in ids], dtype=np.float32))
 
     def scorer(self, without: Sequence[str]) -> Scorer:
-        """Fitted twice: kinds that came out negative the first time are left out of the second, as when training."""
-        left_out = np.isin(EVIDENCE, without)
-        first = fit(self.features, self.gains, without=left_out)
-        return fit(self.features, self.gains, without=left_out | (first.weights == 0))
+        """The scorer fitted as in training, deaf to some kinds."""
+        return fit(self.features, self.gains, first=self.first, without=without).without(without)
 
 
 def _keep(workshop: Workshop, name: str, way: str, run: Run, qrels: Qrels) -> None:

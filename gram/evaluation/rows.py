@@ -76,6 +76,16 @@ class Row:
     needs: tuple[str, ...] = ()
 
 
+class Stages(Protocol):
+    """What of GRAM's training is other than by default."""
+
+    @property
+    def training(self) -> Mapping[str, Any]: ...
+
+    @property
+    def alignment(self) -> Mapping[str, Any]: ...
+
+
 class Gram:
     """GRAM as `gram train` and `gram index` make it, in the shape of its rivals."""
 
@@ -88,14 +98,35 @@ class Gram:
         self.searcher = Searcher.load(folder / "index", folder / "model")
 
     @staticmethod
-    def train(folder: Path, data: TrainingData, options: Options, training: Mapping[str, Any] | None = None) -> None:
-        """Trains and indexes; `training` are settings of `TrainingSettings` that differ from the defaults."""
+    def train(
+        folder: Path,
+        data: TrainingData,
+        options: Options,
+        variant: Stages | None = None,
+        begun: Path | None = None,
+    ) -> None:
+        """Trains and indexes. `variant` has settings that differ from the defaults; joint training, which they leave as
+        it is, is then taken over from the engine in `begun`."""
+        from gram.model.alignment import AlignmentSettings
         from gram.model.training import TrainingSettings
         from gram.pipeline import Settings, index, train
 
-        settings = TrainingSettings(seed=options.seed, steps=QUICK_STEPS if options.quick else 0)
-        settings = replace(settings, **(training or {}))
-        train(data.products, data.log, folder / "model", Settings(backbone=options.model, training=settings))
+        quick = {"steps": QUICK_STEPS, "co_training": 2} if options.quick else {}
+        training = TrainingSettings(seed=options.seed, **quick)
+        alignment = AlignmentSettings(**({"steps": 2} if options.quick else {}))
+        if variant is not None:
+            training, alignment = replace(training, **variant.training), replace(alignment, **variant.alignment)
+        settings = Settings(backbone=options.model, training=training, alignment=alignment)
+        joint = None if begun is None else begun / "joint.pt"
+        folder.mkdir(parents=True, exist_ok=True)
+        train(
+            data.products,
+            data.log,
+            folder / "model",
+            settings,
+            joint=joint,
+            keep_joint=None if joint else folder / "joint.pt",
+        )
         index(folder / "model", data.products, folder / "index")
 
     def search(self, query: str, k: int = 10) -> list[Hit]:

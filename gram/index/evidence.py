@@ -17,6 +17,7 @@ from gram.codes.slots import STOPWORDS, UNIT_NAMES
 from gram.codes.text import has_digit
 from gram.index.folder import Index
 from gram.index.postings import top_k
+from gram.index.titles import KINDS as TITLE_KINDS
 
 EVIDENCE = (
     "own_own",  # attributes that both texts hold: Σ w(a|q) · w(a|p)
@@ -30,11 +31,18 @@ EVIDENCE = (
     "all_covered",  # whether it holds all of them
     "numbers",  # share of the query's numbers that it holds
     "contradicted",  # share of the query's measures that it has in another size
+    *TITLE_KINDS,  # where the query's words stand in the title
+    "alike",  # dot product with the mean vector of the best ten found: what is like them is often wanted too
     "value",  # what the shop says it is worth
 )
 """The kinds of evidence, in the order of every feature array."""
 SPARSE = EVIDENCE.index("vectors")
-"""Kinds before this one, and `words`, find products; the others only weigh those found."""
+"""Kinds before this one, and `words`, are read from postings."""
+TITLE = EVIDENCE.index(TITLE_KINDS[0])
+ALIKE = EVIDENCE.index("alike")
+NEAR = 300
+"""Products nearest by vector that are looked at besides those that postings find."""
+BEST = 10
 
 
 class CodedQuery(NamedTuple):
@@ -55,12 +63,15 @@ class Candidates:
     features: NDArray[np.float32]
 
 
-def gather(index: Index, query: CodedQuery, weights: NDArray[np.float32], n_candidates: int) -> Candidates:
+def gather(
+    index: Index, query: CodedQuery, weights: NDArray[np.float32], keep: int, n_candidates: int = 1000
+) -> Candidates:
     """The most promising products of a query with all their evidence.
 
-    Products are found by postings alone (codes and words), ranked by `weights` (F,) of what postings tell, and the best
-    `n_candidates` are looked at in full: work grows with the postings touched and the candidates, not with the
-    catalogue.
+    Products are found by postings of codes and words, ranked by `weights` (F,) of what postings tell, the best
+    `n_candidates` of them; and by nearness of vectors, the `NEAR` nearest. These are looked at in full: work grows with
+    the postings touched and the candidates, not with the catalogue. The best `keep` of them by `weights` are returned.
+    A query that no posting answers finds nothing.
     """
     n = index.n_products
     found = np.zeros((SPARSE + 1, n), dtype=np.float32)  # one row a kind, words last
@@ -78,21 +89,37 @@ def gather(index: Index, query: CodedQuery, weights: NDArray[np.float32], n_cand
     use = np.concatenate([weights[:SPARSE], weights[SPARSE + 1 : SPARSE + 2]])
     scores = use @ found  # (N,)
     any_found = np.flatnonzero(scores > 0)
-    positions, _ = top_k(scores[any_found], n_candidates, any_found)
+    positions, _ = top_k(scores[any_found], max(n_candidates, keep), any_found)
+    if len(positions) and weights[SPARSE] > 0:
+        positions = np.union1d(positions, index.cells.nearest(index.vectors, query.vector, NEAR))
     features = np.zeros((len(positions), len(EVIDENCE)), dtype=np.float32)
     features[:, :SPARSE] = found[:SPARSE, positions].T
-    features[:, SPARSE] = index.vectors[positions].astype(np.float32) @ query.vector
+    vectors = index.vectors[positions].astype(np.float32)  # (C, D)
+    features[:, SPARSE] = vectors @ query.vector
     features[:, SPARSE + 1] = found[SPARSE, positions]
-    features[:, SPARSE + 2 : SPARSE + 6] = _coverage(index, query.stems, positions)
+    distinct = [s for s in dict.fromkeys(query.stems) if s not in STOPWORDS]
+    features[:, SPARSE + 2 : SPARSE + 6] = _coverage(index, query.stems, distinct, positions)
+    features[:, TITLE : TITLE + len(TITLE_KINDS)] = index.titles.evidence(index.words, query.stems, distinct, positions)
     features[:, -1] = index.value[positions]
-    return Candidates(positions, features)
+    if len(positions):
+        features[:, ALIKE] = _alike(vectors, features @ weights)
+    best, _ = top_k(features @ weights, keep)
+    return Candidates(positions[best], features[best])
 
 
-def _coverage(index: Index, stems: Sequence[str], positions: NDArray[np.int64]) -> NDArray[np.float32]:
+def _alike(vectors: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(C,) nearness to the best ten, each counting by its score: feedback from what was found (Rocchio 1971)."""
+    best, top = top_k(scores, BEST)
+    share = np.exp(top - top[0])
+    return vectors @ (share @ vectors[best] / share.sum())
+
+
+def _coverage(
+    index: Index, stems: Sequence[str], distinct: Sequence[str], positions: NDArray[np.int64]
+) -> NDArray[np.float32]:
     """covered, all_covered, numbers, contradicted of the candidates, (C, 4)."""
     n = len(positions)
     out = np.zeros((n, 4), dtype=np.float32)
-    distinct = [s for s in dict.fromkeys(stems) if s not in STOPWORDS]
     if not n or not distinct:
         return out
     place = np.full(index.n_products, -1, dtype=np.int32)

@@ -6,6 +6,7 @@
     own.* written.*           attribute → products whose text holds it; attribute → products it was generated for
     deep.* trie.*             code → products; the codes
     vectors.npy value.npy     the products' vectors; how much the shop values them
+    cells.* titles.*          the vectors by nearness; the titles' words in their order
     extra_words.txt extra_counts.npy   words of the catalogue that the model's lexicon lacks
 
 Dimension letters:
@@ -28,12 +29,14 @@ from numpy.typing import NDArray
 from gram.codes.trie import CodeTrie
 from gram.errors import DataError, IndexFolderError, IndexMismatch
 from gram.folders import new_folder, read_json, write_json
+from gram.index.cells import Cells
 from gram.index.postings import Postings
 from gram.index.table import ProductTable, load_array
+from gram.index.titles import Titles
 from gram.index.words import Words, load_lines, save_lines
 from gram.records import Product
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 META = "meta.json"
 
 
@@ -51,6 +54,8 @@ class Index:
     deep: Postings  # code id → products
     trie: CodeTrie  # the codes, with one id for every key of `deep`
     vectors: NDArray[np.float16] | NDArray[np.float32]  # (N, D)
+    cells: Cells  # over N products
+    titles: Titles  # N titles, of stems that `words` knows
     value: NDArray[np.float32]  # (N,) from 0 to 1, see `value_scores`
     extra_words: list[str]  # (E,) stems that the lexicon lacks, in the order of their attribute ids
     extra_counts: NDArray[np.int64]  # (E,) products that hold them
@@ -82,6 +87,8 @@ class Index:
             for name in ("own", "written", "deep"):
                 getattr(self, name).save(folder, name)
             self.trie.save(folder)
+            self.cells.save(folder)
+            self.titles.save(folder)
             save_lines(folder / "extra_words.txt", self.extra_words)
             for name in ("vectors", "value", "extra_counts"):
                 np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
@@ -156,6 +163,8 @@ def _read(folder: Path, model_hash: str | None, mmap: bool) -> Index:
         deep=Postings.load(folder, "deep", mmap),
         trie=CodeTrie.load(folder, mmap),
         vectors=load_array(folder, "vectors.npy", mmap),
+        cells=Cells.load(folder, mmap),
+        titles=Titles.load(folder, mmap),
         value=load_array(folder, "value.npy", mmap),
         extra_words=load_lines(folder / "extra_words.txt"),
         extra_counts=load_array(folder, "extra_counts.npy", mmap),
@@ -208,7 +217,13 @@ def _misfit(index: Index) -> str:
         return f"vectors are {index.vectors.dtype} {index.vectors.shape}, not float16 or float32 (N, D)"
     if index.value.dtype != np.float32:
         return f"value is {index.value.dtype}, not float32"
-    lengths = {"words": (index.words.n_products,), "vectors": index.vectors.shape[:1], "value": index.value.shape}
+    lengths = {
+        "words": (index.words.n_products,),
+        "vectors": index.vectors.shape[:1],
+        "value": index.value.shape,
+        "cells": index.cells.product.shape,
+        "titles": (len(index.titles.start) - 1,),
+    }
     for name, shape in lengths.items():
         if shape != (n,):
             return f"the table has {n} products, but {name} {shape}"

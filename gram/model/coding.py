@@ -46,6 +46,7 @@ class Coded(NamedTuple):
 
     own: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # attributes that the text holds
     written: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # attributes that were generated
+    sure: NDArray[np.float32]  # the probability of each of these
     deep: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # codes of two and more attributes
     vectors: NDArray[np.float32]  # (N, D)
 
@@ -62,30 +63,31 @@ def code_texts(
     """Codes all texts, in batches of like length. `progress` names the bar shown when there are many."""
     if generator.training:
         generator.eval()
-    own, written, deep = [], [], []
+    own, written, deep, sure = [], [], [], []
     vectors = np.zeros((len(encoded), generator.backbone.width), dtype=np.float32)
     quiet = not progress or len(encoded) < PROGRESS_FROM
     for rows in tqdm(encoded.by_length(settings.batch), desc=progress, unit="batch", disable=quiet):
         batch = encoded.batch(rows).to(generator.device)
         with computing(generator.device, dtype):
             step = generator.network(batch, side, generator.attributes())
-            row, attribute, weight = _written(step, settings)
+            row, attribute, weight, chance = _written(step, settings)
             if settings.codes and len(generator.trie) > generator.lexicon.n_generated:
                 deep.append(_deep(generator, batch, step, side, settings, rows))
         own.append((rows[_np(batch.tag_row)], _np(batch.tag_attribute), _np(step.copied)))
         written.append((rows[row], attribute, weight))
+        sure.append((rows[row], attribute, chance))
         vectors[rows] = _np(step.vectors)
-    return Coded(_joined(own), _joined(written), _joined(deep), vectors)
+    return Coded(_joined(own), _joined(written), _joined(sure)[2], _joined(deep), vectors)
 
 
 def _written(
     step: FirstStep, settings: CodingSettings
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """The heaviest generated attributes that are sure enough: (row, attribute, weight)."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """The heaviest generated attributes that are sure enough: (row, attribute, weight, probability)."""
     weights, attributes = step.generated.topk(min(settings.written, step.generated.shape[1]), dim=1)  # (B, kept)
     chance = torch.sigmoid(step.logits.gather(1, attributes))  # (B, kept)
     row, place = ((weights > 0) & (chance >= settings.least)).nonzero(as_tuple=True)
-    return _np(row), _np(attributes[row, place]), _np(weights[row, place])
+    return _np(row), _np(attributes[row, place]), _np(weights[row, place]), _np(chance[row, place])
 
 
 def _deep(

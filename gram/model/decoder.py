@@ -92,7 +92,9 @@ class Decoder(nn.Module):
     def child_logits(self, memory: Memory, rows: Tensor, after: Tensor, of: Tensor, tokens: Tensor) -> Tensor:
         """Logits (E,) of children `tokens` (E,) after the states `after` (H, D), `of` (E,) says which; rows (H,)."""
         asked = self.out(after).float()  # (H, D)
-        if asked.requires_grad:
+        if asked.requires_grad and len(of) > 16 * len(asked):  # every attribute costs less than copies of states
+            match = (asked @ memory.attributes.float().T)[of, tokens]  # (E,)
+        elif asked.requires_grad:
             match = (asked[of] * memory.attributes[tokens].float()).sum(-1)  # (E,)
         else:
             match = _sampled(asked, memory.attributes.float(), of, tokens)

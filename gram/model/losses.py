@@ -67,8 +67,10 @@ def attribute_loss(
     return (absent.sum() - (weight * logits[row, attribute]).sum()) / weight.sum().clamp(min=1)
 
 
-def code_loss(decoder: Decoder, memory: Memory, trie: TorchTrie, codes: Tensor, rows: Tensor, side: int) -> Tensor:
-    """Negative log-likelihood of codes after their first attribute, normalised over what the trie allows, a code.
+def code_log_probs(decoder: Decoder, memory: Memory, trie: TorchTrie, codes: Tensor, rows: Tensor, side: int) -> Tensor:
+    """log P of what follows each attribute of a code, the next one or the end, normalised over what the trie allows.
+
+    (X, t), 0 past a code's end; a row's sum is log P(code | text, first attribute).
 
     Args:
         codes: (X, t) attributes padded with −1, each a code of the trie.
@@ -77,7 +79,7 @@ def code_loss(decoder: Decoder, memory: Memory, trie: TorchTrie, codes: Tensor, 
     after = decoder(memory, rows, codes, side)  # (X, t, D)
     first = trie.child_token[: int(trie.first_child[1])]  # the root's children, by rising attribute
     node = torch.searchsorted(first, codes[:, 0].contiguous()) + 1  # (X,)
-    total = after.new_zeros((), dtype=torch.float32)
+    steps = []
     for step in range(codes.shape[1]):
         token = codes[:, step]  # (X,)
         live = token >= 0
@@ -85,8 +87,6 @@ def code_loss(decoder: Decoder, memory: Memory, trie: TorchTrie, codes: Tensor, 
             node = torch.where(live, _child(trie, node, token), node)
         chosen = codes[:, step + 1] if step + 1 < codes.shape[1] else torch.full_like(token, -1)  # (X,) −1: the end
         at = live.nonzero().squeeze(1)
-        if not len(at):
-            break
         parent, children, _ = trie.children(node[at])  # (E,)
         state = after[at, step]
         child = decoder.child_logits(memory, rows[at], state, parent, children)  # (E,)
@@ -96,8 +96,13 @@ def code_loss(decoder: Decoder, memory: Memory, trie: TorchTrie, codes: Tensor, 
         is_chosen = children == chosen[at][parent]
         picked = end.masked_fill(chosen[at] >= 0, 0.0)
         picked = picked.index_put((parent[is_chosen],), child[is_chosen], accumulate=True)
-        total = total + (norm - picked).sum()
-    return total / max(len(codes), 1)
+        steps.append(norm.new_zeros(len(codes)).index_put((at,), picked - norm))
+    return torch.stack(steps, dim=1) if steps else after.new_zeros(len(codes), 0)
+
+
+def code_loss(decoder: Decoder, memory: Memory, trie: TorchTrie, codes: Tensor, rows: Tensor, side: int) -> Tensor:
+    """Mean negative log-likelihood of codes after their first attribute; arguments as of `code_log_probs`."""
+    return -code_log_probs(decoder, memory, trie, codes, rows, side).sum() / max(len(codes), 1)
 
 
 def _child(trie: TorchTrie, node: Tensor, token: Tensor) -> Tensor:

@@ -16,17 +16,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gram.codes.lexicon import Lexicon
-from gram.codes.pseudo import pseudo_query
+from gram.codes.pseudo import MISSPELT, pseudo_query
 from gram.codes.space import CodeSpace, CodeTargets, make_space
 from gram.codes.targets import Targets, make_targets
-from gram.codes.text import stems
+from gram.codes.text import has_digit, stems
+from gram.data.typos import misspell
 from gram.errors import SettingError
 from gram.index.words import Words
 from gram.model.encoding import Batch, EncodedTexts, TextEncoder
 from gram.records import Interaction, Product
 
 DESCRIPTION = 4  # place in FIELDS: copied from, but not counted as what a product is
-HARD_FROM, HARD_TO = 15, 200  # ranks of the keyword engine from which hard negatives are drawn
+SHORTENED = 0.15
+"""How often a logged query of three words or more is trained on without one of them."""
+HARD_FROM, HARD_TO = 15, 200  # ranks from which hard negatives are drawn
 
 
 class TrainingBatch(NamedTuple):
@@ -58,6 +61,7 @@ class Samples:
     space: CodeSpace
     words: Words
     same_title: NDArray[np.int64]  # (N,) number of each product's title
+    near: Sequence[NDArray[np.int64]] | None = None  # of each query, what the model itself ranks high, best first
 
     @classmethod
     def gather(
@@ -105,6 +109,7 @@ class Samples:
             queries=list(wanted),
             linked=linked,
             chance=[np.full(len(row), 1 / len(row)) for row in linked],
+            near=None,
             query_targets=Targets(none, np.zeros(0, np.int32), np.zeros(0, np.float32)),
             space=self.space._replace(of_queries=CodeTargets(none, np.zeros(0, np.int64), np.zeros(0, np.float32))),
         )
@@ -114,7 +119,7 @@ class Samples:
         negatives."""
         n_log = min(size - round(size * pseudo_share), len(self.queries))
         rows = random.choice(len(self.queries), n_log, replace=False).tolist() if n_log else []
-        texts = [self.queries[q] for q in rows]
+        texts = [varied(self.queries[q], random) if pseudo_share else self.queries[q] for q in rows]
         wanted = [int(random.choice(self.linked[q], p=self.chance[q])) for q in rows]
         asked: list[set[int]] = []
         silent = 0
@@ -129,7 +134,8 @@ class Samples:
                 texts.append(made[0])
                 wanted.append(product)
                 asked.append(set(made[1]))
-        hard = [self._hard_negative(texts[i], random) for i in random.choice(size, min(n_hard, size), replace=False)]
+        drawn = random.choice(size, min(n_hard, size), replace=False).tolist()
+        hard = [self._hard_negative(texts[i], rows[i] if i < n_log else None, random) for i in drawn]
         products = np.array(wanted + hard, dtype=np.int64)
         return TrainingBatch(
             self.encoder.queries(texts).batch(np.arange(size)),
@@ -148,7 +154,12 @@ class Samples:
     def _tags(self, product: int) -> NDArray[np.int32]:
         return self.encoded.tags[self.encoded.tag_start[product] : self.encoded.tag_start[product + 1]]
 
-    def _hard_negative(self, text: str, random: np.random.Generator) -> int:
+    def _hard_negative(self, text: str, query: int | None, random: np.random.Generator) -> int:
+        """Of the model's own ranks every other time once there are some, else of the keyword engine's."""
+        if self.near is not None and query is not None and random.random() < 0.5:
+            own = self.near[query][HARD_FROM:HARD_TO]
+            if len(own):
+                return int(random.choice(own))
         scores = self.words.score(stems(text, self.lexicon.language))
         last = min(HARD_TO, len(scores))
         if last <= HARD_FROM:
@@ -183,6 +194,20 @@ class Samples:
             weight.append(w)
         joined = [np.concatenate(x) for x in (row, attribute, weight)]
         return torch.from_numpy(joined[0]), torch.from_numpy(joined[1]), torch.from_numpy(joined[2])
+
+
+def varied(query: str, random: np.random.Generator) -> str:
+    """A query as another searcher might type it: now and then a word less, or a typo. Numbers stay.
+
+    A log's few thousand queries pass several times; what is said a little differently each time is learnt, not
+    remembered.
+    """
+    parts = query.split()
+    loose = [i for i, part in enumerate(parts) if not has_digit(part)]
+    if len(parts) > 2 and loose and random.random() < SHORTENED:
+        del parts[int(random.choice(loose))]
+    text = " ".join(parts)
+    return misspell(text, random) if random.random() < MISSPELT else text
 
 
 def _held(encoded: EncodedTexts, row: int) -> NDArray[np.int32]:

@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,10 @@ class TrainingSettings:
     vectors: float = 20.0  # scale of the vectors' product
     alone: float = 0.7  # weight of meeting by vectors alone
     sparsity: float = 0.3  # of the FLOPS penalty (Paria et al. 2020)
-    validate_every: int = 50
-    patience: int = 5  # validations without a gain before stopping
+    validate_every: int = 100
+    patience: int = 3  # validations without a gain before stopping
+    averaged: float = 0.98  # how much of the running mean of the weights a step leaves as it is
+    co_training: int = 150  # steps of co-training; 0 leaves it out
     seed: int = 0
 
     def chosen_steps(self, n_queries: int, n_products: int) -> int:
@@ -55,6 +57,11 @@ class TrainingSettings:
             return self.steps
         wanted = 4 * n_queries + n_products // 4
         return int(min(700, max(120, wanted // self.batch)))
+
+    def again(self, steps: int) -> TrainingSettings:
+        """For training on from a trained state: as many steps, half the rates."""
+        rates = {f"{part}_rate": getattr(self, f"{part}_rate") / 2 for part in ("encoder", "head", "weight")}
+        return replace(self, steps=steps, validate_every=max(1, steps // 3), **rates)
 
 
 class Losses(dict[str, float]):
@@ -64,8 +71,10 @@ class Losses(dict[str, float]):
 class Trainer:
     """Runs the steps; can be stopped and taken up again at any checkpoint."""
 
-    def __init__(self, generator: Generator, samples: Samples, settings: TrainingSettings) -> None:
-        self.generator, self.samples, self.settings = generator, samples, settings
+    def __init__(
+        self, generator: Generator, samples: Samples, settings: TrainingSettings, stage: str = "joint"
+    ) -> None:
+        self.generator, self.samples, self.settings, self.stage = generator, samples, settings, stage
         self.steps = settings.chosen_steps(len(samples.queries), len(samples.products))
         self.share = pseudo_share(len(samples.queries))
         self.code_table = torch.from_numpy(samples.space.codes.astype(np.int64)).to(generator.device)
@@ -75,12 +84,18 @@ class Trainer:
         self.done = 0
         self.best, self.stale = math.inf, 0
         self.best_state: dict[str, Tensor] | None = None
+        self.mean = {k: p.detach().clone() for k, p in generator.named_parameters() if p.requires_grad}
 
     def run(self, record: Path, checkpoint: Path | None = None, validation: list[TrainingBatch] | None = None) -> None:
         """Trains to the end, or until validation stops getting better; appends every figure to `record`."""
         generator, settings = self.generator.train(), self.settings
-        _forget_after(record, self.done)
-        begin, bar = time.monotonic(), tqdm(total=self.steps, initial=self.done, desc="training", unit="step")
+        _forget_after(record, self.done, self.stage)
+        begin, bar = (
+            time.monotonic(),
+            tqdm(total=self.steps, initial=self.done, desc=f"{self.stage} training", unit="step"),
+        )
+        if validation and self.stage != "joint" and self.best_state is None:
+            self._keep_best(self.validate(validation))  # what it starts from stays where it makes nothing better
         with record.open("a", encoding="utf-8") as out:
             while self.done < self.steps and self.stale < settings.patience:
                 random = np.random.default_rng((settings.seed, self.done))
@@ -92,8 +107,14 @@ class Trainer:
                 loss.backward()
                 nn.utils.clip_grad_norm_(generator.parameters(), 2.0)
                 self.optimizer.step()
+                self._average()
                 self.done += 1
-                row: dict[str, Any] = {"step": self.done, "seconds": round(time.monotonic() - begin, 2), **figures}
+                row: dict[str, Any] = {
+                    "stage": self.stage,
+                    "step": self.done,
+                    "seconds": round(time.monotonic() - begin, 2),
+                    **figures,
+                }
                 bar.update()
                 bar.set_postfix(meet=f"{figures['meet']:.2f}", refresh=False)
                 if validation and (self.done % settings.validate_every == 0 or self.done == self.steps):
@@ -106,8 +127,9 @@ class Trainer:
         bar.close()
         if self.done < self.steps:
             log.info("validation has not improved for %d checks: stopped at step %d", self.stale, self.done)
-        if self.best_state is not None:
-            generator.load_state_dict(self.best_state)
+        if self.best_state is None:
+            self.best_state = self._averaged_state()
+        generator.load_state_dict(self.best_state)
         generator.eval()
 
     def loss(self, batch: TrainingBatch) -> tuple[Tensor, Losses]:
@@ -205,19 +227,33 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, batches: list[TrainingBatch]) -> float:
-        """Mean meeting loss, with and without vectors, of held-out interactions."""
+        """Mean meeting loss, with and without vectors, of held-out interactions, under the averaged weights."""
+        last = {k: v.clone() for k, v in self.generator.state_dict().items()}
+        self.generator.load_state_dict(self._averaged_state())
         self.generator.eval()
         total = 0.0
         for batch in batches:
             _, figures = self.loss(batch)
             total += figures["meet"] + figures["meet_vectors"]
+        self.generator.load_state_dict(last)
         self.generator.train()
         return total / len(batches)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Moves the running mean of the weights a step on: it generalises better than any one state (Izmailov et al.
+        2018)."""
+        kept = min(self.settings.averaged, self.done / (self.done + 10))
+        named = dict(self.generator.named_parameters())
+        torch._foreach_lerp_(list(self.mean.values()), [named[k].detach() for k in self.mean], 1 - kept)
+
+    def _averaged_state(self) -> dict[str, Tensor]:
+        return {k: v.detach().clone() for k, v in (self.generator.state_dict() | self.mean).items()}
 
     def _keep_best(self, validation: float) -> None:
         if validation < self.best - 1e-4:
             self.best, self.stale = validation, 0
-            self.best_state = {k: v.detach().clone() for k, v in self.generator.state_dict().items()}
+            self.best_state = self._averaged_state()
         else:
             self.stale += 1
 
@@ -232,6 +268,7 @@ class Trainer:
             "generator": self.generator.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best_state": self.best_state,
+            "mean": self.mean,
             "numbers": {"done": self.done, "best": self.best, "stale": self.stale},
         }
         with new_file(path) as part:
@@ -242,21 +279,23 @@ class Trainer:
         self.generator.load_state_dict(state["generator"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best_state = state["best_state"]
+        self.mean = state["mean"]
         self.done, self.best, self.stale = (state["numbers"][k] for k in ("done", "best", "stale"))
 
 
-def _forget_after(record: Path, step: int) -> None:
+def _forget_after(record: Path, step: int, stage: str) -> None:
     """Takes steps out of the record that were done after the checkpoint, and will be done again."""
     if record.is_file():
-        kept = [row for row in record.read_text(encoding="utf-8").splitlines() if _step_of(row) <= step]
+        kept = [row for row in record.read_text(encoding="utf-8").splitlines() if _stays(row, step, stage)]
         record.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
 
 
-def _step_of(row: str) -> float:
+def _stays(row: str, step: int, stage: str) -> bool:
     try:
-        return int(json.loads(row)["step"])
+        found = json.loads(row)
     except ValueError:  # a line that a kill cut off
-        return math.inf
+        return False
+    return found.get("stage") != stage or found["step"] <= step
 
 
 def _groups(generator: Generator, settings: TrainingSettings) -> list[dict[str, Any]]:
