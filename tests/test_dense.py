@@ -1,0 +1,174 @@
+"""The dense rival on a tiny model: what it learns, what it keeps, and that both searches agree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gram.baselines.base import Engine, TrainingData
+from gram.baselines.bm25 import BM25, field_text
+from gram.baselines.dense import Dense, DenseHNSW, best, encode, hard_negatives, load_model, triplets
+from gram.errors import IndexFolderError, ModelError, SettingError
+from gram.evaluation.measures import evaluate
+from gram.records import Interaction, Product
+
+pytest.importorskip("sentence_transformers")
+pytest.importorskip("hnswlib")
+
+COLOURS, THINGS = ("red", "blue", "green", "white"), ("shoe", "hat", "coat", "lamp", "desk")
+SHOP = [Product(f"{c}-{t}", f"{c} {t}", brand="Velanto") for c in COLOURS for t in THINGS]
+LOG = [Interaction(f"{t} in {c}", f"{c}-{t}") for c in COLOURS for t in THINGS if (c, t) != ("red", "shoe")]
+DATA = TrainingData(SHOP, LOG, {"q": "shoe in red"}, {"q": {"red-shoe": 1.0}})
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A BERT of random weights that knows the shop's words."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from tokenizers.processors import TemplateProcessing
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from transformers.trainer_utils import set_seed
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *COLOURS, *THINGS, "in", "velanto"]
+    pieces = Tokenizer(models.WordPiece({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
+    pieces.normalizer, pieces.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    pieces.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    named = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    set_seed(0)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    folder = tmp_path_factory.mktemp("tiny")
+    BertModel(config).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=pieces, model_max_length=64, **named).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "dense"
+    Dense.train(folder, DATA, model=tiny, quick=True)
+    return folder
+
+
+def test_search_and_search_many_agree(trained: Path) -> None:
+    engine = Dense.load(trained, SHOP)
+    assert isinstance(engine, Engine)
+    run = engine.search_many({"a": "hat", "b": "red desk"}, k=7)
+    hits = engine.search("red desk", 7)
+    assert list(run["b"]) == [hit.product_id for hit in hits]
+    assert list(run["b"].values()) == pytest.approx([hit.score for hit in hits], abs=1e-5)
+    assert len(run["a"]) == 7
+    assert hits[0].title in {product.title for product in SHOP}
+
+
+def test_scores_are_cosines_of_any_product(trained: Path) -> None:
+    engine = Dense.load(trained, SHOP)
+    whole = engine.search_many({"a": "hat"}, k=len(SHOP))["a"]
+    asked = ["red-shoe", "white-lamp"]
+    assert engine.score_many({"a": "hat"}, {"a": asked})["a"] == pytest.approx({p: whole[p] for p in asked}, abs=1e-5)
+    assert engine.score_many({"a": "hat"}, {"a": []}) == {"a": {}}
+    assert max(map(abs, whole.values())) <= 1 + 1e-3
+
+
+def test_the_graph_finds_what_exact_search_finds(trained: Path) -> None:
+    exact, graph = Dense.load(trained, SHOP), DenseHNSW.load(trained, SHOP)
+    queries = {interaction.query: interaction.query for interaction in LOG}
+    near = graph.search_many(queries, 5)
+    for query, found in exact.search_many(queries, 5).items():
+        assert near[query] == pytest.approx(found, abs=2e-3)
+    ids = {query: ["red-shoe"] for query in queries}
+    assert graph.score_many(queries, ids)["hat in red"] == pytest.approx(
+        exact.score_many(queries, ids)["hat in red"], abs=1e-5
+    )
+    assert graph.settings["ef"] == 100  # the least that is tried
+    assert len(graph.search("hat", 500)) == len(SHOP)
+
+
+def test_index_bytes_are_those_of_the_file_searched(trained: Path) -> None:
+    exact, graph = Dense.load(trained, SHOP), DenseHNSW.load(trained, SHOP)
+    assert len(SHOP) * 32 * 2 <= exact.index_bytes <= len(SHOP) * 32 * 2 + 256  # float16, and NumPy's header
+    assert graph.index_bytes > len(SHOP) * 32 * 4
+
+
+def test_the_same_seed_gives_the_same_folder(tiny: str, trained: Path, tmp_path: Path) -> None:
+    Dense.train(tmp_path / "again", DATA, model=tiny, quick=True)
+    for name in ("vectors.npy", "meta.json", "graph.hnsw"):
+        assert (tmp_path / "again" / name).read_bytes() == (trained / name).read_bytes()
+
+
+def test_in_bfloat16_vectors_are_nearly_the_same_and_of_length_1(tiny: str, tmp_path: Path) -> None:
+    Dense.train(tmp_path / "bf16", DATA, model=tiny, quick=True, bf16=True)
+    vectors = np.load(tmp_path / "bf16" / "vectors.npy").astype(np.float32)
+    fields = Dense.load(tmp_path / "bf16", SHOP).settings["fields"]
+    assert isinstance(fields, list)
+    texts = [field_text(product, fields) for product in sorted(SHOP, key=lambda p: p.product_id)]
+    exact = encode(load_model(str(tmp_path / "bf16" / "model")), texts, "document")
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-3)
+    assert (vectors * exact).sum(axis=1).min() > 0.99
+
+
+def test_without_a_log_nothing_is_trained(tiny: str, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    Dense.train(tmp_path / "zero", TrainingData(SHOP, [], {}, {}), model=tiny, quick=True)
+    engine = Dense.load(tmp_path / "zero", SHOP)
+    assert engine.settings["rows"] == 0
+    a, b = SentenceTransformer(tiny).encode(["red hat", "red shoe"], normalize_embeddings=True)
+    assert engine.score_many({"q": "red hat"}, {"q": ["red-shoe"]})["q"]["red-shoe"] == pytest.approx(
+        float(a @ b), abs=1e-3
+    )
+
+
+def test_the_best_weights_on_dev_are_kept(trained: Path) -> None:
+    engine = Dense.load(trained, SHOP)
+    before, after = engine.settings["goal_by_fields"], engine.settings["goal_after_training"]
+    assert isinstance(before, dict)
+    assert isinstance(after, float)
+    mean = evaluate(DATA.dev_qrels, engine.search_many(DATA.dev_queries, 100), ("nDCG@10", "R@100")).mean
+    assert sum(mean.values()) == pytest.approx(max(*before.values(), after))
+
+
+def test_hard_negatives_are_neither_wanted_nor_of_a_wanted_title() -> None:
+    shop = [Product(i, t) for i, t in (("a", "red hat"), ("b", "Red Hat"), ("c", "red coat"), ("d", "red desk"))]
+    log = [Interaction("red hat", "a"), Interaction("red", "c")]
+    found = hard_negatives(BM25(shop), log, shop, (1, 4))
+    assert found == {"red hat": ["c", "d"], "red": ["a", "b", "d"]}
+    assert hard_negatives(BM25(shop), log, shop, (2, 3))["red"] == ["b"]
+
+
+def test_triplets_go_twice_over_the_log_or_as_far_as_allowed() -> None:
+    rows = triplets(DATA, ("title",), np.random.default_rng(0), 1000)
+    assert len(rows) == 2 * len(LOG)
+    assert all(
+        set(query.split()) - {"in"} == set(wanted.split()) != set(other.split()) for query, wanted, other in rows
+    )
+    assert len(triplets(DATA, ("title",), np.random.default_rng(0), 7)) == 7
+    stranger = DATA._replace(log=[Interaction("hat", "sold out")])
+    assert triplets(stranger, ("title",), np.random.default_rng(0), 7) == []
+
+
+def test_equal_scores_stand_by_place_also_at_the_cut() -> None:
+    places, scores = best(np.array([0.5, 1.0, 0.5, 0.5]), 3)
+    assert places.tolist() == [1, 0, 2]
+    assert scores.tolist() == [1.0, 0.5, 0.5]
+
+
+def test_what_cannot_be_used_is_told(tiny: str, trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(IndexFolderError, match="other products"):
+        Dense.load(trained, SHOP[1:])
+    with pytest.raises(SettingError, match="at least 1"):
+        Dense.load(trained, SHOP).search("hat", 0)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        Dense.train(tmp_path / "new", DATA, model=str(tmp_path / "empty"))
+    assert not (tmp_path / "new").exists()
