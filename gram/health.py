@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gram.codes.space import CodeSpace
 from gram.index.evidence import CodedQuery
-from gram.index.postings import Postings
+from gram.index.postings import Postings, top_k
 from gram.search import Searcher
 
 BEST_OF_QUERY, BEST_OF_PRODUCT = 3, 10
@@ -84,6 +84,7 @@ def _queries(
             theirs = np.concatenate([held, written.of(product)[0]])
             before.append(bool(np.isin(query.own[0], held).any()))
             after.append(bool(np.isin(mine, theirs).any() or np.isin(query.deep[0], deep.of(product)[0]).any()))
+    reach = retrieval_efficiency(searcher.index.deep, [q.deep for q in coded], wanted, n)
     return {
         "held_out": len(coded),
         "without_attribute": round(1 - coded_at_all / len(coded), 4),
@@ -94,9 +95,31 @@ def _queries(
         "code_lengths": {str(i): int(c) for i, c in enumerate(np.bincount(lengths, minlength=5)) if c},
         "interactions_that_meet_before_training": _mean(np.array(before)),
         "interactions_that_meet_after_training": _mean(np.array(after)),
+        "codes_alone": reach,
         "grounded": _mean(np.array(grounded)),
         "grounded_by_chance": _mean(np.array(chance)),
     }
+
+
+def retrieval_efficiency(
+    postings: Postings,
+    queries: Sequence[tuple[NDArray[np.int64], NDArray[np.float32]]],
+    wanted: Sequence[Sequence[int]],
+    n_products: int,
+) -> dict[str, float]:
+    """What codes of two and more attributes bring back alone: R@300, and the postings touched for it, a query.
+
+    Args:
+        postings: code → products.
+        queries: the codes of each query and their weights.
+        wanted: the positions of each query's wanted products.
+    """
+    recall, touched = [], []
+    for (codes, weights), products in zip(queries, wanted, strict=True):
+        best, scores = top_k(postings.score(codes, weights, n_products), 300)
+        recall.append(float(np.isin(products, best[scores > 0]).mean()))
+        touched.append(postings.touched(codes))
+    return {"R@300": _mean(np.array(recall)), "postings_touched": _mean(np.array(touched))}
 
 
 def _product_grounded(own: Postings, written: Postings, linked: Mapping[int, set[int]]) -> float:

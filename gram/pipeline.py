@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from gram.codes.text import stems
 from gram.codes.trie import CodeTrie
 from gram.errors import SettingError
 from gram.folders import new_folder, read_json, write_json
-from gram.health import health
+from gram.health import health, retrieval_efficiency
 from gram.index.cells import Cells
 from gram.index.evidence import gather
 from gram.index.folder import Index, value_scores
@@ -113,7 +114,7 @@ def train(
         _taken_up(trainer, work / "co-training.pt", resume)
         trainer.run(record, work / "co-training.pt", validation)
     if settings.alignment.steps and trained:
-        _align(generator, samples, settings, record)
+        _align(generator, samples, settings, held_out, record)
     searcher, judged = _fitted(generator, products, held_out, settings.training.seed)
     report = health(searcher, judged, samples.space)
     config: dict[str, Any] = {"settings": asdict(settings), "scorer": searcher.scorer.named(), "health": report}
@@ -229,33 +230,39 @@ def _said(coded: Coded, n: int, least: float = 0.3) -> list[NDArray[np.int64]]:
     return [attribute[order[cuts[i] : cuts[i + 1]]] for i in range(n)]
 
 
-def _align(generator: Generator, samples: Samples, settings: Settings, record: Path) -> None:
-    """Co-alignment of codes of two and more attributes, with what it did to them."""
+def _align(
+    generator: Generator, samples: Samples, settings: Settings, held_out: Sequence[Interaction], record: Path
+) -> None:
+    """Co-alignment of codes of two and more attributes, and how they served held-out queries before it."""
+    n, n_codes = len(samples.products), generator.trie.n_code_ids
     queries = samples.encoder.queries(samples.queries)
-    n_codes = generator.trie.n_code_ids
-
-    def written() -> tuple[WrittenCodes, WrittenCodes]:
-        of_queries = code_texts(generator, queries, QUERY, QUERY_CODING).deep
-        of_products = code_texts(generator, samples.encoded, PRODUCT, PRODUCT_CODING, progress="coding products").deep
-        return (
-            WrittenCodes.of(of_queries, len(queries), n_codes),
-            WrittenCodes.of(of_products, len(samples.products), n_codes),
-        )
-
-    codes = generator.trie.table().astype(np.int32)
+    of_queries = code_texts(generator, queries, QUERY, QUERY_CODING).deep
+    of_products = code_texts(generator, samples.encoded, PRODUCT, PRODUCT_CODING, progress="coding products").deep
+    rows: list[dict[str, Any]] = []
+    if held_out:
+        apart = samples.with_log(held_out)
+        coded = code_texts(generator, samples.encoder.queries(apart.queries), QUERY, QUERY_CODING).deep
+        cuts = np.searchsorted(coded[0], np.arange(len(apart.queries) + 1))
+        each = [(coded[1][a:b], coded[2][a:b]) for a, b in pairwise(cuts.tolist())]
+        postings = Postings.build(of_products[1], of_products[0], of_products[2], n_codes)
+        before = retrieval_efficiency(postings, each, [row.tolist() for row in apart.linked], n)
+        log.info("codes of two and more attributes alone, before alignment: %s", json.dumps(before))
+        rows.append({"before": before})
     aligner = Alignment(
         generator,
         queries,
         samples.encoded,
         samples.linked,
-        written(),
-        codes,
+        (WrittenCodes.of(of_queries, len(queries), n_codes), WrittenCodes.of(of_products, n, n_codes)),
+        generator.trie.table().astype(np.int32),
         settings.alignment,
         settings.training.seed,
     )
+    rows += aligner.run()
     with record.open("a", encoding="utf-8") as out:
-        for row in aligner.run():
-            out.write(json.dumps({"stage": "co-alignment"} | {k: round(v, 5) for k, v in row.items()}) + "\n")
+        for row in rows:
+            shown = {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}
+            out.write(json.dumps({"stage": "co-alignment"} | shown) + "\n")
 
 
 def _hold_out(log_rows: Sequence[Interaction], seed: int) -> tuple[list[Interaction], list[Interaction]]:

@@ -130,7 +130,7 @@ class Alignment:
             total.backward()
             nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
             optimizer.step()
-            rows.append({"alignment_step": step + 1, **figures})
+            rows.append({"step": step + 1, **figures})
         decoder.requires_grad_(True)
         return rows
 

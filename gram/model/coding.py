@@ -38,7 +38,7 @@ class CodingSettings:
 
 
 PRODUCT_CODING = CodingSettings()
-QUERY_CODING = CodingSettings(written=10, least=0.3, codes=8)
+QUERY_CODING = CodingSettings(written=10, least=0.4, codes=8)
 
 
 class Coded(NamedTuple):
