@@ -164,7 +164,7 @@ def _assembled(
         written=Postings.build(coded.written[1], coded.written[0], coded.written[2], len(lexicon)),
         deep=Postings.build(coded.deep[1], coded.deep[0], coded.deep[2], generator.trie.n_code_ids),
         trie=generator.trie,
-        vectors=coded.vectors.astype(np.float16),
+        vectors=coded.vectors,
         cells=Cells.build(coded.vectors),
         titles=Titles.build([stems(p.title, lexicon.language) for p in products], words),
         value=value_scores(products),
@@ -304,7 +304,8 @@ def _fitted(
             first = searcher.scorer.weights
             found = [gather(made, query, first, keep=FITTED_CANDIDATES) for query in coded]
             gains = [_gains(part, f.positions, wanted) for f, wanted in zip(found, judged.values(), strict=True)]
-            searcher = searcher.with_scorer(fit([f.features for f in found], gains, first=first, seed=seed))
+            features = [f.features for f in found]
+            searcher = searcher.with_scorer(fit(features, gains, first=first, without=("deep",), seed=seed))
         log.info("scorer: %s", json.dumps(searcher.scorer.named()))
     return searcher, judged
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gram.codes.lexicon import Lexicon
-from gram.codes.targets import Targets, make_targets
+from gram.codes.targets import CO_WEIGHT, Targets, co_targets, make_targets
 from gram.records import Attribute
 
 ASKED = [0.5, 0.2, 0.1, 0.9, 0.4]
@@ -90,3 +90,29 @@ def test_without_generated_attributes_every_row_is_empty() -> None:
     for targets in _targets([[0, 1]], [[0, 2]], [(0, 0, 1.0)], n_generated=0):
         assert targets.start.tolist() == [0, 0]
         assert len(targets.attribute) == 0
+
+
+def _said(*rows: list[int]) -> list[NDArray[np.int64]]:
+    return [np.array(row, np.int64) for row in rows]
+
+
+def test_each_side_learns_what_the_other_says_where_it_is_relevant() -> None:
+    # Query 0 wants products 0 and 1. d is said of both of them; b of one only. The query itself is said to ask for c,
+    # which product 0 has, and for e, which neither has or says.
+    pairs = np.array([(0, 0), (0, 1)])
+    of_queries = Targets(np.array([0, 1]), np.array([0], np.int32), np.array([1.0], np.float32))
+    of_products = Targets(np.array([0, 1, 1, 1]), np.array([2], np.int32), np.array([0.1], np.float32))
+    queries, products = co_targets(of_queries, of_products, _said([2, 4]), _said([3, 1], [3], [0]), pairs)
+    assert _row(queries, 0) == {0: 1.0, 3: CO_WEIGHT}, "b is said of one of two products only"
+    assert _row(products, 0) == {2: CO_WEIGHT / 2}, "half of what the query wants has c; nothing wanted has e"
+    assert _row(products, 1) == {2: CO_WEIGHT / 2}
+    assert _row(products, 2) == {}, "no query leads to it"
+
+
+def test_no_text_gets_more_than_the_most_and_nothing_is_lost() -> None:
+    pairs = np.array([(0, 0)])
+    of_queries = Targets(np.array([0, 2]), np.array([0, 1], np.int32), np.array([1.0, 0.75], np.float32))
+    of_products = Targets(np.array([0, 1]), np.array([0], np.int32), np.array([0.9], np.float32))
+    queries, products = co_targets(of_queries, of_products, _said([0, 1, 2]), _said([1, 2, 3, 4]), pairs, most=1)
+    assert _row(queries, 0) == {0: 1.0, 1: 0.75, 2: CO_WEIGHT}, "the surest of what is new; b keeps its weight"
+    assert _row(products, 0) == {0: 0.9}, "one more at most, and a has the greater weight already"

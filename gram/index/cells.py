@@ -74,7 +74,7 @@ class Cells:
         enough = int(np.searchsorted(np.cumsum(held), min(n, max(share * n, 4 * k, FEW)))) + 1
         parts = [self.product[self.start[c] : self.start[c + 1]] for c in order[:enough].tolist()]
         seen = np.sort(np.concatenate(parts)).astype(np.int64)  # (R,)
-        best, _ = top_k(vectors[seen].astype(np.float32) @ query, k, seen)
+        best, _ = top_k(vectors[seen].astype(np.float32, copy=False) @ query, k, seen)
         return best
 
     def save(self, folder: str | Path) -> None:

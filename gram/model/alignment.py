@@ -110,7 +110,7 @@ class Alignment:
         self._first = np.concatenate([[0], np.cumsum(self.of_products.by_code)])
         prior = (self.of_products.by_code + 1.0) / len(products)
         self.rarity = torch.from_numpy(prior**-0.25).float().to(generator.device)  # P(c)^-½ over both sides
-        self.temperature = nn.Parameter(torch.tensor(8.0).log())
+        self.temperature = nn.Parameter(torch.tensor(0.3).log())  # a shared rare code weighs some 50
 
     def run(self) -> list[dict[str, float]]:
         """Trains the decoder; a row of figures a step."""

@@ -1,0 +1,123 @@
+"""Co-alignment: preferences by retrieval efficiency, and what they do to the codes that both sides write."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from gram.codes.mining import mine
+from gram.codes.space import make_space
+from gram.codes.trie import CodeTrie
+from gram.data.store import generate
+from gram.index.words import Words
+from gram.model.alignment import Alignment, AlignmentSettings, WrittenCodes, efficiency
+from gram.model.backbone import ScratchSettings, scratch_backbone
+from gram.model.coding import PRODUCT_CODING, QUERY_CODING, code_texts
+from gram.model.encoding import TextEncoder
+from gram.model.generator import Generator
+from gram.model.network import PRODUCT, QUERY
+from gram.model.samples import Samples
+
+SETTINGS = AlignmentSettings(steps=12, batch=16, negatives=16, rate=3e-3)
+
+
+class Made(NamedTuple):
+    generator: Generator
+    samples: Samples
+    written: tuple[WrittenCodes, WrittenCodes]
+
+
+@pytest.fixture
+def made() -> Made:
+    torch.manual_seed(0)
+    data = generate(products=120, interactions=500, queries=80, seed=2)
+    lexicon = mine(data.products, data.log)
+    backbone = scratch_backbone(
+        (p.title for p in data.products), ScratchSettings(width=24, layers=1, heads=2, vocabulary=400)
+    )
+    encoder = TextEncoder(lexicon, backbone)
+    words = Words.build([p.title.lower().split() for p in data.products])
+    samples = Samples.gather(data.products, encoder.products(data.products), data.log, encoder, words)
+    generator = Generator(backbone, lexicon, CodeTrie.build(samples.space.codes)).eval()
+    generator.texts = encoder
+    generator.read_attributes()
+    return Made(generator, samples, written(generator, samples))
+
+
+def written(generator: Generator, samples: Samples) -> tuple[WrittenCodes, WrittenCodes]:
+    queries = samples.encoder.queries(samples.queries)
+    n_codes = generator.trie.n_code_ids
+    of_queries = code_texts(generator, queries, QUERY, QUERY_CODING).deep
+    of_products = code_texts(generator, samples.encoded, PRODUCT, PRODUCT_CODING).deep
+    return (
+        WrittenCodes.of(of_queries, len(queries), n_codes),
+        WrittenCodes.of(of_products, len(samples.products), n_codes),
+    )
+
+
+def aligner(made: Made, settings: AlignmentSettings = SETTINGS, seed: int = 0) -> Alignment:
+    queries = made.samples.encoder.queries(made.samples.queries)
+    codes = made.generator.trie.table().astype(np.int32)
+    return Alignment(
+        made.generator, queries, made.samples.encoded, made.samples.linked, made.written, codes, settings, seed
+    )
+
+
+def test_efficiency_weighs_what_is_found_against_what_else_is() -> None:
+    # Code 0 was written by products 0 and 1, code 1 by all four, code 2 by none.
+    text, code = np.array([0, 0, 1, 1, 2, 3]), np.array([0, 1, 0, 1, 1, 1])
+    products = WrittenCodes.of((text, code, np.ones(6, np.float32)), 4, 3)
+    assert products.row(1).tolist() == [0, 1]
+    both = np.array([0, 1])
+    assert efficiency(0, both, products) == pytest.approx(np.log(4 / 2) / np.log(4))
+    assert efficiency(0, np.array([0, 3]), products) == pytest.approx(0.5 * np.log(4 / 2) / np.log(4))
+    assert efficiency(1, both, products) == 0.0, "what every product writes finds nothing"
+    assert efficiency(2, both, products) == 0.0
+
+
+def test_alignment_raises_what_both_sides_write_over_what_one_does(made: Made) -> None:
+    rows = aligner(made, replace(SETTINGS, steps=40, meeting=0.0)).run()
+    assert len(rows) == 40
+    assert np.mean([r["preferred"] for r in rows[-10:]]) > 0.7
+    assert np.mean([r["chosen"] for r in rows[-6:]]) > np.mean([r["chosen"] for r in rows[:6]])
+
+
+def test_meeting_alone_brings_wanted_products_together(made: Made) -> None:
+    settings = replace(SETTINGS, steps=40, preference=0.0, likelihood=0.0)
+    meet = [row["meet"] for row in aligner(made, settings).run()]
+    assert np.mean(meet[-10:]) < np.mean(meet[:10]) - 0.01
+
+
+def test_only_the_decoder_moves(made: Made) -> None:
+    before = {k: v.clone() for k, v in made.generator.state_dict().items()}
+    aligner(made).run()
+    moved = {k for k, v in made.generator.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved
+    assert all(name.startswith("decoder.") for name in moved)
+    assert not made.generator.training
+
+
+def test_the_same_seed_aligns_the_same_way(made: Made) -> None:
+    start = {k: v.clone() for k, v in made.generator.state_dict().items()}
+    short = replace(SETTINGS, steps=3)
+    results = []
+    for seed in (1, 1, 2):
+        made.generator.load_state_dict(start)
+        results.append([row["meet"] for row in aligner(made, short, seed).run()])
+    assert results[0] == results[1] != results[2]
+
+
+def test_nothing_to_align_is_no_error(made: Made) -> None:
+    none = np.zeros(0, np.int64)
+    empty = WrittenCodes.of((none, none, np.zeros(0, np.float32)), len(made.samples.queries), 1)
+    assert aligner(made._replace(written=(empty, made.written[1]))).run() == []
+
+
+def test_the_space_holds_what_is_aligned(made: Made) -> None:
+    """Codes are ids of one space on both sides: what a query writes can be looked up among products."""
+    space = make_space(made.samples.lexicon, made.samples.query_targets, made.samples.product_targets)
+    assert max(made.written[0].code.max(), made.written[1].code.max()) < len(space.codes)
