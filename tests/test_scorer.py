@@ -51,7 +51,7 @@ def test_the_network_finds_what_a_sum_cannot() -> None:
             f[:, [a, b]] = random.integers(0, 2, (20, 2))
         return features, [(f[:, a] != f[:, b]).astype(np.float32) for f in features]
 
-    scorer = fit(*made(400, seed=1))
+    scorer = fit(*made(500, seed=1))
     assert scorer.network is not None
     linear = Scorer(scorer.weights)
 
@@ -64,7 +64,7 @@ def test_the_network_finds_what_a_sum_cannot() -> None:
 
 
 def test_scores_are_logarithms_of_odds() -> None:
-    features, gains = queries(300, "covered", seed=1)
+    features, gains = queries(500, "covered", seed=1)
     scorer = fit(features, gains, pull=1.0)
     unseen = queries(300, "covered", seed=2)
     chance = 1 / (1 + np.exp(-np.concatenate([scorer.score(f) for f in unseen[0]])))
@@ -75,7 +75,7 @@ def test_scores_are_logarithms_of_odds() -> None:
 
 
 def test_a_scorer_deaf_to_some_evidence_does_not_hear_it() -> None:
-    features, gains = queries(300, "covered", seed=1)
+    features, gains = queries(500, "covered", seed=1)
     scorer = fit(features, gains).without(["covered"])
     f = features[0].copy()
     before = scorer.score(f)
@@ -84,7 +84,7 @@ def test_a_scorer_deaf_to_some_evidence_does_not_hear_it() -> None:
 
 
 def test_a_saved_scorer_scores_the_same(tmp_path: Path) -> None:
-    features, gains = queries(300, "covered", seed=1)
+    features, gains = queries(500, "covered", seed=1)
     for scorer in (fit(features, gains), Scorer.default()):
         scorer.save(tmp_path)
         found = Scorer.load(tmp_path)

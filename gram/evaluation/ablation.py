@@ -52,7 +52,7 @@ VARIANTS = (
     Variant("without codes", ("own_own", *GENERATED, "deep")),
     Variant("without coverage", COVERAGE),
     Variant("without keywords and coverage", ("words", *COVERAGE)),
-    Variant("without co-training", training={"co_training": 0}),
+    Variant("with co-training", training={"co_training": 150}),
     Variant("without co-alignment", alignment={"steps": 0}),
 )
 """`value` has no weight unless the shop gives it one."""

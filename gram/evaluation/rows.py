@@ -111,11 +111,12 @@ class Gram:
         from gram.model.training import TrainingSettings
         from gram.pipeline import Settings, index, train
 
-        quick = {"steps": QUICK_STEPS, "co_training": 2} if options.quick else {}
-        training = TrainingSettings(seed=options.seed, **quick)
-        alignment = AlignmentSettings(**({"steps": 2} if options.quick else {}))
+        training, alignment = TrainingSettings(seed=options.seed), AlignmentSettings()
         if variant is not None:
             training, alignment = replace(training, **variant.training), replace(alignment, **variant.alignment)
+        if options.quick:
+            training = replace(training, steps=QUICK_STEPS, co_training=min(2, training.co_training))
+            alignment = replace(alignment, steps=min(2, alignment.steps))
         settings = Settings(backbone=options.model, training=training, alignment=alignment)
         joint = None if begun is None else begun / "joint.pt"
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Titles as evidence: which of a query's words stand in a title, where, and how much else the title says.
+"""Titles as evidence: which of a query's words stand in a title, and whether side by side.
 
 Dimension letters:
     N  products      T  words of all titles
@@ -21,12 +21,8 @@ from gram.index.words import Words
 
 KINDS = (
     "title_covered",  # share of the query's words, by idf, that the title holds
-    "title_share",  # share of the title's words, by idf, that the query names
     "adjacent",  # share of the query's neighbours that stand side by side in the title
     "last",  # whether the title holds the query's last word
-    "early",  # how early the first of the query's words stands: 1 at the beginning, 0 where none does
-    "close",  # the query's words in the title over the length of the stretch that holds them
-    "title_length",  # logarithm of the number of words
 )
 
 
@@ -46,21 +42,19 @@ class Titles:
     def evidence(
         self, words: Words, stems: Sequence[str], distinct: Sequence[str], positions: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """(C, 7) what the candidates' titles say to a query, in the order of `KINDS`.
+        """(C, 3) what the candidates' titles say to a query, in the order of `KINDS`.
 
         `stems` are the query's, `distinct` those that say something, each once.
         """
         n = len(positions)
         out = np.zeros((n, len(KINDS)), dtype=np.float32)
         length = (self.start[positions + 1] - self.start[positions]).astype(np.int64)  # (C,)
-        out[:, 6] = np.log(length.clip(1))
         known = [s for s in distinct if s in words.ids]
         if not n or not known or not length.any():
             return out
         row = np.repeat(np.arange(n), length)  # (S,)
         begin = np.cumsum(length) - length
-        place = np.arange(len(row)) - begin[row]  # (S,) of a word within its title
-        word = self.word[self.start[positions][row] + place]  # (S,)
+        word = self.word[self.start[positions][row] + np.arange(len(row)) - begin[row]]  # (S,)
         idf = {s: words.idf(s) for s in distinct}
         total = sum(idf.values()) or 1.0
         keys = np.array([words.ids[s] for s in known])
@@ -71,10 +65,7 @@ class Titles:
         holds = np.zeros((n, len(known)), dtype=bool)  # (C, Q)
         holds[row[named], which[named]] = True
         weight = np.array([idf[s] for s in known], dtype=np.float32)
-        said = holds @ weight  # (C,)
-        whole = np.bincount(row, words.idfs[word], minlength=n)  # (C,)
-        out[:, 0] = said / total
-        out[:, 1] = said / np.maximum(whole, said).clip(1e-6)
+        out[:, 0] = holds @ weight / total
         number = {s: i for i, s in enumerate(known)}
         pairs = [(a, b) for a, b in pairwise(stems) if a in idf and b in idf]
         if pairs and len(which) > 1:
@@ -82,17 +73,10 @@ class Titles:
             for a, b in pairs:
                 if a in number and b in number:
                     met = beside & (which[:-1] == number[a]) & (which[1:] == number[b])
-                    out[np.unique(row[1:][met]), 2] += idf[a] + idf[b]
-            out[:, 2] /= sum(idf[a] + idf[b] for a, b in pairs)
+                    out[np.unique(row[1:][met]), 1] += idf[a] + idf[b]
+            out[:, 1] /= sum(idf[a] + idf[b] for a, b in pairs)
         if distinct[-1] in number:
-            out[:, 3] = holds[:, number[distinct[-1]]]
-        first = np.full(n, np.iinfo(np.int64).max)
-        last = np.full(n, -1)
-        np.minimum.at(first, row[named], place[named])
-        np.maximum.at(last, row[named], place[named])
-        met = last >= 0
-        out[met, 4] = 1 - first[met] / length[met]
-        out[met, 5] = np.bincount(row[named], minlength=n)[met] / (last[met] - first[met] + 1)
+            out[:, 2] = holds[:, number[distinct[-1]]]
         return out
 
     def save(self, folder: str | Path) -> None:

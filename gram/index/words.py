@@ -19,7 +19,6 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -109,12 +108,6 @@ class Words:
         """How rare a stem is; an unknown one is rarer than any, as one that no product holds."""
         held = self.document_frequency(stem)
         return math.log1p((self.n_products - held + 0.5) / (held + 0.5))
-
-    @cached_property
-    def idfs(self) -> NDArray[np.float32]:
-        """(V,) how rare each known stem is."""
-        held = np.diff(self.postings.start)
-        return np.log1p((self.n_products - held + 0.5) / (held + 0.5)).astype(np.float32)
 
     def save(self, folder: str | Path) -> None:
         """Writes `words.txt`, `words.json` and the postings `words.*.npy` into an existing folder."""
