@@ -36,6 +36,8 @@ DEFAULTS: dict[str, float] = {
     "covered": 2.0,
     "numbers": 0.5,
     "contradicted": -0.5,
+    "adjacent": 0.4,
+    "alike": 1.5,
 }
 """Weights without a log; kinds that are not named have none."""
 AGAINST = "contradicted"
