@@ -84,7 +84,7 @@ def _queries(
             theirs = np.concatenate([held, written.of(product)[0]])
             before.append(bool(np.isin(query.own[0], held).any()))
             after.append(bool(np.isin(mine, theirs).any() or np.isin(query.deep[0], deep.of(product)[0]).any()))
-    reach = retrieval_efficiency(searcher.index.deep, [q.deep for q in coded], wanted, n)
+    reach = recall_of_codes(searcher.index.deep, [q.deep for q in coded], wanted, n)
     return {
         "held_out": len(coded),
         "without_attribute": round(1 - coded_at_all / len(coded), 4),
@@ -101,7 +101,7 @@ def _queries(
     }
 
 
-def retrieval_efficiency(
+def recall_of_codes(
     postings: Postings,
     queries: Sequence[tuple[NDArray[np.int64], NDArray[np.float32]]],
     wanted: Sequence[Sequence[int]],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -167,8 +168,12 @@ class Searcher:
                     shared.append(SharedCode(code, weight, there, *copied, share))
         return tuple(sorted(shared, key=lambda s: -s.share))
 
+    @cached_property
+    def _codes(self) -> NDArray[np.int32]:
+        return self.generator.trie.table()
+
     def _code(self, code_id: int) -> Code:
-        row = self.generator.trie.table()[code_id]
+        row = self._codes[code_id]
         return tuple(Attribute(*self.lexicon.attributes[a]) for a in row.tolist() if a >= 0)
 
 

@@ -155,8 +155,8 @@ def losses(args: argparse.Namespace) -> None:
 def speed(args: argparse.Namespace) -> None:
     from sentence_transformers import SentenceTransformer
 
+    from gram.indexing import build_index
     from gram.model.backbone import MINILM_HUB_ID, _minilm_package
-    from gram.pipeline import build_index
 
     products, queries = read_products(args.products), list(read_queries(args.queries).values())[:300]
     rival = SentenceTransformer(str(_minilm_package() or MINILM_HUB_ID), device="cpu")
@@ -167,7 +167,7 @@ def speed(args: argparse.Namespace) -> None:
     rival.encode(titles[: len(part)], batch_size=64)
     embed = time.perf_counter() - begin
     begin = time.perf_counter()
-    build_index(searcher.generator, part, {"model": "", "model_hash": ""})
+    build_index(searcher.generator, part)
     ours = time.perf_counter() - begin
     print(
         f"{len(part)} products: index {ours:.1f} s, sentence-transformers embeds the titles in {embed:.1f} s: "

@@ -9,7 +9,7 @@ import pytest
 
 from gram.errors import ModelError, SettingError
 from gram.index.evidence import EVIDENCE
-from gram.model.scorer import DEFAULTS, Scorer, fit
+from gram.model.scorer import COMPARED, DEFAULTS, Scorer, fit
 
 
 def queries(n: int, telling: str, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -79,8 +79,26 @@ def test_a_scorer_deaf_to_some_evidence_does_not_hear_it() -> None:
     scorer = fit(features, gains).without(["covered"])
     f = features[0].copy()
     before = scorer.score(f)
-    f[:, EVIDENCE.index("covered")] += 1.0
+    f[3, EVIDENCE.index("covered")] += 1.0
     assert scorer.score(f) == pytest.approx(before)
+
+
+def test_a_score_is_the_same_however_many_are_scored() -> None:
+    features, gains = queries(500, "covered", seed=1)
+    scorer = fit(features, gains)
+    assert scorer.network is not None
+    many = np.random.default_rng(3).random((3 * COMPARED, len(EVIDENCE))).astype(np.float32)
+    assert scorer.score(many)[:COMPARED] == pytest.approx(scorer.score(many[:COMPARED]), rel=1e-5)
+
+
+def test_evidence_that_training_never_saw_decides_nothing() -> None:
+    features, gains = queries(500, "covered", seed=1)
+    for f in features:
+        f[:, EVIDENCE.index("contradicted")] = 0.0
+    scorer = fit(features, gains)
+    f = features[0].copy()
+    f[3, EVIDENCE.index("contradicted")] = 1.0
+    assert scorer.score(f) == pytest.approx(scorer.score(features[0]))
 
 
 def test_a_saved_scorer_scores_the_same(tmp_path: Path) -> None:

@@ -125,8 +125,9 @@ def co_targets(
                 for p in products:
                     more[p][a] = max(more[p][a], CO_WEIGHT * share)  # type: ignore[assignment]
     for product, found in more.items():
-        for a, weight in found.most_common(most):
-            of_product[product][a] = max(of_product[product].get(a, 0.0), weight)
+        row = of_product[product]
+        added = [a for a, _ in found.most_common() if a not in row][:most]
+        row.update((a, max(row.get(a, 0.0), found[a])) for a in found if a in row or a in added)
     everything = 1 + max((a for row in (*of_query, *of_product) for a in row), default=0)
     return _csr(of_query, everything), _csr(of_product, everything)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gram.baselines.base import Run
 from gram.data.log import Qrels
@@ -18,14 +17,13 @@ from gram.evaluation.rows import Gram, Workshop
 from gram.folders import write_json
 from gram.index.evidence import EVIDENCE, CodedQuery, gather
 from gram.index.titles import KINDS as TITLE_KINDS
-from gram.model.scorer import Scorer, fit
+from gram.model.scorer import COMPARED, Scorer, fit
 from gram.search import Searcher
 
 log = logging.getLogger("gram.bench")
 
 MEASURES = ("R@10", "R@100", "R@300", "nDCG@10")
 DEPTH = 300
-FITTED_CANDIDATES = 200
 GENERATED = ("own_written", "written_own", "written_written")
 COVERAGE = ("covered", "all_covered", "numbers", "contradicted")
 
@@ -47,7 +45,6 @@ class Variant:
 VARIANTS = (
     *(Variant(f"without {kind}", (kind,)) for kind in EVIDENCE if kind not in ("deep", "value", *TITLE_KINDS)),
     Variant("without titles", TITLE_KINDS),
-    Variant("without codes of two and more attributes", ("deep",)),
     Variant("without generated attributes", GENERATED),
     Variant("without codes", ("own_own", *GENERATED, "deep")),
     Variant("without coverage", COVERAGE),
@@ -55,7 +52,7 @@ VARIANTS = (
     Variant("with co-training", training={"co_training": 150}),
     Variant("without co-alignment", alignment={"steps": 0}),
 )
-"""`value` has no weight unless the shop gives it one."""
+"""`value` has no weight unless the shop gives it one; `deep` has none, for it added nothing."""
 
 
 def ablate(workshop: Workshop, queries: Mapping[str, str], qrels: Qrels) -> None:
@@ -74,8 +71,8 @@ def ablate(workshop: Workshop, queries: Mapping[str, str], qrels: Qrels) -> None
         return
     searcher = Gram(workshop.place("gram")).searcher
     coded = dict(zip(queries, searcher.code(list(queries.values())), strict=True))
-    refitting = Refitting(searcher, workshop.data.dev_queries, workshop.data.dev_qrels)
-    if refitting.features:
+    refitting = Refitting(searcher, workshop.data.dev_queries, workshop.data.dev_qrels, workshop.options.seed)
+    if refitting.coded:
         found = search(searcher, coded, refitting.scorer(()))
         _keep(workshop, "all evidence", "refitted", found, qrels)
     for variant in VARIANTS:
@@ -84,7 +81,7 @@ def ablate(workshop: Workshop, queries: Mapping[str, str], qrels: Qrels) -> None
         if searcher.scorer.weights[np.isin(EVIDENCE, variant.without)].any():
             found = search(searcher, coded, searcher.scorer.without(variant.without))
             _keep(workshop, variant.name, "weight 0", found, qrels)
-        if refitting.features:
+        if refitting.coded:
             _keep(workshop, variant.name, "refitted", search(searcher, coded, refitting.scorer(variant.without)), qrels)
     write_json(_path(workshop, "done"), {})
 
@@ -96,23 +93,24 @@ def search(searcher: Searcher, coded: Mapping[str, CodedQuery], scorer: Scorer) 
 
 
 class Refitting:
-    """The evidence of judged queries, to fit a scorer to with any kinds left out."""
+    """Judged queries, to fit a scorer to with any kinds of evidence left out."""
 
-    def __init__(self, searcher: Searcher, queries: Mapping[str, str], qrels: Qrels) -> None:
-        self.first = searcher.scorer.finding
-        self.features: list[NDArray[np.float32]] = []  # (C, F) each
-        self.gains: list[NDArray[np.float32]] = []  # (C,) each
-        least = threshold(qrels)
-        for query_id, coded in zip(queries, searcher.code(list(queries.values())) if queries else [], strict=True):
-            found = gather(searcher.index, coded, searcher.scorer.finding, keep=FITTED_CANDIDATES)
-            grades = qrels.get(query_id, {})
-            ids: Sequence[str] = searcher.index.table.ids[found.positions].tolist()
-            self.features.append(found.features)
-            self.gains.append(np.array([g if (g := grades.get(i, 0)) >= least else 0 for i in ids], dtype=np.float32))
+    def __init__(self, searcher: Searcher, queries: Mapping[str, str], qrels: Qrels, seed: int) -> None:
+        self.searcher, self.seed, least = searcher, seed, threshold(qrels)
+        self.coded = searcher.code(list(queries.values()), deep=False) if queries else []
+        self.wanted = [{p for p, g in qrels.get(q, {}).items() if g >= least} for q in queries]
 
     def scorer(self, without: Sequence[str]) -> Scorer:
-        """The scorer fitted as in training, deaf to some kinds."""
-        return fit(self.features, self.gains, first=self.first, without=without).without(without)
+        """The scorer fitted as in training, to candidates found without these kinds too."""
+        first = self.searcher.scorer.without(without).finding
+        found = [gather(self.searcher.index, query, first, keep=COMPARED) for query in self.coded]
+        ids = self.searcher.index.table.ids
+        gains = [
+            np.array([i in wanted for i in ids[f.positions].tolist()], dtype=np.float32)
+            for f, wanted in zip(found, self.wanted, strict=True)
+        ]
+        left_out = (*without, "deep")
+        return fit([f.features for f in found], gains, first=first, without=left_out, seed=self.seed).without(left_out)
 
 
 def _keep(workshop: Workshop, name: str, way: str, run: Run, qrels: Qrels) -> None:

@@ -260,14 +260,14 @@ def gathered(sources: Sources, seed: int) -> Dataset:
 
 
 def dev_part(rows: list[Interaction], seed: int) -> tuple[Judged, list[Interaction]]:
-    """A tenth of the log's queries as a dev part, their interactions as relevant, and the log without them.
+    """A tenth of the log's queries, at most 1,000, as a dev part with their interactions as relevant; the log without.
 
     Nothing is held out of a log of under 50 queries: engines then keep their untuned defaults.
     """
     queries = sorted({i.query for i in rows})
     if len(queries) < LEAST_QUERIES:
         return Judged({}, {}), rows
-    order = np.random.default_rng(seed).permutation(len(queries))[: len(queries) // 10]
+    order = np.random.default_rng(seed).permutation(len(queries))[: min(1000, len(queries) // 10)]
     dev = {queries[i]: f"dev{i}" for i in order.tolist()}
     qrels: dict[str, dict[str, float]] = {}
     for i in rows:

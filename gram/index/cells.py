@@ -20,6 +20,8 @@ from gram.index.table import load_array
 
 FEW = 4096
 """Products at most that stand in one cell: reading all their vectors takes a fraction of a millisecond."""
+MANY = 16_384
+"""Products at most that are read for a query, unless it asks for more."""
 _ROUNDS = 8
 _SAMPLE = 40_000  # vectors at most that the centres are learnt from
 
@@ -66,12 +68,12 @@ class Cells:
     ) -> NDArray[np.int64]:
         """Positions of the k products nearest to a query's vector (D,), nearest first, among the nearest cells.
 
-        Cells are read until `share` of the catalogue, and at least 4 k products, have been seen.
+        Cells are read until `share` of the catalogue, FEW to MANY products and at least 4 k, have been seen.
         """
         n = len(self.product)
         order = np.argsort(-(self.centres @ query), kind="stable")  # (C,)
         held = np.diff(self.start)[order]
-        enough = int(np.searchsorted(np.cumsum(held), min(n, max(share * n, 4 * k, FEW)))) + 1
+        enough = int(np.searchsorted(np.cumsum(held), min(n, max(min(share * n, MANY), 4 * k, FEW)))) + 1
         parts = [self.product[self.start[c] : self.start[c + 1]] for c in order[:enough].tolist()]
         seen = np.sort(np.concatenate(parts)).astype(np.int64)  # (R,)
         best, _ = top_k(vectors[seen].astype(np.float32, copy=False) @ query, k, seen)

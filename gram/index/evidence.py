@@ -69,8 +69,8 @@ def gather(
     """The most promising products of a query with all their evidence.
 
     Products are found by postings of codes and words, ranked by `weights` (F,) of what postings tell, the best
-    `n_candidates` of them; and by nearness of vectors, the `NEAR` nearest. These are looked at in full: work grows with
-    the postings touched and the candidates, not with the catalogue. The best `keep` of them by `weights` are returned.
+    `n_candidates` of them; and by nearness of vectors, the `NEAR` nearest. Only these are looked at in full. The best
+    `keep` of them by `weights` are returned, best first.
     A query that no posting answers finds nothing.
     """
     n = index.n_products

@@ -75,8 +75,9 @@ class Titles:
                     met = beside & (which[:-1] == number[a]) & (which[1:] == number[b])
                     out[np.unique(row[1:][met]), 1] += idf[a] + idf[b]
             out[:, 1] /= sum(idf[a] + idf[b] for a, b in pairs)
-        if distinct[-1] in number:
-            out[:, 2] = holds[:, number[distinct[-1]]]
+        end = next(s for s in reversed(stems) if s in idf)
+        if end in number:
+            out[:, 2] = holds[:, number[end]]
         return out
 
     def save(self, folder: str | Path) -> None:

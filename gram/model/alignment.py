@@ -1,9 +1,9 @@
 """Co-alignment of codes (Eq. 6): of what either side of an interaction writes, that which both write is preferred.
 
-It moves the decoder alone: the first step is aligned by meeting at its own depth (L_meet), on negatives that the model
-itself found. The encoder's states are then the same before and after, and so is every other kind of evidence.
+It moves the decoder alone: the first step is aligned by meeting at its own depth (L_meet). The encoder's states are
+then the same before and after, and so is every other kind of evidence.
 
-Letters: B interactions, M products of a batch, S texts' kept codes, X pairs of codes, U distinct codes, t attributes.
+Letters: B interactions of a batch, X pairs of codes, t attributes, G generated attributes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from gram.model.decoder import Decoder, Memory
 from gram.model.encoding import EncodedTexts
 from gram.model.generator import Generator
-from gram.model.losses import code_log_probs, meeting_loss
+from gram.model.losses import code_log_probs
 from gram.model.network import PRODUCT, QUERY
 from gram.model.precision import computing
 
@@ -33,13 +33,10 @@ class AlignmentSettings:
 
     steps: int = 120
     batch: int = 48
-    negatives: int = 48
     rate: float = 5e-4
-    preference: float = 1.0  # weight of Eq. 6
     beta_chosen: float = 0.5  # β_w
     beta_rejected: float = 0.2  # β_l
     likelihood: float = 0.1  # of the chosen codes: without it both likelihoods fall (Pang et al. 2024)
-    meeting: float = 1.0  # weight of the direct alternative: meeting in codes, against other products
     pairs: int = 2  # preferences of an interaction
 
 
@@ -104,13 +101,6 @@ class Alignment:
         self.reference = copy.deepcopy(generator.decoder).eval().requires_grad_(False)
         pairs = [(q, int(p)) for q, row in enumerate(linked) for p in row if len(self.of_queries.row(q))]
         self.pairs = np.array([x for x in pairs if len(self.of_products.row(x[1]))], dtype=np.int64).reshape(-1, 2)
-        order = np.argsort(self.of_products.code, kind="stable")
-        of_text = np.repeat(np.arange(len(products)), np.diff(self.of_products.start))
-        self._holders = of_text[order]  # products by code
-        self._first = np.concatenate([[0], np.cumsum(self.of_products.by_code)])
-        prior = (self.of_products.by_code + 1.0) / len(products)
-        self.rarity = torch.from_numpy(prior**-0.25).float().to(generator.device)  # P(c)^-½ over both sides
-        self.temperature = nn.Parameter(torch.tensor(0.3).log())  # a shared rare code weighs some 50
 
     def run(self) -> list[dict[str, float]]:
         """Trains the decoder; a row of figures a step."""
@@ -119,63 +109,43 @@ class Alignment:
             return []
         generator.eval()
         decoder = generator.decoder
-        optimizer = torch.optim.AdamW([*decoder.parameters(), self.temperature], lr=settings.rate, weight_decay=0.01)
+        optimizer = torch.optim.AdamW(decoder.parameters(), lr=settings.rate, weight_decay=0.01)
         rows = []
         for step in tqdm(range(settings.steps), desc="aligning codes", unit="step"):
             random = np.random.default_rng((self.seed, step))
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate * min(1.0, (step + 1) / 10) * max(0.05, 1 - step / settings.steps)
             total, figures = self.loss(random)
+            if not figures:  # no interaction of this batch has a code that both sides write and one that one does
+                continue
             optimizer.zero_grad()
             total.backward()
             nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
             optimizer.step()
             rows.append({"step": step + 1, **figures})
-        decoder.requires_grad_(True)
         return rows
 
     def loss(self, random: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """The loss of one drawn batch, and its parts."""
         settings, generator = self.settings, self.generator
         picked = self.pairs[random.choice(len(self.pairs), min(settings.batch, len(self.pairs)), replace=False)]
-        wanted = picked[:, 1]
-        near = [self._near_miss(q, random) for q in picked[:, 0].tolist()]
-        extra = np.array([p for p in near if p >= 0][: settings.negatives], dtype=np.int64)
-        texts = np.concatenate([wanted, extra])  # (M,)
-        sides = ((QUERY, self.queries, picked[:, 0]), (PRODUCT, self.products, texts))
+        preferences = self._preferences(picked, random)
+        figures: dict[str, float] = {}
+        if not len(preferences.place):
+            return torch.zeros((), device=generator.device), figures
         now, before = [], []
-        for side, encoded, at in sides:
+        for side, encoded, at in ((QUERY, self.queries, picked[:, 0]), (PRODUCT, self.products, picked[:, 1])):
             batch = encoded.batch(at).to(generator.device)
             with torch.no_grad(), computing(generator.device):
                 step = generator.network(batch, side, generator.attributes())
-                first = torch.log_softmax(step.logits.float(), dim=1)  # (·, G)
+                first = torch.log_softmax(step.logits.float(), dim=1)  # (B, G)
                 old = self.reference.remember(step.states, batch.mask, step.logits, generator.attributes())
             with computing(generator.device):
                 new = generator.decoder.remember(step.states, batch.mask, step.logits, generator.attributes())
             now.append(_Side(generator.decoder, new, first, side))
             before.append(_Side(self.reference, old, first, side))
-        preferences = self._preferences(picked, random)
-        total = torch.zeros((), device=generator.device)
-        figures: dict[str, float] = {}
-        if len(preferences.place):
-            preferred, chosen = self._preference_loss(preferences, now, before, figures)
-            total = total + settings.preference * preferred - settings.likelihood * chosen
-        if settings.meeting:
-            met = self._meeting(picked, texts, now)
-            figures["meet"] = float(met.detach())
-            total = total + settings.meeting * met
-        return total, figures
-
-    def _near_miss(self, query: int, random: np.random.Generator) -> int:
-        """A product that shares a code with the query and is not linked to it; −1 where there is none."""
-        linked = set(self.linked[query].tolist())
-        for code in random.permutation(self.of_queries.row(query)).tolist():
-            holders = self._holders[self._first[code] : self._first[code + 1]]
-            if len(holders):
-                product = int(holders[random.integers(len(holders))])
-                if product not in linked:
-                    return product
-        return -1
+        preferred, chosen = self._preference_loss(preferences, now, before, figures)
+        return preferred - settings.likelihood * chosen, figures
 
     def _preferences(self, picked: NDArray[np.int64], random: np.random.Generator) -> Preferences:
         """Pairs of a code that both sides wrote and one that only one of them did, weighted by efficiency."""
@@ -221,32 +191,6 @@ class Alignment:
         figures["chosen"], figures["rejected"] = float(chosen_now.mean().detach()), float(rejected_now.mean().detach())
         return (pairs.weight * -F.logsigmoid(margin)).mean(), (chosen_now / (chosen >= 0).sum(1)).mean()
 
-    def _meeting(self, picked: NDArray[np.int64], texts: NDArray[np.int64], now: list[_Side]) -> Tensor:
-        """Cross-entropy of the wanted product by the codes both write, their prior divided out."""
-        weights = []
-        spans = (
-            [self.of_queries.row(int(q)) for q in picked[:, 0]],
-            [self.of_products.row(int(p)) for p in texts],
-        )
-        distinct, place = np.unique(np.concatenate([c for rows in spans for c in rows]), return_inverse=True)
-        begin = 0
-        for side, rows in zip(now, spans, strict=True):
-            size = sum(map(len, rows))
-            column = torch.from_numpy(place[begin : begin + size]).to(self.generator.device)  # (S,)
-            begin += size
-            row = torch.from_numpy(np.repeat(np.arange(len(rows)), [len(r) for r in rows])).to(self.generator.device)
-            ids = torch.from_numpy(distinct).to(self.generator.device)[column]
-            codes = self.codes[ids]
-            log_prob = side.whole(self.generator.torch_trie, codes, row)  # (S,)
-            share = log_prob - _logsumexp_by(log_prob, row, len(rows))[row]
-            weight = (share / 2).exp() * self.rarity[ids]
-            wide = torch.zeros(len(rows), len(distinct), device=weight.device)
-            weights.append(wide.index_put((row, column), weight))
-        scores = self.temperature.exp() * (weights[0] @ weights[1].T)  # (B, M)
-        hidden = torch.tensor(np.stack([np.isin(texts, self.linked[q]) for q in picked[:, 0].tolist()]))
-        hidden[torch.arange(len(picked)), torch.arange(len(picked))] = False
-        return meeting_loss(scores, hidden.to(scores.device))
-
 
 class _Side(NamedTuple):
     """One side of a batch as one decoder sees it."""
@@ -262,9 +206,6 @@ class _Side(NamedTuple):
         place = torch.arange(table.shape[1], device=table.device)[None, :]
         return (table * (place >= after[:, None])).sum(1)
 
-    def whole(self, trie: object, codes: Tensor, rows: Tensor) -> Tensor:
-        return self._table(trie, codes, rows).sum(1)
-
     def _table(self, trie: object, codes: Tensor, rows: Tensor) -> Tensor:
         """log P of the first attribute, and of what follows each attribute, (X, 1 + t)."""
         codes = codes[:, : int((codes >= 0).sum(1).max())]
@@ -276,9 +217,3 @@ class _Side(NamedTuple):
 def _joint(sides: list[Tensor]) -> Tensor:
     """log ½(π(c|q) + π(c|p)) from both sides' logarithms."""
     return torch.logaddexp(sides[0], sides[1]) - float(np.log(2))
-
-
-def _logsumexp_by(values: Tensor, row: Tensor, n: int) -> Tensor:
-    top = values.new_full((n,), -1e4).scatter_reduce(0, row, values.detach(), "amax")
-    total = values.new_zeros(n).index_add(0, row, (values - top[row]).exp())
-    return total.clamp(min=1e-30).log() + top

@@ -48,6 +48,10 @@ REFINED_FROM = 400
 """Held-out queries that it takes to fit the network."""
 CALIBRATED_FROM = 30
 """Held-out queries that it takes to tell how likely a score is right."""
+COMPARED = 200
+"""Candidates among which a query's best is sought, those found best: as many in training as in search, whatever k."""
+FAR = 8.0
+"""Spreads from the mean beyond which evidence counts no more: what was rare in training is not to decide alone."""
 FILE = "scorer.safetensors"
 
 
@@ -61,11 +65,11 @@ class Refinement(NamedTuple):
     out: NDArray[np.float32]  # (H,)
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(C,) what it adds to the scores of one query's candidates (C, F)."""
+        """(C,) what it adds to the scores of one query's candidates (C, F), which come best first."""
         if not len(features):
             return np.zeros(0, dtype=np.float32)
-        z = (features - self.mean) / self.spread
-        both = np.concatenate([z, z - z.max(0)], axis=1)  # (C, 2 F)
+        z = ((features - self.mean) / self.spread).clip(-FAR, FAR)
+        both = np.concatenate([z, z - z[:COMPARED].max(0)], axis=1)  # (C, 2 F)
         return np.maximum(both @ self.hidden + self.bias, 0) @ self.out
 
 
@@ -100,7 +104,7 @@ class Scorer:
         return {name: round(float(w), 5) for name, w in zip(EVIDENCE, self.weights, strict=True)}
 
     def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores (C,) of one query's candidates (C, F)."""
+        """Scores (C,) of one query's candidates (C, F), in the order in which they were found."""
         scores = features @ self.weights + np.float32(self.shift)
         return scores if self.network is None else scores + self.network(features)
 
@@ -139,7 +143,9 @@ class Scorer:
         except (OSError, KeyError, SafetensorError) as error:
             raise ModelError(f"{folder / FILE}: the scorer cannot be read ({error}). Fix: train again") from error
         if found.weights.shape != (len(EVIDENCE),):
-            raise ModelError(f"{folder / FILE}: weighs {len(found.weights)} kinds of evidence, not {len(EVIDENCE)}")
+            raise ModelError(
+                f"{folder / FILE}: weighs {len(found.weights)} kinds of evidence, not {len(EVIDENCE)}. Fix: train again"
+            )
         return found
 
 
@@ -178,30 +184,32 @@ def fit(
     first: NDArray[np.float32] | None = None,
     without: Sequence[str] = (),
     seed: int = 0,
+    refine: bool = True,
 ) -> Scorer:
-    """The scorer under which wanted candidates come first.
+    """The scorer under which wanted candidates come first: a sum, or with enough queries a sum and a network.
 
     Args:
-        features: (C, F) of each query's candidates.
+        features: (C, F) of each query's candidates, best first, at most COMPARED.
         gains: (C,) of each query's candidates, > 0 for wanted ones; a query without one is passed over.
-        start: where the weights begin, and what they are pulled towards.
+        start: where the weights of a sum begin, and what they are pulled towards.
         first: (F,) the weights by which the candidates were found, if not by `start`.
         pull: how many queries' worth of evidence it takes to move a weight by its own scale.
         without: kinds of evidence to leave out.
+        refine: False for a sum in any case, such as candidates are found by.
     """
     start = start or Scorer.default()
+    first = start.weights if first is None else first
     judged = _Judged.of(features, gains)
     if judged is None:
-        return start
+        return replace(start.without(without), first=first)
     left_out = np.isin(EVIDENCE, without)
-    weights = _linear(judged, start.weights, pull, left_out)
-    wrong = (weights < 0) & (np.array(EVIDENCE) != AGAINST)
-    if wrong.any():
-        weights = np.where(wrong, np.float32(0), _linear(judged, start.weights, pull, left_out | wrong))
-    first = start.weights if first is None else first
-    if len(judged.x) >= REFINED_FROM:
+    if refine and len(judged.x) >= REFINED_FROM:
         fitted = replace(_refined(judged, left_out, seed), first=first)
     else:
+        weights = _linear(judged, start.weights, pull, left_out)
+        wrong = (weights < 0) & (np.array(EVIDENCE) != AGAINST)
+        if wrong.any():
+            weights = np.where(wrong, np.float32(0), _linear(judged, start.weights, pull, left_out | wrong))
         fitted = Scorer(weights, first=first)
     return _calibrated(fitted, features, gains) if len(judged.x) >= CALIBRATED_FROM else fitted
 
@@ -234,10 +242,11 @@ def _refined(judged: _Judged, left_out: NDArray[np.bool_], seed: int, parts: int
     With hundreds of queries the sum needs no pull to the defaults: fitted first, with the network on top, it was half
     a point worse at 10.
     """
-    ignored = torch.from_numpy(left_out | np.isin(EVIDENCE, ("value", "deep")))  # the shop's to set; not always written
     real = judged.x[~judged.hidden]
     mean, spread = real.mean(0), real.std(0).clamp(min=1e-3)
-    z = ((judged.x - mean) / spread).masked_fill(ignored, 0.0)
+    ignored = torch.from_numpy(left_out | np.isin(EVIDENCE, ("value", "deep")))  # the shop's to set; not always written
+    ignored |= real.std(0) < 1e-3  # nothing is known of it
+    z = ((judged.x - mean) / spread).clamp(-FAR, FAR).masked_fill(ignored, 0.0)
     best = z.masked_fill(judged.hidden.unsqueeze(-1), -1e9).amax(1, keepdim=True)
     both = torch.cat([z, z - best], dim=-1)  # (Q, C, 2 F)
     width, epochs, size, rate = 16, 20, 64, 1e-2

@@ -89,7 +89,7 @@ class Trainer:
     def run(self, record: Path, checkpoint: Path | None = None, validation: list[TrainingBatch] | None = None) -> None:
         """Trains to the end, or until validation stops getting better; appends every figure to `record`."""
         generator, settings = self.generator.train(), self.settings
-        _forget_after(record, self.done, self.stage)
+        forget_after(record, self.done, self.stage)
         begin, bar = (
             time.monotonic(),
             tqdm(total=self.steps, initial=self.done, desc=f"{self.stage} training", unit="step"),
@@ -283,7 +283,7 @@ class Trainer:
         self.done, self.best, self.stale = (state["numbers"][k] for k in ("done", "best", "stale"))
 
 
-def _forget_after(record: Path, step: int, stage: str) -> None:
+def forget_after(record: Path, step: int, stage: str) -> None:
     """Takes steps out of the record that were done after the checkpoint, and will be done again."""
     if record.is_file():
         kept = [row for row in record.read_text(encoding="utf-8").splitlines() if _stays(row, step, stage)]
