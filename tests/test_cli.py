@@ -78,7 +78,7 @@ def write(path: Path, *lines: str) -> Path:
 
 
 def test_the_contracts_commands_are_there() -> None:
-    assert {"train", "index", "search", "eval", "convert", "demo"} <= set(main.commands)
+    assert {"train", "index", "search", "eval", "bench", "convert", "demo"} <= set(main.commands)
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))
