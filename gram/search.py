@@ -164,7 +164,7 @@ class Searcher:
                 there = _weight(postings, key, position)
                 if there:
                     share = weights[kind] * weight * there / max(abs(score), 1e-9)
-                    code = self._code(key) if kind == "deep" else (self.lexicon.attributes[key],)
+                    code = self.written_code(key) if kind == "deep" else (self.lexicon.attributes[key],)
                     shared.append(SharedCode(code, weight, there, *copied, share))
         return tuple(sorted(shared, key=lambda s: -s.share))
 
@@ -172,7 +172,8 @@ class Searcher:
     def _codes(self) -> NDArray[np.int32]:
         return self.generator.trie.table()
 
-    def _code(self, code_id: int) -> Code:
+    def written_code(self, code_id: int) -> Code:
+        """The code of an id, as its attributes."""
         row = self._codes[code_id]
         return tuple(Attribute(*self.lexicon.attributes[a]) for a in row.tolist() if a >= 0)
 

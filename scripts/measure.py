@@ -3,10 +3,12 @@
     python scripts/measure.py quality INDEX PRODUCTS QUERIES QRELS [--log LOG] [--curve]
     python scripts/measure.py losses INDEX PRODUCTS QUERIES QRELS
     python scripts/measure.py speed INDEX PRODUCTS QUERIES
+    python scripts/measure.py codes INDEX PRODUCTS QUERIES > docs/codes.md
 
 `quality`: the table beside BM25, groundedness and its curve against recall, what codes of two and more attributes bring
 back alone and the postings touched for it. `losses`: the queries on which GRAM loses most to BM25. `speed`: coding a
-catalogue and one query, beside the sentence-transformers library with the same weights (the extra `minilm`).
+catalogue and one query, beside the sentence-transformers library with the same weights (extra `minilm`). `codes`: 50
+random queries and products with the five best codes of each, as a table to judge by eye.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from gram.evaluation.measures import evaluate, threshold
 from gram.health import health, text
 from gram.index.evidence import CodedQuery
 from gram.index.postings import Postings
+from gram.records import code_text
 from gram.search import Searcher
 
 THRESHOLDS = (0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
@@ -194,6 +197,27 @@ def speed(args: argparse.Namespace) -> None:
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB (both libraries loaded)")
 
 
+def codes(args: argparse.Namespace) -> None:
+    searcher = Searcher.load(args.index)
+    products, queries = read_products(args.products), list(read_queries(args.queries).values())
+    random = np.random.default_rng(0)
+    some = [queries[i] for i in random.permutation(len(queries))[:50]]
+    print("# Fifty random queries and products, and what the model writes for them\n")
+    print("| Query | Its five likeliest codes |\n|---|---|")
+    for query, coded in zip(some, searcher.code(some), strict=True):
+        print(f"| {query} | {_best(searcher, *coded.deep)} |")
+    print("\n| Product | Its five likeliest codes |\n|---|---|")
+    by_product = searcher.index.deep.transpose(len(products))
+    for i in random.permutation(len(products))[:50].tolist():
+        product = searcher.index.table[i]
+        print(f"| {product.title} | {_best(searcher, *by_product.of(i))} |")
+
+
+def _best(searcher: Searcher, ids: np.ndarray, weights: np.ndarray) -> str:
+    best = ids[np.argsort(-weights, kind="stable")[:5]].tolist()
+    return "<br>".join(code_text(searcher.written_code(i)).replace("|", "·") for i in best)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -201,6 +225,7 @@ def main() -> None:
         (quality, "index products queries qrels"),
         (losses, "index products queries qrels"),
         (speed, "index products queries"),
+        (codes, "index products queries"),
     ):
         command = commands.add_parser(run.__name__)
         for name in names.split():
