@@ -144,7 +144,10 @@ class Searcher:
             if explain:
                 parts = features * self.scorer.weights
                 evidence = {n: float(p) for n, p in zip(EVIDENCE, parts, strict=True) if p}
-                evidence["together"] = score - sum(evidence.values())  # the network's part, and the calibration's
+                rest = score - sum(evidence.values()) - self.scorer.shift
+                evidence["base"] = self.scorer.shift  # what a product without evidence would have
+                if self.scorer.network is not None:
+                    evidence["network"] = rest
                 hit = hit._replace(codes=self._shared(query, position, score), evidence=evidence)
             hits.append(hit)
         return hits

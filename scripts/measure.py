@@ -205,17 +205,21 @@ def codes(args: argparse.Namespace) -> None:
     print("# Fifty random queries and products, and what the model writes for them\n")
     print("| Query | Its five likeliest codes |\n|---|---|")
     for query, coded in zip(some, searcher.code(some), strict=True):
-        print(f"| {query} | {_best(searcher, *coded.deep)} |")
+        print(f"| {_cell(query)} | {_best(searcher, *coded.deep)} |")
     print("\n| Product | Its five likeliest codes |\n|---|---|")
     by_product = searcher.index.deep.transpose(len(products))
     for i in random.permutation(len(products))[:50].tolist():
         product = searcher.index.table[i]
-        print(f"| {product.title} | {_best(searcher, *by_product.of(i))} |")
+        print(f"| {_cell(product.title)} | {_best(searcher, *by_product.of(i))} |")
 
 
 def _best(searcher: Searcher, ids: np.ndarray, weights: np.ndarray) -> str:
     best = ids[np.argsort(-weights, kind="stable")[:5]].tolist()
-    return "<br>".join(code_text(searcher.written_code(i)).replace("|", "·") for i in best)
+    return "<br>".join(_cell(code_text(searcher.written_code(i))) for i in best)
+
+
+def _cell(text: str) -> str:
+    return text.replace(" | ", " · ").replace("|", " ")
 
 
 def main() -> None:
