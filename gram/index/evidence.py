@@ -64,7 +64,7 @@ class Candidates:
 
 
 def gather(
-    index: Index, query: CodedQuery, weights: NDArray[np.float32], keep: int, n_candidates: int = 1000
+    index: Index, query: CodedQuery, weights: NDArray[np.float32], keep: int, n_candidates: int = 600
 ) -> Candidates:
     """The most promising products of a query with all their evidence.
 
