@@ -102,7 +102,7 @@ def train(
     wanted = _wanted(held_out)
     part = part_of(products, wanted, lexicon.language, REPORTED_ON, seed)
     if settings.alignment.steps and trained:
-        rows: list[dict[str, Any]] = [{"step": 0, "before": codes_alone(generator, part, wanted)}]
+        rows: list[dict[str, Any]] = [{"step": 0, "before": codes_alone(generator, part, wanted)}] if wanted else []
         rows += aligned(generator, samples, settings.alignment, seed)
         forget_after(record, -1, "co-alignment")  # a run that was stopped after it did it already
         _append(record, "co-alignment", rows)

@@ -26,6 +26,9 @@ from gram.model.losses import code_log_probs
 from gram.model.network import PRODUCT, QUERY
 from gram.model.precision import computing
 
+PASSES = 4
+"""Times at most that a small log's interactions are gone through."""
+
 
 @dataclass(frozen=True)
 class AlignmentSettings:
@@ -111,10 +114,11 @@ class Alignment:
         decoder = generator.decoder
         optimizer = torch.optim.AdamW(decoder.parameters(), lr=settings.rate, weight_decay=0.01)
         rows = []
-        for step in tqdm(range(settings.steps), desc="aligning codes", unit="step"):
+        steps = min(settings.steps, 1 + PASSES * len(self.pairs) // settings.batch)
+        for step in tqdm(range(steps), desc="aligning codes", unit="step"):
             random = np.random.default_rng((self.seed, step))
             for group in optimizer.param_groups:
-                group["lr"] = settings.rate * min(1.0, (step + 1) / 10) * max(0.05, 1 - step / settings.steps)
+                group["lr"] = settings.rate * min(1.0, (step + 1) / 10) * max(0.05, 1 - step / steps)
             total, figures = self.loss(random)
             if not figures:  # no interaction of this batch has a code that both sides write and one that one does
                 continue
