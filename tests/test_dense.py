@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_bert import tiny_bert
 
 from gram.baselines.base import Engine, TrainingData
 from gram.baselines.bm25 import BM25, field_text
-from gram.baselines.dense import Dense, DenseHNSW, best, encode, hard_negatives, load_model, triplets
+from gram.baselines.dense import Dense, DenseHNSW, encode, hard_negatives, load_model, triplets
 from gram.errors import IndexFolderError, ModelError, SettingError
 from gram.evaluation.measures import evaluate
+from gram.index.postings import top_k
 from gram.records import Interaction, Product
 
 pytest.importorskip("sentence_transformers")
@@ -25,32 +27,7 @@ DATA = TrainingData(SHOP, LOG, {"q": "shoe in red"}, {"q": {"red-shoe": 1.0}})
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A BERT of random weights that knows the shop's words."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-    from tokenizers.processors import TemplateProcessing
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-    from transformers.trainer_utils import set_seed
-
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *COLOURS, *THINGS, "in", "velanto"]
-    pieces = Tokenizer(models.WordPiece({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
-    pieces.normalizer, pieces.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
-    pieces.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    named = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    set_seed(0)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-    )
-    folder = tmp_path_factory.mktemp("tiny")
-    BertModel(config).save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=pieces, model_max_length=64, **named).save_pretrained(folder)
-    return str(folder)
+    return tiny_bert(tmp_path_factory.mktemp("tiny"), [*COLOURS, *THINGS, "in", "velanto"])
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +135,7 @@ def test_triplets_go_twice_over_the_log_or_as_far_as_allowed() -> None:
 
 
 def test_equal_scores_stand_by_place_also_at_the_cut() -> None:
-    places, scores = best(np.array([0.5, 1.0, 0.5, 0.5]), 3)
+    places, scores = top_k(np.array([0.5, 1.0, 0.5, 0.5]), 3)
     assert places.tolist() == [1, 0, 2]
     assert scores.tolist() == [1.0, 0.5, 0.5]
 

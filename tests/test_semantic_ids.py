@@ -12,8 +12,8 @@ import torch
 from test_term_sets import DATA, QUERIES, SHELF, tiny_encoder
 
 from gram.baselines.base import Engine, Trained, TrainingData
+from gram.baselines.encoder import TextEncoder
 from gram.baselines.semantic_ids import IdNetwork, SemanticIds, kmeans, semantic_ids
-from gram.baselines.term_sets import TextEncoder
 from gram.codes.trie import CodeTrie
 from gram.errors import IndexMismatch, SettingError
 
@@ -76,7 +76,7 @@ def test_beam_search_agrees_with_the_likelihood_of_every_id(model: str, beam: in
 
 def test_untrained_it_rounds_the_vector(model: str) -> None:
     encoder = TextEncoder.load(model).eval()
-    from gram.baselines.term_sets import vectors
+    from gram.baselines.encoder import vectors
 
     titles = [product.title for product in SHELF]
     ids, books = semantic_ids(vectors(encoder, titles, 24, False, "products"), seed=0)

@@ -9,18 +9,8 @@ import pytest
 import torch
 
 from gram.baselines.base import Engine, Trained, TrainingData
-from gram.baselines.term_sets import (
-    Pairs,
-    TermNetwork,
-    TermSets,
-    TextEncoder,
-    dev_score,
-    fit,
-    postings_of,
-    pseudo_query,
-    telling_terms,
-    two_lengths,
-)
+from gram.baselines.encoder import Pairs, TextEncoder, dev_score, fit, pseudo_query, two_lengths
+from gram.baselines.term_sets import TermNetwork, TermSets, postings_of, telling_terms
 from gram.errors import IndexMismatch, ModelError, SettingError
 from gram.records import Interaction, Product
 

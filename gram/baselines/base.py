@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -39,6 +40,11 @@ class TrainingData(NamedTuple):
     log: Sequence[Interaction]
     dev_queries: Mapping[str, str]
     dev_qrels: Mapping[str, Mapping[str, float]]
+
+
+def fingerprint(products: Sequence[Product]) -> str:
+    """SHA-256 of a catalogue's product ids: what a trained folder remembers of the products it was made from."""
+    return hashlib.sha256("\n".join(sorted(product.product_id for product in products)).encode()).hexdigest()
 
 
 class Trained(Engine, Protocol):

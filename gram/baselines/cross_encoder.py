@@ -15,7 +15,7 @@ import numpy as np
 
 from gram.baselines.base import Engine, Run, TrainingData
 from gram.baselines.bm25 import field_text
-from gram.baselines.dense import hard_negatives, run_trainer, trainer_arguments
+from gram.baselines.dense import hard_negatives, logged_pairs, run_trainer, trainer_arguments
 from gram.errors import MissingExtra, ModelError, SettingError
 from gram.evaluation.measures import evaluate, ranking, relevant
 from gram.folders import new_folder, read_json, write_json
@@ -178,14 +178,9 @@ def labelled_pairs(
 ) -> list[tuple[str, str, float]]:
     """Query, product's text, and 1 for a wanted one, 0 for one of its negatives."""
     texts = {product.product_id: field_text(product, fields) for product in data.products}
-    weights: dict[tuple[str, str], float] = {}
-    for i in data.log:
-        if i.product_id in texts:
-            weights[i.query, i.product_id] = weights.get((i.query, i.product_id), 0.0) + i.weight
-    if not weights:
+    pairs, chance = logged_pairs(data)
+    if not pairs:
         return []
-    pairs = list(weights)
-    chance = np.array(list(weights.values())) / sum(weights.values())
     size = min(len(pairs), max(1, most_rows // (1 + _NEGATIVES)))
     drawn = [pairs[place] for place in rng.choice(len(pairs), size, replace=False, p=chance)]
     asked = {query for query, _ in drawn}

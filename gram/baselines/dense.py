@@ -8,7 +8,6 @@ Letters: N products, D dimensions, Q queries, k hits.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,11 +16,12 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from tqdm import tqdm
 
-from gram.baselines.base import Engine, Run, TrainingData
+from gram.baselines.base import Engine, Run, TrainingData, fingerprint
 from gram.baselines.bm25 import BM25, field_text
 from gram.errors import IndexFolderError, MissingExtra, ModelError, SettingError
 from gram.evaluation.measures import evaluate, relevant
 from gram.folders import new_folder, read_json, write_json
+from gram.index.postings import top_k
 from gram.records import Hit, Interaction, Product
 
 FIELDS: tuple[tuple[str, ...], ...] = (("title",), ("title", "brand", "category"))
@@ -55,7 +55,7 @@ class Exact:
     def nearest(self, queries: np.ndarray, k: int) -> Iterator[Found]:
         for start in range(0, len(queries), _BLOCK):
             for scores in queries[start : start + _BLOCK] @ self._vectors.T:  # (N,)
-                yield best(scores, k)
+                yield top_k(scores, k)
 
 
 class Graph:
@@ -96,7 +96,7 @@ class Dense:
         """Opens what `train` wrote; `load` says which errors come."""
         self._settings: dict[str, Any] = read_json(folder / "meta.json")
         by_id = sorted(products, key=lambda product: product.product_id)
-        if self._settings["catalogue"] != _digest(by_id):
+        if self._settings["catalogue"] != fingerprint(by_id):
             raise IndexFolderError(f"{folder} was made from other products. Fix: give the catalogue it was trained on.")
         self._ids = [product.product_id for product in by_id]
         self._titles = [product.title for product in by_id]
@@ -158,7 +158,7 @@ class Dense:
                 "R@100 lost by the graph": lost,
                 "products": len(by_id),
                 "dimensions": vectors.shape[1],
-                "catalogue": _digest(by_id),
+                "catalogue": fingerprint(by_id),
             }
             write_json(written / "meta.json", settings)
 
@@ -248,15 +248,6 @@ def encode(model: Any, texts: Sequence[str], side: str, bf16: bool = False, prog
     return torch.nn.functional.normalize(found.float(), dim=-1).cpu().numpy()
 
 
-def best(scores: np.ndarray, k: int) -> Found:
-    """The k highest of (N,) scores; equal ones in the order of their places, also at the cut."""
-    found = np.arange(len(scores))
-    if len(found) > k:
-        found = np.flatnonzero(scores >= np.partition(scores, len(scores) - k)[len(scores) - k])
-    order = found[np.argsort(-scores[found], kind="stable")][:k]
-    return order, scores[order]
-
-
 def hard_negatives(
     engine: Engine, log: Sequence[Interaction], products: Sequence[Product], ranks: tuple[int, int]
 ) -> dict[str, list[str]]:
@@ -272,22 +263,28 @@ def hard_negatives(
     return {q: [p for p in list(run[q])[ranks[0] - 1 :] if titles[p] not in wanted[q]] for q in wanted}
 
 
+def logged_pairs(data: TrainingData) -> tuple[list[tuple[str, str]], np.ndarray]:
+    """The log's pairs of query and product id, each once, and how likely each is to be drawn: its share of weight."""
+    known = {product.product_id for product in data.products}
+    weights: dict[tuple[str, str], float] = {}
+    for i in data.log:
+        if i.product_id in known:
+            weights[i.query, i.product_id] = weights.get((i.query, i.product_id), 0.0) + i.weight
+    return list(weights), np.array(list(weights.values())) / (sum(weights.values()) or 1.0)
+
+
 def triplets(
     data: TrainingData, fields: Sequence[str], rng: np.random.Generator, most_rows: int
 ) -> list[tuple[str, str, str]]:
     """Texts of query, wanted product and hard negative; where BM25 finds no negative, any other product is one."""
     texts = {product.product_id: field_text(product, fields) for product in data.products}
-    weights: dict[tuple[str, str], float] = {}
-    for i in data.log:
-        if i.product_id in texts:
-            weights[i.query, i.product_id] = weights.get((i.query, i.product_id), 0.0) + i.weight
-    if not weights or len(texts) < 2:
+    pairs, chance = logged_pairs(data)
+    if not pairs or len(texts) < 2:
         return []
-    pairs, ids = list(weights), list(texts)
+    ids = list(texts)
     engine = BM25(data.products, fields=fields)
     log = [Interaction(query, product_id) for query, product_id in pairs]
     negatives = hard_negatives(engine, log, data.products, _RANKS)
-    chance = np.array(list(weights.values())) / sum(weights.values())
     size = min(len(pairs), most_rows)
     passes = [rng.choice(len(pairs), size, replace=False, p=chance) for _ in range(2)]
     rows = []
@@ -387,7 +384,7 @@ class _Judge:
         queries = encode(model, list(self._queries.values()), "query", bf16)
         run: Run = {}
         for query_id, scores in zip(self._queries, queries @ vectors.T, strict=True):
-            places, kept = best(scores, 100)
+            places, kept = top_k(scores, 100)
             run[query_id] = {self._products[i].product_id: float(s) for i, s in zip(places, kept, strict=True)}
         return sum(evaluate(self._qrels, run, ("nDCG@10", "R@100")).mean.values())
 
@@ -409,7 +406,7 @@ def _write_graph(
         shares = [len(w & set(f.tolist())) / max(len(w), 1) for w, f in zip(wanted, found, strict=True)]
         return sum(shares) / max(len(shares), 1)
 
-    whole = recall([best(vectors @ query, k)[0] for query in queries])
+    whole = recall([top_k(vectors @ query, k)[0] for query in queries])
     graph = _hnswlib().Index(space="ip", dim=vectors.shape[1])
     graph.init_index(max_elements=len(vectors), M=_M, ef_construction=_EF_BUILT, random_seed=seed)
     graph.add_items(vectors, num_threads=1)  # by several, the graph differs each time
@@ -420,10 +417,6 @@ def _write_graph(
         if lost <= _LOSS_OF_GRAPH:
             break
     return ef, lost
-
-
-def _digest(by_id: Sequence[Product]) -> str:
-    return hashlib.sha256("\n".join(product.product_id for product in by_id).encode()).hexdigest()
 
 
 def _hnswlib() -> Any:

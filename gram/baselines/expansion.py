@@ -31,9 +31,8 @@ from tqdm import tqdm
 
 from gram.baselines.base import Run, TrainingData
 from gram.baselines.bm25 import BM25, FIELDS, field_text
-from gram.baselines.term_sets import (
+from gram.baselines.encoder import (
     PRODUCT_PIECES,
-    TermNetwork,
     TextEncoder,
     by_id,
     computing,
@@ -42,7 +41,9 @@ from gram.baselines.term_sets import (
     fit,
     open_meta,
     vectors,
+    write_meta,
 )
+from gram.baselines.term_sets import TermNetwork
 from gram.errors import ModelError, SettingError
 from gram.folders import new_folder, read_json, write_json
 from gram.records import Hit, Interaction, Product
@@ -124,8 +125,7 @@ class ExpandedBM25:
                 [row[: choice.predictions], queries if choice.repeats else []]
                 for row, queries in zip(*additions, strict=True)
             ])  # fmt: skip
-            ids = [product.product_id for product in products]
-            write_json(written / "meta.json", {"engine": cls.name, "settings": engine.settings, "product_ids": ids})
+            write_meta(written, cls.name, engine.settings, products)
 
     @classmethod
     def load(cls, folder: Path, products: Sequence[Product]) -> ExpandedBM25:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gram.baselines.base import Run, TrainingData
-from gram.baselines.term_sets import (
+from gram.baselines.encoder import (
     PRODUCT_PIECES,
     QUERY_PIECES,
     Pairs,
@@ -46,10 +46,11 @@ from gram.baselines.term_sets import (
     save_weights,
     two_lengths,
     vectors,
+    write_meta,
 )
 from gram.codes.trie import ARRAYS, CodeTrie
 from gram.errors import SettingError
-from gram.folders import new_folder, write_json
+from gram.folders import new_folder
 from gram.records import Hit, Product
 
 LEVELS, CENTROIDS = 3, 256
@@ -278,8 +279,7 @@ class SemanticIds:
         with new_folder(folder) as written:
             save_weights(network, written)
             trie.save(written)
-            names = [product.product_id for product in products]
-            write_json(written / "meta.json", {"engine": cls.name, "settings": engine.settings, "product_ids": names})
+            write_meta(written, cls.name, engine.settings, products)
 
     @classmethod
     def load(cls, folder: Path, products: Sequence[Product]) -> SemanticIds:

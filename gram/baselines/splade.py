@@ -9,7 +9,6 @@ whose weight grows quadratically over the first third of the steps (arXiv 2205.0
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -23,11 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from gram.baselines.base import Run, TrainingData
+from gram.baselines.base import Run, TrainingData, fingerprint
 from gram.baselines.bm25 import BM25, FIELDS, field_text
 from gram.errors import IndexFolderError, MissingExtra, ModelError, SettingError
 from gram.evaluation.measures import evaluate
 from gram.folders import new_folder, read_json, write_json
+from gram.index.postings import top_k
 from gram.records import Hit, Product
 
 VERSION = 1
@@ -141,7 +141,7 @@ class Splade:
             np.save(new / "indptr.npy", postings.indptr.astype(np.int64))
             np.save(new / "indices.npy", postings.indices.astype(np.int32))
             np.save(new / "weights.npy", postings.data.astype(np.float16))
-            meta = {"version": VERSION, "ids": _fingerprint(by_id), "new_head": new_head}
+            meta = {"version": VERSION, "ids": fingerprint(by_id), "new_head": new_head}
             write_json(new / "meta.json", {**meta, "settings": {**asdict(chosen), **found}})
 
     @classmethod
@@ -153,7 +153,7 @@ class Splade:
         meta = read_json(folder / "meta.json")
         if meta.get("version") != VERSION:
             raise IndexFolderError(f"{folder} is no SPLADE folder of version {VERSION}. Fix: train it again.")
-        if meta["ids"] != _fingerprint(products):
+        if meta["ids"] != fingerprint(products):
             raise IndexFolderError(f"{folder} was made of other products. Fix: train it on this catalogue.")
         encoder, _ = _open_encoder(str(folder / "encoder"), int(meta["settings"]["max_pieces"]), meta["new_head"])
         indptr, indices, weights = (np.load(folder / f"{name}.npy") for name in _ARRAYS)
@@ -524,14 +524,7 @@ def _mean_terms(coded: Any) -> float:
 def _best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """Places of the best k scores above 0, best first; equal ones in the order of their places."""
     found = np.flatnonzero(scores > 0)
-    if len(found) > k:
-        least = np.partition(scores[found], len(found) - k)[len(found) - k]
-        found = found[scores[found] >= least]
-    return found[np.argsort(-scores[found], kind="stable")][:k]
-
-
-def _fingerprint(products: Sequence[Product]) -> str:
-    return hashlib.sha256("\n".join(sorted(product.product_id for product in products)).encode()).hexdigest()
+    return top_k(scores[found], k, found)[0]
 
 
 def _choose_fields(products: Sequence[Product], data: TrainingData) -> tuple[str, ...]:

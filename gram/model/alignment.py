@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from gram.model.beam import TorchTrie
 from gram.model.decoder import Decoder, Memory
 from gram.model.encoding import EncodedTexts
 from gram.model.generator import Generator
@@ -204,17 +205,17 @@ class _Side(NamedTuple):
     first: Tensor  # (texts, G) log P of first attributes
     side: int
 
-    def steps(self, trie: object, codes: Tensor, rows: Tensor, after: Tensor) -> Tensor:
+    def steps(self, trie: TorchTrie, codes: Tensor, rows: Tensor, after: Tensor) -> Tensor:
         """log π(code | text), (X,), without the part that falls to its first `after` (X,) attributes."""
         table = self._table(trie, codes, rows)
         place = torch.arange(table.shape[1], device=table.device)[None, :]
         return (table * (place >= after[:, None])).sum(1)
 
-    def _table(self, trie: object, codes: Tensor, rows: Tensor) -> Tensor:
+    def _table(self, trie: TorchTrie, codes: Tensor, rows: Tensor) -> Tensor:
         """log P of the first attribute, and of what follows each attribute, (X, 1 + t)."""
         codes = codes[:, : int((codes >= 0).sum(1).max())]
         with computing(codes.device):
-            later = code_log_probs(self.decoder, self.memory, trie, codes, rows, self.side)  # type: ignore[arg-type]
+            later = code_log_probs(self.decoder, self.memory, trie, codes, rows, self.side)
         return torch.cat([self.first[rows, codes[:, 0]][:, None], later], dim=1)
 
 
