@@ -58,6 +58,7 @@ def assembled(
         trie=generator.trie,
         vectors=coded.vectors,
         cells=Cells.build(coded.vectors),
+        pieces=coded.pieces,
         titles=Titles.build([stems(p.title, lexicon.language) for p in products], words),
         value=value_scores(products),
         extra_words=list(extra),

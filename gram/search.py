@@ -200,7 +200,8 @@ def split_queries(coded: Coded, query_stems: Sequence[Sequence[str]]) -> list[Co
             (part[1][cut[i] : cut[i + 1]], part[2][cut[i] : cut[i + 1]])
             for part, cut in zip((coded.own, coded.written, coded.deep), cuts, strict=True)
         )
-        rows.append(CodedQuery(query_stems[i], own, written, deep, coded.vectors[i]))
+        weights = coded.piece_weights[coded.pieces.start[i] : coded.pieces.start[i + 1]]
+        rows.append(CodedQuery(query_stems[i], own, written, deep, coded.vectors[i], coded.pieces.of(i), weights))
     return rows
 
 

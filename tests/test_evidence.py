@@ -9,6 +9,7 @@ from gram.codes.trie import CodeTrie
 from gram.index.cells import Cells
 from gram.index.evidence import EVIDENCE, Candidates, CodedQuery, gather
 from gram.index.folder import Index
+from gram.index.pieces import UNIT, Pieces
 from gram.index.postings import Postings
 from gram.index.table import ProductTable
 from gram.index.titles import KINDS, Titles
@@ -31,6 +32,9 @@ def index() -> Index:
         vectors=vectors,
         cells=Cells.build(vectors),
         titles=Titles.build(TEXTS, words),
+        pieces=Pieces(
+            np.array([0, 2, 3, 3, 4]), np.array([[UNIT, 0], [0, UNIT], [UNIT, 0], [0, -UNIT]], dtype=np.int8)
+        ),
         value=np.array([0.0, 1.0, 0.5, 0.25], dtype=np.float32),
         extra_words=[],
         extra_counts=np.zeros(0, dtype=np.int64),
@@ -42,7 +46,9 @@ def coded(stems: list[str], own: dict[int, float], written: dict[int, float], de
     parts = [
         (np.array(list(d), dtype=np.int64), np.array(list(d.values()), dtype=np.float32)) for d in (own, written, deep)
     ]
-    return CodedQuery(stems, parts[0], parts[1], parts[2], np.array([0.6, 0.8], dtype=np.float32))
+    pieces = np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
+    weights = np.array([0.75, 0.25], dtype=np.float32)
+    return CodedQuery(stems, parts[0], parts[1], parts[2], np.array([0.6, 0.8], dtype=np.float32), pieces, weights)
 
 
 def by_position(found: Candidates) -> dict[int, dict[str, float]]:
@@ -98,6 +104,20 @@ def test_where_words_stand_in_a_title(index: Index) -> None:
     assert part["title_covered"] == pytest.approx((idf["hose"] + idf["ft"]) / (idf["hose"] + idf["50"] + idf["ft"]))
     assert part["last"] == 1.0
     assert not any(found[2][k] for k in KINDS), "the lamp's title names nothing"
+
+
+def test_each_piece_of_a_query_is_met_by_the_nearest_of_a_products(index: Index) -> None:
+    query = coded(["hose", "50", "ft"], own={}, written={}, deep={})  # pieces along both axes, ¾ and ¼ of the weight
+    found = by_position(gather(index, query, np.ones(len(EVIDENCE), np.float32), keep=4))
+    met = {p: (row["maxsim"], row["least_maxsim"]) for p, row in found.items()}
+    assert met == {0: (1.0, 1.0), 1: (0.75, 0.0), 2: (0.0, 0.0), 3: (-0.25, -1.0)}, "the lamp has no pieces"
+
+
+def test_a_query_without_pieces_is_met_nowhere(index: Index) -> None:
+    query = coded(["hose"], {}, {}, {})._replace(pieces=np.zeros((0, 2), np.float32), piece_weights=np.zeros(0))
+    found = gather(index, query, np.ones(len(EVIDENCE), np.float32), keep=4)
+    assert len(found.positions)
+    assert not found.features[:, [EVIDENCE.index("maxsim"), EVIDENCE.index("least_maxsim")]].any()
 
 
 def test_the_best_are_kept(index: Index) -> None:

@@ -17,6 +17,7 @@ from gram.codes.trie import CodeTrie
 from gram.errors import DataError, IndexFolderError, IndexMismatch
 from gram.index.cells import Cells
 from gram.index.folder import Index, folder_size, value_scores
+from gram.index.pieces import Pieces
 from gram.index.postings import Postings
 from gram.index.table import ProductTable
 from gram.index.titles import Titles
@@ -40,6 +41,7 @@ def make(model_hash: str = "abc123", **parts: Any) -> Index:
         vectors=vectors,
         cells=Cells.build(vectors),
         titles=Titles.build(texts, words),
+        pieces=Pieces(np.array([0, 2, 4, 5]), np.arange(10, dtype=np.int8).reshape(5, 2)),
         value=value_scores(SHELF),
         extra_words=["dw713"],
         extra_counts=np.array([1], dtype=np.int64),
@@ -65,6 +67,8 @@ def test_saved_and_opened_it_is_the_same(mmap: bool, tmp_path: Path) -> None:
         loaded, given = getattr(opened, name), getattr(index, name)
         assert (loaded.dtype, loaded.tolist()) == (given.dtype, given.tolist())
         assert loaded.flags.writeable == (not mmap)
+    assert opened.pieces.start.tolist() == index.pieces.start.tolist()
+    assert opened.pieces.vectors.tolist() == index.pieces.vectors.tolist()
     assert opened.extra_words == ["dw713"]
     opened.save(tmp_path / "index")  # also onto itself, while it is mapped
     assert Index.open(tmp_path / "index").meta == opened.meta
@@ -76,7 +80,7 @@ def test_meta_tells_what_the_folder_is(tmp_path: Path) -> None:
     files = meta.pop("files")
     assert meta.pop("created_with").startswith("gram ")
     assert meta == {
-        "format_version": 2,
+        "format_version": 3,
         "model_hash": "abc123",
         "model": "models/shop",
         "keep": 40,
@@ -96,7 +100,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
 def test_every_file_is_missed_when_it_is_gone_or_cut(tmp_path: Path) -> None:
     make().save(tmp_path / "index")
     files = sorted((tmp_path / "index").iterdir())
-    assert len(files) == 32
+    assert len(files) == 34
     for file in files:
         whole = file.read_bytes()
         for content in (None, whole[:-1], b""):
@@ -114,7 +118,7 @@ def test_every_file_is_missed_when_it_is_gone_or_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"format_version": 9, "created_with": "gram 9.0"}, r"gram 9\.0 wrote format version 9, and this gram reads 2"),
+        ({"format_version": 9, "created_with": "gram 9.0"}, r"gram 9\.0 wrote format version 9, and this gram reads 3"),
         ({"format_version": None}, "no format version"),
         ({"model_hash": None}, "lacks model_hash"),
         ({"files": []}, "list of files"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from gram.errors import ModelError
 from gram.model import backbone as backbones
 from gram.model.backbone import Backbone, ScratchSettings, load_backbone, piece_ids, rebuilt, scratch_backbone
 from gram.model.beam import TorchTrie
+from gram.model.coding import QUERY_CODING, code_texts
 from gram.model.decoder import Decoder, Memory
 from gram.model.encoding import PRODUCT_PIECES, TextEncoder
-from gram.model.losses import attribute_loss, code_loss, meeting_loss, meeting_scores
+from gram.model.generator import Generator
+from gram.model.losses import attribute_loss, code_loss, late_scores, meeting_loss, meeting_scores
 from gram.model.match import SMALL, best_match
+from gram.model.network import QUERY
 from gram.records import Product
 
 TINY = ScratchSettings(width=24, layers=1, heads=2, vocabulary=200)
@@ -117,6 +121,21 @@ def test_meeting_scores_without_any_rare_attribute() -> None:
     assert meeting_scores(tags, written, tags, written).tolist() == [[0.25 + 4.0]]
     none = (torch.zeros(0).long(), torch.zeros(0).long(), torch.zeros(0))
     assert meeting_scores(none, written, tags, written).tolist() == [[0.25]]
+
+
+def test_late_scores_are_of_the_nearest_pieces() -> None:
+    random = torch.Generator().manual_seed(0)
+    queries, products = torch.randn(3, 4, 8, generator=random), torch.randn(5, 6, 8, generator=random)
+    products[1, 2:] = 0.0  # a product of two pieces
+    weights = torch.softmax(torch.randn(3, 4, generator=random), dim=1)
+    scores = late_scores((queries, weights), products)
+    for b in range(3):
+        for m in range(5):
+            pieces = [p for p in products[m] if p.any()]
+            best = [max(float(q @ p) for p in pieces) for q in queries[b]]
+            assert float(scores[b, m]) == pytest.approx(
+                sum(w * s for w, s in zip(weights[b].tolist(), best, strict=True)), rel=1e-4
+            )
 
 
 def test_the_meeting_loss_is_the_surprise_at_the_wanted_product() -> None:
@@ -263,6 +282,21 @@ def test_a_batch_is_what_its_texts_are_alone(encoder: TextEncoder) -> None:
         mine = batch.tag_row == place
         for name in ("tag_attribute", "tag_start", "tag_end", "tag_field"):
             assert getattr(batch, name)[mine].tolist() == getattr(alone, name).tolist()
+
+
+def test_coded_pieces_are_the_networks_without_the_marks(backbone: Backbone, encoder: TextEncoder) -> None:
+    generator = Generator(backbone, encoder.lexicon, CodeTrie.build(np.array([[0]]))).eval()
+    texts = ["red hose", "lamp", "", "dark blue desk lamp of acme"]
+    coded = code_texts(generator, encoder.queries(texts), QUERY, replace(QUERY_CODING, codes=0))
+    start = coded.pieces.start
+    for i, text in enumerate(texts):
+        encoded = encoder.queries([text])
+        n = int(encoded.lengths[0]) - 2
+        with torch.no_grad():
+            step = generator.network(encoded.batch([0]), QUERY)
+        assert start[i + 1] - start[i] == n
+        assert np.abs(coded.pieces.of(i) - step.pieces[0, 1 : n + 1].numpy()).max(initial=0) < 0.01
+        assert coded.piece_weights[start[i] : start[i + 1]].sum() == pytest.approx(1 if n else 0, abs=1e-5)
 
 
 def test_no_text_is_longer_than_the_network_reads(encoder: TextEncoder) -> None:

@@ -1,6 +1,6 @@
 """Evidence: what speaks for each candidate product of one query, read from the index's postings.
 
-Letters: N products, C candidates, F kinds of evidence, D width.
+Letters: N products, C candidates, F kinds of evidence, D width, Q pieces of the query of width W.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gram.codes.slots import STOPWORDS, UNIT_NAMES
 from gram.codes.text import has_digit
 from gram.index.folder import Index
+from gram.index.pieces import KINDS as PIECE_KINDS
 from gram.index.postings import top_k
 from gram.index.titles import KINDS as TITLE_KINDS
 
@@ -32,6 +33,7 @@ EVIDENCE = (
     "numbers",  # share of the query's numbers that it holds
     "contradicted",  # share of the query's measures that it has in another size
     *TITLE_KINDS,  # where the query's words stand in the title
+    *PIECE_KINDS,  # how closely each piece of the query is met by the product's
     "alike",  # dot product with the mean vector of the best ten found: what is like them is often wanted too
     "value",  # what the shop says it is worth
 )
@@ -39,6 +41,7 @@ EVIDENCE = (
 SPARSE = EVIDENCE.index("vectors")
 """Kinds before this one, and `words`, are read from postings."""
 TITLE = EVIDENCE.index(TITLE_KINDS[0])
+PIECE = EVIDENCE.index(PIECE_KINDS[0])
 ALIKE = EVIDENCE.index("alike")
 NEAR = 300
 """Products nearest by vector that are looked at besides those that postings find."""
@@ -53,6 +56,8 @@ class CodedQuery(NamedTuple):
     written: tuple[NDArray[np.int64], NDArray[np.float32]]
     deep: tuple[NDArray[np.int64], NDArray[np.float32]]
     vector: NDArray[np.float32]  # (D,)
+    pieces: NDArray[np.float32]  # (Q, W)
+    piece_weights: NDArray[np.float32]  # (Q,)
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,8 @@ def gather(
     distinct = [s for s in dict.fromkeys(query.stems) if s not in STOPWORDS]
     features[:, SPARSE + 2 : SPARSE + 6] = _coverage(index, query.stems, distinct, positions)
     features[:, TITLE : TITLE + len(TITLE_KINDS)] = index.titles.evidence(index.words, query.stems, distinct, positions)
+    met = index.pieces.evidence(query.pieces, query.piece_weights, positions)
+    features[:, PIECE : PIECE + len(PIECE_KINDS)] = met
     features[:, -1] = index.value[positions]
     if len(positions):
         features[:, ALIKE] = _alike(vectors, features @ weights)

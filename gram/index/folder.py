@@ -7,6 +7,7 @@
     deep.* trie.*             code → products; the codes
     vectors.npy value.npy     the products' vectors; how much the shop values them
     cells.* titles.*          the vectors by nearness; the titles' words in their order
+    pieces.*                  a vector for each of the products' word pieces
     extra_words.txt extra_counts.npy   words of the catalogue that the model's lexicon lacks
 
 Dimension letters:
@@ -30,13 +31,14 @@ from gram.codes.trie import CodeTrie
 from gram.errors import DataError, IndexFolderError, IndexMismatch
 from gram.folders import new_folder, read_json, write_json
 from gram.index.cells import Cells
+from gram.index.pieces import Pieces
 from gram.index.postings import Postings
 from gram.index.table import ProductTable, load_array
 from gram.index.titles import Titles
 from gram.index.words import Words, load_lines, save_lines
 from gram.records import Product
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 META = "meta.json"
 
 
@@ -56,6 +58,7 @@ class Index:
     vectors: NDArray[np.float16] | NDArray[np.float32]  # (N, D)
     cells: Cells  # over N products
     titles: Titles  # N titles, of stems that `words` knows
+    pieces: Pieces  # of N products
     value: NDArray[np.float32]  # (N,) from 0 to 1, see `value_scores`
     extra_words: list[str]  # (E,) stems that the lexicon lacks, in the order of their attribute ids
     extra_counts: NDArray[np.int64]  # (E,) products that hold them
@@ -89,6 +92,7 @@ class Index:
             self.trie.save(folder)
             self.cells.save(folder)
             self.titles.save(folder)
+            self.pieces.save(folder)
             save_lines(folder / "extra_words.txt", self.extra_words)
             for name in ("vectors", "value", "extra_counts"):
                 np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
@@ -165,6 +169,7 @@ def _read(folder: Path, model_hash: str | None, mmap: bool) -> Index:
         vectors=load_array(folder, "vectors.npy", mmap),
         cells=Cells.load(folder, mmap),
         titles=Titles.load(folder, mmap),
+        pieces=Pieces.load(folder, mmap),
         value=load_array(folder, "value.npy", mmap),
         extra_words=load_lines(folder / "extra_words.txt"),
         extra_counts=load_array(folder, "extra_counts.npy", mmap),
@@ -223,6 +228,7 @@ def _misfit(index: Index) -> str:
         "value": index.value.shape,
         "cells": index.cells.product.shape,
         "titles": (len(index.titles.start) - 1,),
+        "pieces": (len(index.pieces.start) - 1,),
     }
     for name, shape in lengths.items():
         if shape != (n,):

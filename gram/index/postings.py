@@ -190,3 +190,10 @@ def _starts(counts: Ints) -> NDArray[np.int64]:
     starts = np.zeros(len(counts) + 1, dtype=np.int64)  # (K + 1,)
     np.cumsum(counts, out=starts[1:])
     return starts
+
+
+def ragged(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions starts[i] … starts[i] + counts[i] − 1 for every i in turn, and the i of each."""
+    row = np.repeat(np.arange(len(starts)), counts)
+    within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return starts[row] + within, row

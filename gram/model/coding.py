@@ -1,7 +1,7 @@
 """Coding: the attributes and codes that the generator writes for many texts, as flat arrays for an index.
 
 Letters: N texts, B texts of a batch, T held attributes, R generated ones kept, K codes kept, D width, G generated
-attributes.
+attributes, S pieces of all texts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from gram.index.pieces import UNIT, Pieces
+from gram.index.postings import ragged
 from gram.model.beam import BeamOptions, Start, beam_search
 from gram.model.decoder import NextFromDecoder
 from gram.model.encoding import Batch, EncodedTexts
@@ -49,6 +51,8 @@ class Coded(NamedTuple):
     sure: NDArray[np.float32]  # the probability of each of these
     deep: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # codes of two and more attributes
     vectors: NDArray[np.float32]  # (N, D)
+    pieces: Pieces  # of N texts, S in all
+    piece_weights: NDArray[np.float32]  # (S,)
 
 
 @torch.inference_mode()
@@ -65,6 +69,10 @@ def code_texts(
         generator.eval()
     own, written, deep, sure = [], [], [], []
     vectors = np.zeros((len(encoded), generator.backbone.width), dtype=np.float32)
+    lengths = np.maximum(encoded.lengths - 2, 0)  # without the marks at both ends
+    start = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)  # (N + 1,)
+    pieces = np.zeros((int(start[-1]), generator.network.piece.out_features), dtype=np.int8)
+    piece_weights = np.zeros(len(pieces), dtype=np.float32)
     quiet = not progress or len(encoded) < PROGRESS_FROM
     for rows in tqdm(encoded.by_length(settings.batch), desc=progress, unit="batch", disable=quiet):
         batch = encoded.batch(rows).to(generator.device)
@@ -77,7 +85,12 @@ def code_texts(
         written.append((rows[row], attribute, weight))
         sure.append((rows[row], attribute, chance))
         vectors[rows] = _np(step.vectors)
-    return Coded(_joined(own), _joined(written), _joined(sure)[2], _joined(deep), vectors)
+        at, row = ragged(start[rows], lengths[rows])
+        column = at - start[rows][row] + 1
+        pieces[at] = np.rint(_np(step.pieces)[row, column] * UNIT)
+        piece_weights[at] = _np(step.piece_weights)[row, column]
+    kept = Pieces(start, pieces)
+    return Coded(_joined(own), _joined(written), _joined(sure)[2], _joined(deep), vectors, kept, piece_weights)
 
 
 def _written(

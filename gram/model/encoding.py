@@ -16,6 +16,7 @@ from torch import Tensor
 from gram.codes.lexicon import Lexicon
 from gram.codes.mining import FIELDS, field_texts
 from gram.codes.text import stem, words
+from gram.index.postings import ragged
 from gram.model.backbone import Backbone, piece_ids
 from gram.records import Product
 
@@ -78,13 +79,13 @@ class EncodedTexts:
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
         rows = np.asarray(rows, dtype=np.int64)
         length = self.lengths[rows]
-        at, row_of = _ragged(self.piece_start[rows], length)
+        at, row_of = ragged(self.piece_start[rows], length)
         pieces = np.full((len(rows), int(length.max(initial=1))), self.pad_id, dtype=np.int64)
         column = np.arange(len(at)) - np.repeat(np.cumsum(length) - length, length)
         pieces[row_of, column] = self.pieces[at]
         mask = np.arange(pieces.shape[1])[None, :] < length[:, None]
         counts = self.tag_start[rows + 1] - self.tag_start[rows]
-        at, tag_row = _ragged(self.tag_start[rows], counts)
+        at, tag_row = ragged(self.tag_start[rows], counts)
         tags = torch.from_numpy(self.tags[at].astype(np.int64))
         return Batch(
             torch.from_numpy(pieces),
@@ -93,13 +94,6 @@ class EncodedTexts:
             torch.from_numpy(tag_row),
             *(tags[:, i] for i in range(4)),
         )
-
-
-def _ragged(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions starts[i] … starts[i] + counts[i] − 1 for every i in turn, and the i of each."""
-    row = np.repeat(np.arange(len(starts)), counts)
-    within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return starts[row] + within, row
 
 
 class TextEncoder:

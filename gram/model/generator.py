@@ -28,7 +28,7 @@ from gram.model.network import QUERY, Network, NetworkSettings
 from gram.model.precision import computing
 from gram.records import Attribute
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Generator(nn.Module):
@@ -43,6 +43,7 @@ class Generator(nn.Module):
         self.network = Network(backbone, lexicon, settings)
         self.decoder = Decoder(backbone.width)
         self.log_temperature = nn.Parameter(torch.tensor(6.0).log())  # of the meeting score in its loss
+        self.mix = nn.Parameter(torch.full((3,), 0.5))  # of attributes, vectors and pieces where all meet at once
         self._torch_trie: TorchTrie | None = None
         self._attributes: Tensor | None = None
 
@@ -89,7 +90,8 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def read_attributes(self) -> None:
-        """Starts every generated attribute's embedding from the encoder's reading of its text."""
+        """Starts every generated attribute's embedding from the encoder's reading of its text, and the pieces' own
+        vectors from the directions in which these differ."""
         encoded = self.texts.queries(a.value for a in self.lexicon.attributes[: self.lexicon.n_generated])
         table = self.network.attribute_text
         for rows in encoded.by_length(256):
@@ -99,6 +101,8 @@ class Generator(nn.Module):
             mask = batch.mask.unsqueeze(-1)
             mean = (states.float() * mask).sum(1) / mask.sum(1)  # (B, D)
             table[torch.from_numpy(rows)] = F.normalize(mean, dim=-1)
+        main = torch.linalg.eigh(table.T @ table).eigenvectors.flip(1).T  # (D, D) main directions, the first one first
+        self.network.piece.weight.copy_(main[: len(self.network.piece.weight)])
 
     @torch.no_grad()
     def with_attribute(self, attribute: Attribute) -> Generator:

@@ -1,7 +1,8 @@
 """The losses of joint training: meeting, likelihood of attributes, likelihood of codes.
 
 Letters: B queries, M products, G generated attributes, T held attributes of a batch, U attributes that the score adds
-over, X target codes, t attributes of a code, E allowed children.
+over, Q and P pieces of a query and of a product, W width of a piece's vector, X target codes, t attributes of a code, E
+allowed children.
 """
 
 from __future__ import annotations
@@ -40,6 +41,21 @@ def meeting_scores(
         return wide.index_put((row[known], column[known]), weight[known].to(wide.dtype), accumulate=True)
 
     return weights(query_tags, query_generated) @ weights(product_tags, product_generated).T
+
+
+def late_scores(queries: tuple[Tensor, Tensor], products: Tensor) -> Tensor:
+    """How closely each query's pieces are met in each product, their weighted mean, (B, M).
+
+    Args:
+        queries: vectors (B, Q, W) and weights (B, Q) of the queries' pieces.
+        products: (M, P, W) vectors of the products' pieces, 0 where there is none.
+    """
+    vectors, weights = queries
+    met = vectors.flatten(0, 1) @ products.flatten(0, 1).T  # (B·Q, M·P)
+    met = met.view(*weights.shape, *products.shape[:2])  # (B, Q, M, P)
+    none = products.detach().abs().amax(-1) == 0  # (M, P)
+    best = met.masked_fill(none, -1.0).max(-1).values  # (B, Q, M)
+    return (best * weights.unsqueeze(-1)).sum(1)
 
 
 def meeting_loss(scores: Tensor, hidden: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The generator's network: one encoder for queries and products, and what its first step writes.
 
 Letters: B texts, L pieces, D width, G generated attributes, A ≥ G all attributes, T held (copied) attributes of a
-batch.
+batch, W width of a piece's vector.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class FirstStep(NamedTuple):
     copied: Tensor  # (T,)
     vectors: Tensor  # (B, D) of unit length
     states: Tensor  # (B, L, D)
+    pieces: Tensor  # (B, L, W) of unit length; 0 for the marks around a text
+    piece_weights: Tensor  # (B, L) that sum to 1 over a text; 0 for the marks
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class NetworkSettings:
     logit_scale: float = 12.0  # of the cosine between an attribute and a place of the text
     logit_bias: float = -9.0
     floor: float = 4.0  # generated weights start where a logit exceeds −floor
+    piece_width: int = 64  # W, at most the encoder's
 
 
 class Network(nn.Module):
@@ -76,6 +79,11 @@ class Network(nn.Module):
         self.gate = nn.Linear(width, 2)
         nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
+        self.piece = nn.Linear(width, min(settings.piece_width, width), bias=False)
+        nn.init.orthogonal_(self.piece.weight)
+        self.piece_gate = nn.Linear(width, 1)
+        nn.init.zeros_(self.piece_gate.weight)
+        nn.init.zeros_(self.piece_gate.bias)
         self.field = nn.Parameter(torch.tensor([_FIELD_WEIGHTS[name] for name in FIELDS]))
         self.length_slope = nn.Parameter(torch.tensor(0.15))
 
@@ -102,7 +110,8 @@ class Network(nn.Module):
         held = batch.tag_attribute < self.generated_base.shape[0]  # (T,)
         keep = torch.ones_like(generated)
         keep[batch.tag_row[held], batch.tag_attribute[held]] = 0.0
-        return FirstStep(logits, generated * keep, self._copied(states, batch, side), vectors, states)
+        copied = self._copied(states, batch, side)
+        return FirstStep(logits, generated * keep, copied, vectors, states, *self._pieces(states, batch.mask))
 
     def _logits(self, states: Tensor, mean: Tensor, mask: Tensor, side: int, attributes: Tensor) -> Tensor:
         """The best match of each attribute over the text's places and the text as a whole, (B, G)."""
@@ -112,6 +121,14 @@ class Network(nn.Module):
         places = F.normalize(self.match(places), dim=-1)  # (B, L, D)
         best = best_match(places, mask, attributes)  # (B, G)
         return self.logit_scale[side] * best + self.logit_bias[side]
+
+    def _pieces(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The pieces' own vectors (B, L, W) and weights (B, L), without the marks at both ends."""
+        inside = torch.zeros_like(mask)
+        inside[:, 1:-1] = mask[:, 2:]
+        vectors = F.normalize(self.piece(states).float(), dim=-1) * inside.unsqueeze(-1)
+        gates = self.piece_gate(states).float().squeeze(-1).masked_fill(inside == 0, -1e4)  # (B, L)
+        return vectors, torch.softmax(gates, dim=1) * inside
 
     def _copied(self, states: Tensor, batch: Batch, side: int) -> Tensor:
         """Base weight × gate read from the attribute's own place × field, (T,)."""

@@ -37,6 +37,7 @@ DEFAULTS: dict[str, float] = {
     "numbers": 0.5,
     "contradicted": -0.5,
     "adjacent": 0.4,
+    "maxsim": 8.0,
     "alike": 1.5,
 }
 """Weights without a log; kinds that are not named have none."""

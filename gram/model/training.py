@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -22,7 +23,7 @@ from gram.codes.pseudo import pseudo_share
 from gram.folders import new_file
 from gram.model.decoder import Memory
 from gram.model.generator import Generator
-from gram.model.losses import attribute_loss, code_loss, meeting_loss, meeting_scores
+from gram.model.losses import attribute_loss, code_loss, late_scores, meeting_loss, meeting_scores
 from gram.model.network import PRODUCT, QUERY, FirstStep
 from gram.model.precision import computing
 from gram.model.samples import Samples, TrainingBatch
@@ -44,7 +45,8 @@ class TrainingSettings:
     product_side: float = 1.0  # λ
     codes: float = 0.15  # weight of the codes of two and more attributes
     vectors: float = 20.0  # scale of the vectors' product
-    alone: float = 0.7  # weight of meeting by vectors alone
+    late: float = 20.0  # scale of the late interaction
+    alone: float = 0.7  # weight of meeting by vectors alone, and by late interaction alone
     sparsity: float = 0.3  # of the FLOPS penalty (Paria et al. 2020)
     validate_every: int = 100
     patience: int = 3  # validations without a gain before stopping
@@ -145,11 +147,14 @@ class Trainer:
         scores = meeting_scores(query_tags, query.generated, product_tags, product.generated)  # (B, M)
         scores = generator.log_temperature.exp() * scores  # in float32: bfloat16 rounds scores of 20 to eighths
         near = settings.vectors * query.vectors @ product.vectors.T  # (B, M)
+        late = settings.late * late_scores((query.pieces, query.piece_weights), product.pieces)  # (B, M)
+        mix = generator.mix
         hidden, size = batch.hidden.to(device), len(batch.hidden)
         parts = {
             "meet": meeting_loss(scores, hidden),
-            "meet_vectors": meeting_loss(scores + near, hidden),
+            "meet_all": meeting_loss(mix[0] * scores + mix[1] * near + mix[2] * late, hidden),
             "vectors": meeting_loss(near, hidden),
+            "late": meeting_loss(late, hidden),
             "query": attribute_loss(query.logits, _to(batch.query_targets, device)),
             "product": attribute_loss(
                 product.logits[:size], _to(batch.product_targets, device), batch.product_unknown.to(device)
@@ -159,7 +164,7 @@ class Trainer:
         with computing(device):
             query_memory = generator.decoder.remember(query.states, queries.mask, query.logits, attributes)
             codes = self._code_losses(batch, query_memory, memories)
-        total = parts["meet"] + parts["meet_vectors"] + settings.alone * parts["vectors"]
+        total = parts["meet"] + parts["meet_all"] + settings.alone * (parts["vectors"] + parts["late"])
         total = total + settings.likelihood * (parts["query"] + settings.product_side * parts["product"])
         total = (
             total + settings.sparsity * parts["flops"] + settings.codes * (codes[0] + settings.product_side * codes[1])
@@ -192,12 +197,15 @@ class Trainer:
             memories.append((memory, {int(r): i for i, r in enumerate(group)}))
         back = torch.from_numpy(np.argsort(order, kind="stable")).to(device)
         copied = torch.cat([s.copied for s in steps])
+        longest = max(s.pieces.shape[1] for s in steps)
         joined = FirstStep(
             torch.cat([s.logits for s in steps])[back],
             torch.cat([s.generated for s in steps])[back],
             copied,
             torch.cat([s.vectors for s in steps])[back],
             steps[0].states,
+            torch.cat([F.pad(s.pieces, (0, 0, 0, longest - s.pieces.shape[1])) for s in steps])[back],
+            torch.cat([F.pad(s.piece_weights, (0, longest - s.piece_weights.shape[1])) for s in steps])[back],
         )
         return joined, (torch.cat(tag_rows), torch.cat(tag_attributes), copied), memories
 
@@ -227,14 +235,15 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, batches: list[TrainingBatch]) -> float:
-        """Mean meeting loss, with and without vectors, of held-out interactions, under the averaged weights."""
+        """Mean meeting loss of held-out interactions, by attributes alone and with vectors and pieces, under the
+        averaged weights."""
         last = {k: v.clone() for k, v in self.generator.state_dict().items()}
         self.generator.load_state_dict(self._averaged_state())
         self.generator.eval()
         total = 0.0
         for batch in batches:
             _, figures = self.loss(batch)
-            total += figures["meet"] + figures["meet_vectors"]
+            total += figures["meet"] + figures["meet_all"]
         self.generator.load_state_dict(last)
         self.generator.train()
         return total / len(batches)
@@ -303,7 +312,7 @@ def _groups(generator: Generator, settings: TrainingSettings) -> list[dict[str, 
     network = generator.network
     single = [
         network.logit_bias, network.logit_scale, network.floor, network.copied_base, network.generated_base,
-        network.field, network.length_slope, generator.log_temperature,
+        network.field, network.length_slope, generator.log_temperature, generator.mix,
     ]  # fmt: skip
     slow = list(network.encoder.parameters())
     known = {id(p) for p in single + slow}
