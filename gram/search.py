@@ -18,7 +18,7 @@ from gram.codes.spelling import Speller
 from gram.codes.text import stem, stems, words
 from gram.errors import IndexFolderError, ModelError, SettingError
 from gram.index.evidence import EVIDENCE, Candidates, CodedQuery, gather
-from gram.index.folder import Index
+from gram.index.folder import Index, same_model
 from gram.index.postings import Postings, top_k
 from gram.model.coding import QUERY_CODING, Coded, CodingSettings, code_texts
 from gram.model.generator import Generator, model_hash
@@ -64,7 +64,7 @@ class Searcher:
             wanted = model_hash(folder)
         except OSError as error:
             raise ModelError(f"{folder}: no model there ({error}). Fix: name it with --model") from error
-        found = Index.open(index, wanted)
+        same_model(index, found.meta, wanted)
         generator, _ = Generator.load(folder, device)
         return cls(generator, found, Scorer.load(folder))
 

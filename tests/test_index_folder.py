@@ -30,7 +30,7 @@ SHELF = [Product("b7", "Red shoes", value=3.0), Product("a1", "Red hat"), Produc
 def make(model_hash: str = "abc123", **parts: Any) -> Index:
     """Three products; attributes 0 red, 1 blue, 2 shoe are the model's, 3 (dw713) is the catalogue's own."""
     texts = [["red", "shoe"], ["red", "hat"], ["blue", "dw713"]]
-    words, vectors = Words.build(texts), np.arange(6, dtype=np.float16).reshape(3, 2)
+    words, vectors = Words.build(texts), np.arange(6, dtype=np.float32).reshape(3, 2)
     index = Index(
         table=ProductTable.build(SHELF),
         words=words,

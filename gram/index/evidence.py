@@ -99,7 +99,7 @@ def gather(
         positions = np.union1d(positions, index.cells.nearest(index.vectors, query.vector, NEAR))
     features = np.zeros((len(positions), len(EVIDENCE)), dtype=np.float32)
     features[:, :SPARSE] = found[:SPARSE, positions].T
-    vectors = index.vectors[positions].astype(np.float32, copy=False)  # (C, D)
+    vectors = index.vectors[positions]  # (C, D)
     features[:, SPARSE] = vectors @ query.vector
     features[:, SPARSE + 1] = found[SPARSE, positions]
     distinct = [s for s in dict.fromkeys(query.stems) if s not in STOPWORDS]

@@ -55,7 +55,7 @@ class Index:
     written: Postings  # attribute id → products for which the generator wrote it
     deep: Postings  # code id → products
     trie: CodeTrie  # the codes, with one id for every key of `deep`
-    vectors: NDArray[np.float16] | NDArray[np.float32]  # (N, D)
+    vectors: NDArray[np.float32]  # (N, D)
     cells: Cells  # over N products
     titles: Titles  # N titles, of stems that `words` knows
     pieces: Pieces  # of N products
@@ -127,6 +127,13 @@ class Index:
             # The folder was replaced while it was read, so the parts may be of two indexes: read the new one.
 
 
+def same_model(path: str | Path, meta: dict[str, Any], model_hash: str) -> None:
+    """Raises IndexMismatch unless the index at `path`, with this `meta`, was built with the model of that hash."""
+    if meta["model_hash"] != model_hash:
+        problem = f"was built with model {meta['model_hash']} ({meta['model']}), and this is model {model_hash}"
+        raise IndexMismatch(f"{path}: {problem}. {_fix(Path(path))}")
+
+
 def value_scores(products: Iterable[Product]) -> NDArray[np.float32]:
     """(N,) the products' values as ranks from 0, the least, to 1, so that any scale and any outlier will do.
 
@@ -155,9 +162,8 @@ def folder_size(path: str | Path) -> int:
 
 def _read(folder: Path, model_hash: str | None, mmap: bool) -> Index:
     meta = _read_meta(folder)
-    if model_hash is not None and meta["model_hash"] != model_hash:
-        problem = f"was built with model {meta['model_hash']} ({meta['model']}), and this is model {model_hash}"
-        raise IndexMismatch(f"{folder}: {problem}. {_fix(folder)}")
+    if model_hash is not None:
+        same_model(folder, meta, model_hash)
     _check_files(folder, meta["files"])
     index = Index(
         table=ProductTable.load(folder, mmap),
@@ -218,8 +224,8 @@ def _check_files(folder: Path, sizes: dict[str, int]) -> None:
 def _misfit(index: Index) -> str:
     """What does not fit together among the parts, by their shapes alone; empty if all does."""
     n = index.n_products
-    if index.vectors.ndim != 2 or index.vectors.dtype not in (np.float16, np.float32):
-        return f"vectors are {index.vectors.dtype} {index.vectors.shape}, not float16 or float32 (N, D)"
+    if index.vectors.ndim != 2 or index.vectors.dtype != np.float32:
+        return f"vectors are {index.vectors.dtype} {index.vectors.shape}, not float32 (N, D)"
     if index.value.dtype != np.float32:
         return f"value is {index.value.dtype}, not float32"
     lengths = {
