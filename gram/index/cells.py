@@ -40,12 +40,12 @@ class Cells:
     product: NDArray[np.int32]  # (N,) positions, cell by cell
 
     @staticmethod
-    def build(vectors: NDArray[np.float16] | NDArray[np.float32], seed: int = 0) -> Cells:
+    def build(vectors: NDArray[np.float32], seed: int = 0) -> Cells:
         """Spherical k-means over unit vectors (N, D), about 2·√N cells."""
         n = len(vectors)
         n_cells = 1 if n <= FEW else int(2 * n**0.5)
         random = np.random.default_rng(seed)
-        sample = vectors[np.sort(random.permutation(n)[:_SAMPLE])].astype(np.float32)
+        sample = vectors[np.sort(random.permutation(n)[:_SAMPLE])]
         centres = sample[random.permutation(len(sample))[:n_cells]]
         for _ in range(_ROUNDS if n_cells > 1 else 0):
             near = _closest(sample, centres)
@@ -61,7 +61,7 @@ class Cells:
 
     def nearest(
         self,
-        vectors: NDArray[np.float16] | NDArray[np.float32],
+        vectors: NDArray[np.float32],
         query: NDArray[np.float32],
         k: int,
         share: float = 0.05,
@@ -76,7 +76,7 @@ class Cells:
         enough = int(np.searchsorted(np.cumsum(held), min(n, max(min(share * n, MANY), 8 * k)))) + 1
         parts = [self.product[self.start[c] : self.start[c + 1]] for c in order[:enough].tolist()]
         seen = np.sort(np.concatenate(parts)).astype(np.int64)  # (R,)
-        best, _ = top_k(vectors[seen].astype(np.float32, copy=False) @ query, k, seen)
+        best, _ = top_k(vectors[seen] @ query, k, seen)
         return best
 
     def save(self, folder: str | Path) -> None:
@@ -93,10 +93,7 @@ class Cells:
         return cells
 
 
-def _closest(vectors: NDArray[np.float16] | NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.int64]:
+def _closest(vectors: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.int64]:
     """The cell of each vector, (N,)."""
-    parts = [
-        (vectors[begin : begin + 8192].astype(np.float32) @ centres.T).argmax(1)
-        for begin in range(0, len(vectors), 8192)
-    ]
+    parts = [(vectors[begin : begin + 8192] @ centres.T).argmax(1) for begin in range(0, len(vectors), 8192)]
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
