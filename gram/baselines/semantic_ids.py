@@ -237,7 +237,7 @@ class SemanticIds:
     @classmethod
     def train(
         cls, folder: Path, data: TrainingData, *, model: str, seed: int = 0, quick: bool = False, bf16: bool = False,
-        steps: int = 300, batch: int = 96, beam: int = 300,
+        steps: int = 1500, batch: int = 96, beam: int = 300,
     ) -> None:  # fmt: skip
         """Trains into `folder`; `model` is the encoder's folder or hub id, `quick` a run of 30 steps for a check.
 

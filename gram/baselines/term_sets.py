@@ -164,7 +164,7 @@ class TermSets:
     @classmethod
     def train(
         cls, folder: Path, data: TrainingData, *, model: str, seed: int = 0, quick: bool = False, bf16: bool = False,
-        steps: int = 300, batch: int = 128,
+        steps: int = 700, batch: int = 128,
     ) -> None:  # fmt: skip
         """Trains into `folder`; `model` is the encoder's folder or hub id, `quick` a run of 30 steps for a check.
 

@@ -16,6 +16,7 @@ from gram.evaluation.measures import evaluate, threshold
 from gram.evaluation.rows import Gram, Workshop
 from gram.folders import write_json
 from gram.index.evidence import EVIDENCE, CodedQuery, gather
+from gram.index.pieces import KINDS as PIECE_KINDS
 from gram.index.titles import KINDS as TITLE_KINDS
 from gram.model.scorer import COMPARED, Scorer, fit
 from gram.search import Searcher
@@ -43,8 +44,14 @@ class Variant:
 
 
 VARIANTS = (
-    *(Variant(f"without {kind}", (kind,)) for kind in EVIDENCE if kind not in ("deep", "value", *TITLE_KINDS)),
+    *(
+        Variant(f"without {kind}", (kind,))
+        for kind in EVIDENCE
+        if kind not in ("deep", "value", *TITLE_KINDS, *PIECE_KINDS)
+    ),
     Variant("without titles", TITLE_KINDS),
+    Variant("without late interaction", PIECE_KINDS),
+    Variant("without vectors and late interaction", ("vectors", "alike", *PIECE_KINDS)),
     Variant("without generated attributes", GENERATED),
     Variant("without codes", ("own_own", *GENERATED, "deep")),
     Variant("without coverage", COVERAGE),
