@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast
 
-from gram.baselines import splade
+from gram.baselines import splade, splade_encoder
 from gram.baselines.base import Engine, TrainingData
 from gram.baselines.splade import Splade, SpladeSettings
 from gram.data.store import generate
@@ -67,7 +67,7 @@ def test_the_maximum_and_its_gradient_are_those_of_plain_torch() -> None:
     for fast in (True, False):
         leaves = [x.clone().requires_grad_() for x in (states, weight, bias)]
         if fast:
-            best = splade._MaxLogit.apply(leaves[0], mask, leaves[1], leaves[2])
+            best = splade_encoder.MaxLogit.apply(leaves[0], mask, leaves[1], leaves[2])
         else:
             logits = leaves[0] @ leaves[1].T + leaves[2]
             best = logits.masked_fill(mask[:, :, None] == 0, -torch.inf).amax(1).relu()
@@ -80,19 +80,19 @@ def test_the_maximum_and_its_gradient_are_those_of_plain_torch() -> None:
 def test_terms_are_those_that_the_library_computes(models_of: dict[str, str]) -> None:
     from sentence_transformers.sparse_encoder import SparseEncoder
 
-    ours, new_head = splade._open_encoder(models_of["masked"], 64)
+    ours, new_head = splade_encoder.open_encoder(models_of["masked"], 64)
     assert not new_head
     texts = ["red oak desk", "lamp", "desk"]
     plain = SparseEncoder(models_of["masked"], device=str(ours.device)).encode(texts, convert_to_sparse_tensor=False)
-    assert np.allclose(splade._encode(ours, texts, 10_000, bf16=False).toarray(), plain.cpu().numpy(), atol=1e-5)
+    assert np.allclose(splade_encoder.encode(ours, texts, 10_000, bf16=False).toarray(), plain.cpu().numpy(), atol=1e-5)
 
 
 def test_a_fitted_head_reads_pieces_as_themselves(models_of: dict[str, str], shop: TrainingData) -> None:
-    encoder, new_head = splade._open_encoder(models_of["headless"], 64)
+    encoder, new_head = splade_encoder.open_encoder(models_of["headless"], 64)
     assert new_head
     titles = [product.title for product in shop.products]
-    splade._fit_head(encoder, titles, seed=0)
-    coded = splade._encode(encoder, titles, 10_000, bf16=False).toarray()
+    splade_encoder.fit_head(encoder, titles, seed=0)
+    coded = splade_encoder.encode(encoder, titles, 10_000, bf16=False).toarray()
     own = [coded[i, encoder.tokenizer(title)["input_ids"]].mean() for i, title in enumerate(titles)]
     assert np.mean(own) > 3 * coded.mean()
 
@@ -112,7 +112,7 @@ def test_train_load_search(kind: str, tmp_path: Path, models_of: dict[str, str],
     query_id, query = next(iter(shop.dev_queries.items()))
     hits = engine.search(query, 20)
     assert [hit.score for hit in hits] == pytest.approx(sorted(run[query_id].values(), reverse=True), rel=1e-4)
-    coded = splade._encode(engine._encoder, [query], TINY.max_terms, bf16=False).toarray()[0]
+    coded = splade_encoder.encode(engine._encoder, [query], TINY.max_terms, bf16=False).toarray()[0]
     by_hand = coded @ engine._postings.toarray()  # (N,)
     assert hits[0].score == pytest.approx(by_hand.max(), rel=1e-4)
     with pytest.raises(IndexFolderError, match="other products"):
@@ -136,10 +136,10 @@ def test_made_up_queries_are_words_of_the_product_in_order() -> None:
 
 def test_bad_input(tmp_path: Path, models_of: dict[str, str], shop: TrainingData) -> None:
     with pytest.raises(ModelError, match="cannot be loaded"):
-        splade._open_encoder(str(tmp_path), 64)
+        splade_encoder.open_encoder(str(tmp_path), 64)
     with pytest.raises(SettingError, match="no products"):
         Splade.train(tmp_path / "a", TrainingData([], [], {}, {}), model=models_of["masked"])
-    encoder, _ = splade._open_encoder(models_of["masked"], 64)
+    encoder, _ = splade_encoder.open_encoder(models_of["masked"], 64)
     engine = Splade(encoder, [Product("a", "red")], None, {"max_terms": 5}, 0)
     with pytest.raises(SettingError, match="at least 1"):
         engine.search("red", 0)

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from gram.baselines.base import Run, TrainingData, fingerprint
 from gram.baselines.bm25 import BM25, FIELDS, field_text
-from gram.errors import IndexFolderError, MissingExtra, ModelError, SettingError
+from gram.baselines.splade_encoder import autocast, encode, features_of, fit_head, open_encoder, weights_of
+from gram.errors import IndexFolderError, SettingError
 from gram.evaluation.measures import evaluate
 from gram.folders import new_folder, read_json, write_json
 from gram.index.postings import top_k
@@ -118,14 +118,14 @@ class Splade:
         by_id = sorted(data.products, key=lambda product: product.product_id)
         with new_folder(folder) as new, torch.random.fork_rng():
             torch.manual_seed(seed)
-            encoder, new_head = _open_encoder(model, chosen.max_pieces)
+            encoder, new_head = open_encoder(model, chosen.max_pieces)
             fields = _choose_fields(by_id, data)
             texts = [field_text(product, fields) for product in by_id]
             if new_head:
-                _fit_head(encoder, texts, seed)
+                fit_head(encoder, texts, seed)
             tuned = _FineTuning(encoder, by_id, texts, fields, data, chosen, seed, bf16)
             tuned.run(chosen.new_head_learning_rate if new_head else chosen.learning_rate)
-            coded = _encode(encoder, texts, chosen.max_terms, bf16, progress=True)
+            coded = encode(encoder, texts, chosen.max_terms, bf16, progress=True)
             queries = list(tuned.linked)[:1000]
             found = {
                 "fields": list(fields),
@@ -133,7 +133,7 @@ class Splade:
                 "bf16": bf16,
                 "best_step": tuned.best_step,
                 "dev": tuned.dev,
-                "query_terms": _mean_terms(_encode(encoder, queries, chosen.max_terms, bf16)),
+                "query_terms": _mean_terms(encode(encoder, queries, chosen.max_terms, bf16)),
                 "product_terms": _mean_terms(coded),
             }
             encoder.save_pretrained(str(new / "encoder"), create_model_card=False)
@@ -155,7 +155,7 @@ class Splade:
             raise IndexFolderError(f"{folder} is no SPLADE folder of version {VERSION}. Fix: train it again.")
         if meta["ids"] != fingerprint(products):
             raise IndexFolderError(f"{folder} was made of other products. Fix: train it on this catalogue.")
-        encoder, _ = _open_encoder(str(folder / "encoder"), int(meta["settings"]["max_pieces"]), meta["new_head"])
+        encoder, _ = open_encoder(str(folder / "encoder"), int(meta["settings"]["max_pieces"]), meta["new_head"])
         indptr, indices, weights = (np.load(folder / f"{name}.npy") for name in _ARRAYS)
         shape = (len(indptr) - 1, len(products))
         postings = csr_matrix((weights.astype(np.float32), indices, indptr), shape=shape)
@@ -181,7 +181,7 @@ class Splade:
         """The run for many queries, encoded in batches."""
         if k < 1:
             raise SettingError(f"k counts the products wanted: at least 1, not {k}.")
-        coded = _encode(self._encoder, list(queries.values()), self._settings["max_terms"], bf16=False)
+        coded = encode(self._encoder, list(queries.values()), self._settings["max_terms"], bf16=False)
         run: Run = {}
         for row, query_id in enumerate(queries):
             own = slice(coded.indptr[row], coded.indptr[row + 1])
@@ -226,7 +226,7 @@ class _FineTuning:
         ranking, flops = SparseMultipleNegativesRankingLoss(encoder), FlopsLoss(encoder)
         optimizer = torch.optim.AdamW(encoder.parameters(), lr=learning_rate, weight_decay=0.01)
         every = math.ceil(s.steps / s.checkpoints)
-        best, kept = self._judge(0), _weights(encoder)
+        best, kept = self._judge(0), weights_of(encoder)
         batches = self._batches()
         for step in tqdm(range(1, s.steps + 1), desc="splade"):
             if step == s.steps // 2 + 1:
@@ -237,9 +237,9 @@ class _FineTuning:
             penalty = min(1.0, step / (s.steps / 3)) ** 2
             encoder.train()
             asked, wanted, hard = next(batches)
-            with _autocast(encoder, self.bf16):
-                queries = encoder(_features(encoder, asked))["sentence_embedding"]  # (B, V)
-                products = encoder(_features(encoder, wanted + hard))["sentence_embedding"]  # (2B, V)
+            with autocast(encoder, self.bf16):
+                queries = encoder(features_of(encoder, asked))["sentence_embedding"]  # (B, V)
+                products = encoder(features_of(encoder, wanted + hard))["sentence_embedding"]  # (2B, V)
             # The losses are SpladeLoss's, but not in bfloat16: its steps between scores of 16 and more are 1/8.
             total = ranking.compute_loss_from_embeddings([queries, *products.chunk(2)], torch.empty(0))
             total = total + penalty * s.query_penalty * flops.compute_loss_from_embeddings(queries)
@@ -251,7 +251,7 @@ class _FineTuning:
             if step % every == 0 or step == s.steps:
                 score = self._judge(step)
                 if score > best or not self.dev_queries:
-                    best, kept, self.best_step = score, _weights(encoder), step
+                    best, kept, self.best_step = score, weights_of(encoder), step
         encoder.load_state_dict(kept)
         encoder.eval()
 
@@ -307,9 +307,9 @@ class _FineTuning:
     def _mine_from_model(self) -> None:
         count = min(self.settings.mined_products, len(self.texts))
         drawn = np.sort(self.random.choice(len(self.texts), count, replace=False))
-        index = _encode(self.encoder, [self.texts[i] for i in drawn], self.settings.max_terms, self.bf16).T.tocsr()
+        index = encode(self.encoder, [self.texts[i] for i in drawn], self.settings.max_terms, self.bf16).T.tocsr()
         queries = list(self.linked)
-        coded = _encode(self.encoder, queries, self.settings.max_terms, self.bf16)
+        coded = encode(self.encoder, queries, self.settings.max_terms, self.bf16)
         places = {str(place): int(place) for place in drawn}
 
         def search_many(_: Mapping[str, str], k: int) -> Run:
@@ -335,8 +335,8 @@ class _FineTuning:
         if not self.dev_queries:
             return 0.0
         texts = [self.texts[place] for place in self.dev_places]
-        index = _encode(self.encoder, texts, self.settings.max_terms, self.bf16).T.tocsr()
-        coded = _encode(self.encoder, list(self.dev_queries.values()), self.settings.max_terms, self.bf16)
+        index = encode(self.encoder, texts, self.settings.max_terms, self.bf16).T.tocsr()
+        coded = encode(self.encoder, list(self.dev_queries.values()), self.settings.max_terms, self.bf16)
         run: Run = {}
         for row, query_id in enumerate(self.dev_queries):
             scores = (coded[row] @ index).toarray()[0]
@@ -344,177 +344,6 @@ class _FineTuning:
         value = evaluate(self.dev_qrels, run, ["nDCG@10"]).mean["nDCG@10"]
         self.dev[str(step)] = round(value, 4)
         return value
-
-
-class _MaxLogit(torch.autograd.Function):
-    """The largest logit of each piece over the places of a text, (B, V), zero at least, and its sparse gradient.
-
-    The plain way keeps logits (B, L, V) and as large a gradient, nearly all of it zero; this keeps the places only.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, states: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        rows, places = [], []
-        for text, lives in zip(states, mask.bool(), strict=True):  # (L, D), (L,)
-            best, place = (text[lives] @ weight.T).max(dim=0)  # (V,), places among those that are no padding
-            rows.append((best.float() + bias.float()).relu())
-            places.append(lives.nonzero()[:, 0][place])
-        best = torch.stack(rows)
-        row, term = best.nonzero(as_tuple=True)
-        ctx.save_for_backward(states, weight, row, term, torch.stack(places)[row, term])
-        return best
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
-        states, weight, row, term, place = ctx.saved_tensors
-        grad = grads[0][row, term].float()  # (A,) of the active terms; sums are float32 also where states are not
-        to_states, to_weight, to_bias = (
-            torch.zeros(shape, device=states.device) for shape in (states.shape, weight.shape, weight.shape[:1])
-        )
-        size = 200_000  # active terms at once: at the start of training there may be millions
-        for at in range(0, len(row), size):
-            r, t, p, g = (x[at : at + size] for x in (row, term, place, grad))
-            to_states.view(-1, states.shape[-1]).index_add_(0, r * states.shape[1] + p, g[:, None] * weight[t].float())
-            to_weight.index_add_(0, t, g[:, None] * states[r, p].float())
-            to_bias.index_add_(0, t, g)
-        return to_states, None, to_weight, to_bias
-
-
-def _open_encoder(model: str, max_pieces: int, new_head: bool | None = None) -> tuple[Any, bool]:
-    """A SparseEncoder, and whether its head is one of ours; `new_head` None means to look whether it has its own."""
-    try:
-        from sentence_transformers.sparse_encoder import SparseEncoder
-        from sentence_transformers.sparse_encoder.modules import SpladePooling, Transformer
-    except ImportError as error:
-        raise MissingExtra("SPLADE", "bench") from error
-    from transformers import AutoConfig
-
-    try:
-        if new_head is None:
-            built_as = AutoConfig.from_pretrained(model).architectures or []
-            new_head = not any("MaskedLM" in name for name in built_as)
-            if new_head:
-                transformer = Transformer(model, transformer_task="fill-mask")
-                encoder = SparseEncoder(modules=[transformer, SpladePooling("max")])
-            else:
-                encoder = SparseEncoder(model)
-        else:
-            encoder = SparseEncoder(model)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"The model {model!r} cannot be loaded as a SparseEncoder: {error}") from error
-    if new_head:
-        predictions: Any = getattr(getattr(encoder[0].model, "cls", None), "predictions", None)
-        if not hasattr(getattr(predictions, "transform", None), "transform_act_fn"):
-            raise ModelError(
-                f"{model!r} has no masked-language head and is no BERT. Fix: give a masked-language model."
-            )
-        predictions.transform.transform_act_fn = torch.nn.Identity()  # a linear map, so that it can be fitted
-    encoder.max_seq_length = max_pieces
-    _lighten(encoder)
-    encoder.eval()
-    return encoder, new_head
-
-
-def _lighten(encoder: Any) -> None:
-    """Joins decoder and pooling into `_MaxLogit`, where the pooling is a maximum: the same for less."""
-    decoder, pooling = encoder[0].model.get_output_embeddings(), encoder[1]
-    if decoder is None or pooling.pooling_strategy != "max":
-        return
-    twice = pooling.activation_function == "log1p_relu"
-
-    def pool(features: dict[str, Any]) -> dict[str, Any]:
-        states, kind = features["token_embeddings"], encoder.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
-        bias = decoder.bias if decoder.bias is not None else decoder.weight.new_zeros(len(decoder.weight))
-        best = _MaxLogit.apply(states.to(dtype), features["attention_mask"], decoder.weight.to(dtype), bias)
-        weights = best.log1p()
-        features["sentence_embedding"] = weights.log1p() if twice else weights
-        return features
-
-    decoder.forward = lambda states: states
-    pooling.forward = pool
-
-
-@torch.no_grad()
-def _fit_head(encoder: Any, texts: Sequence[str], seed: int, sample: int = 2000, own: float = 6.0) -> None:
-    """Fits a new head's linear map to a sample of products, so that training starts near word matching.
-
-    Ridge regression takes a piece's last state to its (centred) embedding; the LayerNorm's scale then gives a piece's
-    own logit a mean of about `own`, and the bias shuts all pieces but about 60 a text.
-    """
-    random = np.random.default_rng(seed)
-    drawn = [texts[i] for i in random.permutation(len(texts))[:sample]]
-    bert = encoder[0].model
-    head, table = bert.cls.predictions.transform, bert.get_input_embeddings().weight
-    centred = table - table.mean(0)
-    special = torch.tensor(encoder.tokenizer.all_special_ids, device=table.device)
-    inputs, targets = [], []
-    for at in range(0, len(drawn), 64):
-        batch = _features(encoder, drawn[at : at + 64])
-        keep = batch["attention_mask"].bool() & ~torch.isin(batch["input_ids"], special)
-        inputs.append(bert.base_model(batch["input_ids"], batch["attention_mask"]).last_hidden_state[keep])
-        targets.append(batch["input_ids"][keep])
-    x, ids = torch.cat(inputs), torch.cat(targets)  # (T, D), (T,)
-    mean = x.mean(0)
-    gram = (x - mean).T @ (x - mean)
-    ridge = 1e-2 * gram.diagonal().mean() * torch.eye(len(gram), device=x.device)
-    head.dense.weight.copy_(torch.linalg.solve(gram + ridge, (x - mean).T @ centred[ids]).T)
-    head.dense.bias.copy_(centred[ids].mean(0) - head.dense.weight @ mean)
-    head.LayerNorm.weight.fill_(1.0)
-    head.LayerNorm.bias.zero_()
-    states = head(x)
-    some = random.permutation(len(x))[:1000]
-    logits = states[some] @ table.T  # (1000, V)
-    level = logits.mean(0)
-    above = logits - level
-    scale = own / above[torch.arange(len(some)), ids[some]].mean().clamp(min=1e-3)
-    pieces_a_text = max(1.0, len(x) / len(drawn))
-    share = min(0.5, 60 / pieces_a_text / len(table))
-    threshold = above.flatten().kthvalue(max(1, int((1 - share) * above.numel()))).values
-    head.LayerNorm.weight.mul_(scale)
-    bias = bert.get_output_embeddings().bias
-    bias.copy_(-scale * (level + threshold))
-    bias[special] = -100.0  # they stand in every text and would only lengthen every posting
-
-
-def _features(encoder: Any, texts: Sequence[str]) -> dict[str, Any]:
-    prepared = encoder.preprocess(list(texts))
-    return {name: value.to(encoder.device) if isinstance(value, Tensor) else value for name, value in prepared.items()}
-
-
-def _autocast(encoder: Any, bf16: bool) -> torch.autocast:
-    return torch.autocast(encoder.device.type, dtype=torch.bfloat16, enabled=bf16)
-
-
-@torch.no_grad()
-def _encode(
-    encoder: Any, texts: Sequence[str], max_terms: int, bf16: bool, batch: int = 32, progress: bool = False
-) -> Any:
-    """Weights of the terms of texts as a SciPy CSR matrix (N, V), the heaviest `max_terms` of each; (0, V) for none."""
-    from scipy.sparse import csr_matrix
-
-    encoder.eval()
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # texts of like length share a batch: less padding
-    rows: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = [
-        (np.empty(0, np.int64), np.empty(0, np.float32))
-    ] * len(texts)
-    for at in tqdm(range(0, len(order), batch), desc="splade terms", disable=not progress):
-        places = order[at : at + batch]
-        with _autocast(encoder, bf16):
-            coded = encoder(_features(encoder, [texts[i] for i in places]))["sentence_embedding"].float()
-        weights, terms = coded.topk(min(max_terms, coded.shape[1]))
-        for i, w, t in zip(places, weights.cpu().numpy(), terms.cpu().numpy(), strict=True):
-            rows[i] = (t[w > 0], w[w > 0])
-    size = encoder[0].model.get_output_embeddings().weight.shape[0]
-    indptr = np.concatenate([[0], np.cumsum([len(terms) for terms, _ in rows])]).astype(np.int64)
-    if not rows:
-        return csr_matrix((0, size), dtype=np.float32)
-    terms, weights = np.concatenate([t for t, _ in rows]), np.concatenate([w for _, w in rows])
-    return csr_matrix((weights, terms, indptr), shape=(len(texts), size))
-
-
-def _weights(encoder: Any) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in encoder.state_dict().items()}
 
 
 def _mean_terms(coded: Any) -> float:
