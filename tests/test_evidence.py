@@ -120,6 +120,18 @@ def test_a_query_without_pieces_is_met_nowhere(index: Index) -> None:
     assert not found.features[:, [EVIDENCE.index("maxsim"), EVIDENCE.index("least_maxsim")]].any()
 
 
+def test_titles_like_those_of_the_best_by_hand(index: Index) -> None:
+    idf = {s: index.words.idf(s) for text in TEXTS for s in text}
+    unit = [{s: idf[s] / sum(idf[t] ** 2 for t in text) ** 0.5 for s in text} for text in TEXTS]
+    share = {0: 0.75, 3: 0.25}  # "red hose 50 ft" and "garden pipe" were found best
+    expected = [sum(share[b] * unit[b].get(s, 0.0) * w for b in share for s, w in title.items()) for title in unit]
+    likeness = index.titles.likeness(
+        index.words, np.arange(4), np.array(list(share)), np.array(list(share.values()), dtype=np.float32)
+    )
+    assert likeness == pytest.approx(expected, rel=1e-5)
+    assert likeness[0] > likeness[1] > likeness[2] == 0.0
+
+
 def test_the_best_are_kept(index: Index) -> None:
     query = coded(["hose", "50", "ft"], own={0: 3.0}, written={}, deep={})
     weights = np.ones(len(EVIDENCE), np.float32)

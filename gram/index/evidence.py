@@ -35,6 +35,7 @@ EVIDENCE = (
     *TITLE_KINDS,  # where the query's words stand in the title
     *PIECE_KINDS,  # how closely each piece of the query is met by the product's
     "alike",  # dot product with the mean vector of the best ten found: what is like them is often wanted too
+    "alike_words",  # cosine of the title with the mean of the best ten's, words by idf
     "value",  # what the shop says it is worth
 )
 """The kinds of evidence, in the order of every feature array."""
@@ -109,16 +110,13 @@ def gather(
     features[:, PIECE : PIECE + len(PIECE_KINDS)] = met
     features[:, -1] = index.value[positions]
     if len(positions):
-        features[:, ALIKE] = _alike(vectors, features @ weights)
+        best, top = top_k(features @ weights, BEST)
+        share = np.exp(top - top[0])
+        share /= share.sum()
+        features[:, ALIKE] = vectors @ (share @ vectors[best])  # feedback from what was found (Rocchio 1971)
+        features[:, ALIKE + 1] = index.titles.likeness(index.words, positions, best, share)
     best, _ = top_k(features @ weights, keep)
     return Candidates(positions[best], features[best])
-
-
-def _alike(vectors: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(C,) nearness to the best ten, each counting by its score: feedback from what was found (Rocchio 1971)."""
-    best, top = top_k(scores, BEST)
-    share = np.exp(top - top[0])
-    return vectors @ (share @ vectors[best] / share.sum())
 
 
 def _coverage(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gram.errors import IndexFolderError
+from gram.index.postings import ragged
 from gram.index.table import load_array
 from gram.index.words import Words
 
@@ -48,13 +49,10 @@ class Titles:
         """
         n = len(positions)
         out = np.zeros((n, len(KINDS)), dtype=np.float32)
-        length = (self.start[positions + 1] - self.start[positions]).astype(np.int64)  # (C,)
         known = [s for s in distinct if s in words.ids]
-        if not n or not known or not length.any():
+        row, word = self._read(positions)
+        if not known or not len(row):
             return out
-        row = np.repeat(np.arange(n), length)  # (S,)
-        begin = np.cumsum(length) - length
-        word = self.word[self.start[positions][row] + np.arange(len(row)) - begin[row]]  # (S,)
         idf = {s: words.idf(s) for s in distinct}
         total = sum(idf.values()) or 1.0
         keys = np.array([words.ids[s] for s in known])
@@ -79,6 +77,36 @@ class Titles:
         if end in number:
             out[:, 2] = holds[:, number[end]]
         return out
+
+    def likeness(
+        self, words: Words, positions: NDArray[np.int64], best: NDArray[np.int64], share: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """(C,) cosine of the candidates' titles, each word by its idf, with the mean of some of them.
+
+        `best` are the places of those among the candidates, `share` (adding up to 1) says how much each counts:
+        feedback as a relevance model has it (Lavrenko & Croft, SIGIR 2001).
+        """
+        n = len(positions)
+        row, word = self._read(positions)
+        if not len(row):
+            return np.zeros(n, dtype=np.float32)
+        weight = words.idf_of(word)  # (S,)
+        weight /= np.sqrt(np.bincount(row, weight * weight, n))[row]
+        count = np.zeros(n)
+        count[best] = share
+        shown = np.flatnonzero(count[row])
+        keys, which = np.unique(word[shown], return_inverse=True)
+        if not len(keys):
+            return np.zeros(n, dtype=np.float32)
+        wanted = np.bincount(which, count[row[shown]] * weight[shown])  # of the words that the best ones have
+        at = np.searchsorted(keys, word).clip(max=len(keys) - 1)
+        met = np.where(keys[at] == word, wanted[at] * weight, 0.0)
+        return np.bincount(row, met, n).astype(np.float32)
+
+    def _read(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The words of titles one after another: which of the titles (S,), and the word's key (S,)."""
+        at, row = ragged(self.start[positions], self.start[positions + 1] - self.start[positions])
+        return row, self.word[at]
 
     def save(self, folder: str | Path) -> None:
         """Writes `titles.*.npy` into an existing folder."""

@@ -109,6 +109,12 @@ class Words:
         held = self.document_frequency(stem)
         return math.log1p((self.n_products - held + 0.5) / (held + 0.5))
 
+    def idf_of(self, keys: NDArray[np.int32]) -> NDArray[np.float32]:
+        """`idf` of many stems by their keys, in the shape of `keys`."""
+        held = self.postings.start[keys + 1] - self.postings.start[keys]
+        rarity: NDArray[np.float32] = np.log1p((self.n_products - held + 0.5) / (held + 0.5)).astype(np.float32)
+        return rarity
+
     def save(self, folder: str | Path) -> None:
         """Writes `words.txt`, `words.json` and the postings `words.*.npy` into an existing folder."""
         save_lines(Path(folder, "words.txt"), self.ids)

@@ -38,7 +38,9 @@ DEFAULTS: dict[str, float] = {
     "contradicted": -0.5,
     "adjacent": 0.4,
     "maxsim": 8.0,
+    "least_maxsim": 1.0,
     "alike": 1.5,
+    "alike_words": 0.4,
 }
 """Weights without a log; kinds that are not named have none."""
 AGAINST = "contradicted"
