@@ -139,8 +139,7 @@ class Searcher:
         positions, scores, shown = self._rank(query, k)
         hits = []
         for position, score, features in zip(positions.tolist(), scores.tolist(), shown.features, strict=True):
-            product = self.index.table[position]
-            hit = Hit(product.product_id, score, product.title)
+            hit = Hit(str(self.index.table.ids[position]), score, self.index.table.title(position))
             if explain:
                 parts = features * self.scorer.weights
                 evidence = {n: float(p) for n, p in zip(EVIDENCE, parts, strict=True) if p}

@@ -124,7 +124,7 @@ def test_saved_and_loaded(tmp_path: Path, mmap: bool) -> None:
     build(rows).save(tmp_path, "codes")
     build([]).save(tmp_path, "attributes")
     loaded = Postings.load(tmp_path, "codes", mmap=mmap)
-    assert isinstance(loaded.weight, np.memmap) == mmap
+    assert isinstance(loaded.weight.base, np.memmap) == mmap
     assert as_rows(loaded) == in_order(rows)
     assert loaded.score([3], [1.0], N_PRODUCTS).tolist() == dense(rows)[3].tolist()
     assert as_rows(Postings.load(tmp_path, "attributes", mmap=mmap)) == []

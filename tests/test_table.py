@@ -84,6 +84,16 @@ def test_only_the_asked_line_is_parsed(tmp_path: Path) -> None:
         table[0]
 
 
+def test_a_title_alone_is_that_of_the_product() -> None:
+    table = ProductTable.build(SHELF)
+    assert [table.title(i) for i in range(len(SHELF))] == [p.title for p in SHELF]
+    with pytest.raises(IndexError, match="no product"):
+        table.title(len(SHELF))
+    damaged = ProductTable(b'["no product"]\n', np.array([0, 15]), np.array(["a"]))
+    with pytest.raises(IndexFolderError, match=r"line 1 is not a product.*Fix"):
+        damaged.title(0)
+
+
 def test_a_table_without_products(tmp_path: Path) -> None:
     ProductTable.write(tmp_path, [])
     table = ProductTable.load(tmp_path)

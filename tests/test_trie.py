@@ -149,7 +149,7 @@ def test_saved_and_loaded(tmp_path: Path, mmap: bool) -> None:
     trie.remove((3, 1))
     trie.save(tmp_path)
     loaded = CodeTrie.load(tmp_path, mmap=mmap)
-    assert isinstance(loaded.child_token, np.memmap) == mmap
+    assert isinstance(loaded.child_token.base, np.memmap) == mmap
     codes = {(1,): 0, (1, 2): 1, (1, 2, 5): 3}
     check(loaded, codes, set(codes))
     assert loaded.add((4,)) == 4

@@ -224,7 +224,8 @@ class CodeTrie:
     def load(folder: str | Path, mmap: bool = True) -> CodeTrie:
         """The trie that `save` wrote, read page by page when `mmap`. Raises IndexFolderError if it cannot be used."""
         try:
-            arrays = [np.load(Path(folder, f"trie.{name}.npy"), mmap_mode="r" if mmap else None) for name in ARRAYS]
+            files = [Path(folder, f"trie.{name}.npy") for name in ARRAYS]
+            arrays = [np.asarray(np.load(file, mmap_mode="r" if mmap else None)) for file in files]
             n_code_ids = int(np.load(Path(folder, "trie.n_code_ids.npy")))
         except (OSError, ValueError, EOFError) as error:
             raise IndexFolderError(f"{folder}: no usable code trie ({error}). Fix: build the index again") from None

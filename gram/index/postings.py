@@ -125,7 +125,7 @@ class Postings:
         """What `save` wrote, read page by page when `mmap`. Raises IndexFolderError if it cannot be used."""
         files = [Path(folder, f"{prefix}.{name}.npy") for name in ARRAYS]
         try:
-            arrays = [np.load(file, mmap_mode="r" if mmap else None) for file in files]
+            arrays = [np.asarray(np.load(file, mmap_mode="r" if mmap else None)) for file in files]
         except (OSError, ValueError, EOFError) as error:
             raise IndexFolderError(f"{folder}: no usable postings ({error}). Fix: build the index again") from None
         postings = Postings(*arrays)
