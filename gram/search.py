@@ -17,7 +17,7 @@ from gram.codes.lexicon import Lexicon
 from gram.codes.spelling import Speller
 from gram.codes.text import stem, stems, words
 from gram.errors import IndexFolderError, ModelError, SettingError
-from gram.index.evidence import EVIDENCE, Candidates, CodedQuery, gather
+from gram.index.evidence import EVIDENCE, FOUND, NEAR, Candidates, CodedQuery, gather
 from gram.index.folder import Index, same_model
 from gram.index.postings import Postings, top_k
 from gram.model.coding import QUERY_CODING, Coded, CodingSettings, code_texts
@@ -26,8 +26,6 @@ from gram.model.network import QUERY
 from gram.model.scorer import Scorer
 from gram.records import Attribute, Code, Hit, SharedCode
 
-SCORED = 400
-"""Candidates that the scorer puts in order, at least; those found best by its first weights."""
 BATCH = 256  # queries coded at a time
 
 
@@ -130,7 +128,8 @@ class Searcher:
     def _rank(self, query: CodedQuery, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32], Candidates]:
         if k < 1:
             raise SettingError(f"k must be at least 1, not {k}")
-        candidates = gather(self.index, query, self.scorer.finding, max(SCORED, k))
+        found = max(FOUND, k)
+        candidates = gather(self.index, query, self.scorer.finding, found + NEAR, found)
         scores = self.scorer.score(candidates.features)
         order, best = top_k(scores, min(k, len(scores)))
         return candidates.positions[order], best, Candidates(candidates.positions[order], candidates.features[order])

@@ -44,6 +44,8 @@ SPARSE = EVIDENCE.index("vectors")
 TITLE = EVIDENCE.index(TITLE_KINDS[0])
 PIECE = EVIDENCE.index(PIECE_KINDS[0])
 ALIKE = EVIDENCE.index("alike")
+FOUND = 600
+"""Products that postings speak most for."""
 NEAR = 300
 """Products nearest by vector that are looked at besides those that postings find."""
 BEST = 10
@@ -70,7 +72,7 @@ class Candidates:
 
 
 def gather(
-    index: Index, query: CodedQuery, weights: NDArray[np.float32], keep: int, n_candidates: int = 600
+    index: Index, query: CodedQuery, weights: NDArray[np.float32], keep: int, n_candidates: int = FOUND
 ) -> Candidates:
     """The most promising products of a query with all their evidence.
 
@@ -95,7 +97,7 @@ def gather(
     use = np.concatenate([weights[:SPARSE], weights[SPARSE + 1 : SPARSE + 2]])
     scores = use @ found  # (N,)
     any_found = np.flatnonzero(scores > 0)
-    positions, _ = top_k(scores[any_found], max(n_candidates, keep), any_found)
+    positions, _ = top_k(scores[any_found], n_candidates, any_found)
     if len(positions) and weights[SPARSE] > 0:
         positions = np.union1d(positions, index.cells.nearest(index.vectors, query.vector, NEAR))
     features = np.zeros((len(positions), len(EVIDENCE)), dtype=np.float32)
