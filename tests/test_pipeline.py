@@ -289,8 +289,8 @@ def test_products_and_words_that_training_never_saw_are_found(shop: Shop, tmp_pa
     for query, wanted in (("blorptable", "n1"), ("zumbrel 9000z", "n1"), ("frobnicator", "n2"), ("wheelie", "n2")):
         assert ids(searcher.search(query, k=1)) == [wanted], query
     hit = searcher.search("blorptable", k=1, explain=True)[0]
-    assert hit.codes[0].query_copied
-    assert hit.codes[0].code[0].value.startswith("blorptabl")
+    held = [shared.code[0].value for shared in hit.codes if shared.query_copied and shared.product_copied]
+    assert len(held) == 1 and held[0].startswith("blorptabl"), "six steps of training may like a written one better"
 
 
 def test_a_catalogue_of_titles_alone_without_a_log_is_enough(shop: Shop, tmp_path: Path) -> None:
