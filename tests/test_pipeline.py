@@ -290,7 +290,8 @@ def test_products_and_words_that_training_never_saw_are_found(shop: Shop, tmp_pa
         assert ids(searcher.search(query, k=1)) == [wanted], query
     hit = searcher.search("blorptable", k=1, explain=True)[0]
     held = [shared.code[0].value for shared in hit.codes if shared.query_copied and shared.product_copied]
-    assert len(held) == 1 and held[0].startswith("blorptabl"), "six steps of training may like a written one better"
+    assert len(held) == 1
+    assert held[0].startswith("blorptabl"), "six steps of training may like a written one better"
 
 
 def test_a_catalogue_of_titles_alone_without_a_log_is_enough(shop: Shop, tmp_path: Path) -> None:
