@@ -79,10 +79,15 @@ def test_efficiency_weighs_what_is_found_against_what_else_is() -> None:
 
 
 def test_alignment_raises_what_both_sides_write_over_what_one_does(made: Made) -> None:
-    rows = aligner(made, replace(SETTINGS, steps=40)).run()
+    alignment = aligner(made, replace(SETTINGS, steps=40))
+    same = [alignment.loss(np.random.default_rng(i))[1] for i in range(8)]
+    rows = alignment.run()
+    after = [alignment.loss(np.random.default_rng(i))[1] for i in range(8)]
     assert len(rows) == 40
     assert np.mean([r["preferred"] for r in rows[-10:]]) > 0.7
-    assert np.mean([r["chosen"] for r in rows[-6:]]) > np.mean([r["chosen"] for r in rows[:6]])
+    gap = [np.mean([row["chosen"] - row["rejected"] for row in figures]) for figures in (same, after)]
+    assert gap[1] > gap[0] + 0.1
+    assert np.mean([row["chosen"] for row in after]) > np.mean([row["chosen"] for row in same])
 
 
 def test_only_the_decoder_moves(made: Made) -> None:
