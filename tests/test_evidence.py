@@ -126,7 +126,10 @@ def test_titles_like_those_of_the_best_by_hand(index: Index) -> None:
     share = {0: 0.75, 3: 0.25}  # "red hose 50 ft" and "garden pipe" were found best
     expected = [sum(share[b] * unit[b].get(s, 0.0) * w for b in share for s, w in title.items()) for title in unit]
     likeness = index.titles.likeness(
-        index.words, np.arange(4), np.array(list(share)), np.array(list(share.values()), dtype=np.float32)
+        index.words,
+        index.titles.read(np.arange(4)),
+        np.array(list(share)),
+        np.array(list(share.values()), dtype=np.float32),
     )
     assert likeness == pytest.approx(expected, rel=1e-5)
     assert likeness[0] > likeness[1] > likeness[2] == 0.0

@@ -65,6 +65,7 @@ def test_any_text_comes_back(shelf: list[Product]) -> None:
     table = ProductTable.build(shelf)
     assert list(table) == shelf
     assert [table.position(product.product_id) for product in shelf] == list(range(len(shelf)))
+    assert [table.title(i) for i in range(len(shelf))] == [product.title for product in shelf]
     assert bytes(table.lines).count(b"\n") == len(shelf)
 
 

@@ -64,19 +64,19 @@ class Cells:
         vectors: NDArray[np.float32],
         query: NDArray[np.float32],
         k: int,
-        share: float = 0.05,
+        share: float = 0.03,
     ) -> NDArray[np.int64]:
         """Positions of the k products nearest to a query's vector (D,), nearest first, among the nearest cells.
 
-        Cells are read until `share` of the catalogue, at most MANY products and at least 8 k, have been seen.
+        Cells are read until `share` of the catalogue, at most MANY products and at least 5 k, have been seen.
         """
         n = len(self.product)
         order = np.argsort(-(self.centres @ query), kind="stable")  # (C,)
         held = np.diff(self.start)[order]
-        enough = int(np.searchsorted(np.cumsum(held), min(n, max(min(share * n, MANY), 8 * k)))) + 1
+        enough = int(np.searchsorted(np.cumsum(held), min(n, max(min(share * n, MANY), 5 * k)))) + 1
         parts = [self.product[self.start[c] : self.start[c + 1]] for c in order[:enough].tolist()]
         seen = np.sort(np.concatenate(parts)).astype(np.int64)  # (R,)
-        best, _ = top_k(vectors[seen] @ query, k, seen)
+        best, _ = top_k(np.take(vectors, seen, axis=0) @ query, k, seen)
         return best
 
     def save(self, folder: str | Path) -> None:

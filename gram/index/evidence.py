@@ -102,12 +102,13 @@ def gather(
         positions = np.union1d(positions, index.cells.nearest(index.vectors, query.vector, NEAR))
     features = np.zeros((len(positions), len(EVIDENCE)), dtype=np.float32)
     features[:, :SPARSE] = found[:SPARSE, positions].T
-    vectors = index.vectors[positions]  # (C, D)
+    vectors = np.take(index.vectors, positions, axis=0)  # (C, D): faster than indexing
     features[:, SPARSE] = vectors @ query.vector
     features[:, SPARSE + 1] = found[SPARSE, positions]
     distinct = [s for s in dict.fromkeys(query.stems) if s not in STOPWORDS]
     features[:, SPARSE + 2 : SPARSE + 6] = _coverage(index, query.stems, distinct, positions)
-    features[:, TITLE : TITLE + len(TITLE_KINDS)] = index.titles.evidence(index.words, query.stems, distinct, positions)
+    titles = index.titles.read(positions)
+    features[:, TITLE : TITLE + len(TITLE_KINDS)] = index.titles.evidence(index.words, query.stems, distinct, titles)
     met = index.pieces.evidence(query.pieces, query.piece_weights, positions)
     features[:, PIECE : PIECE + len(PIECE_KINDS)] = met
     features[:, -1] = index.value[positions]
@@ -116,7 +117,7 @@ def gather(
         share = np.exp(top - top[0])
         share /= share.sum()
         features[:, ALIKE] = vectors @ (share @ vectors[best])  # feedback from what was found (Rocchio 1971)
-        features[:, ALIKE + 1] = index.titles.likeness(index.words, positions, best, share)
+        features[:, ALIKE + 1] = index.titles.likeness(index.words, titles, best, share)
     best, _ = top_k(features @ weights, keep)
     return Candidates(positions[best], features[best])
 

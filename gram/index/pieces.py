@@ -52,7 +52,7 @@ class Pieces:
         if not len(some) or not len(query):
             return out
         at, row = ragged(self.start[positions[some]], lengths[some])
-        met = self.vectors[at].astype(np.float32) @ (query.T / UNIT)  # (R, Q)
+        met = np.take(self.vectors, at, axis=0).astype(np.float32) @ (query.T / UNIT)  # (R, Q)
         best = np.maximum.reduceat(met, np.flatnonzero(np.diff(row, prepend=-1)), axis=0)  # (C, Q)
         out[some, 0] = best @ weights
         out[some, 1] = best.min(1)

@@ -22,6 +22,8 @@ from gram.records import Product
 
 LINES, OFFSETS, IDS = "products.jsonl", "products.offsets.npy", "products.ids.npy"
 
+_TITLE = b',"title":"'
+
 
 @dataclass(frozen=True, eq=False)
 class ProductTable:
@@ -73,7 +75,14 @@ class ProductTable:
             raise self._damaged(position, error) from None
 
     def title(self, position: int) -> str:
-        """The title of the product at a position, for half of what the whole product costs; raises as `[]` does."""
+        """The title of the product at a position, for a tenth of what the whole product costs; raises as `[]` does."""
+        if 0 <= position < len(self):
+            line = self.lines[int(self.offsets[position]) : int(self.offsets[position + 1])]
+            begin = line.find(_TITLE)  # no other place of a line can hold it: quotes within texts are escaped
+            end = line.find(b'"', begin + len(_TITLE))
+            text = line[begin + len(_TITLE) : end]
+            if 0 <= begin < end and b"\\" not in text:
+                return text.decode("utf-8", "surrogatepass")
         row = self._row(position)
         try:
             return str(row["title"])

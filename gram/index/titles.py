@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,14 @@ KINDS = (
 )
 
 
+class TitleWords(NamedTuple):
+    """The words of some titles, one after another."""
+
+    n_titles: int  # C
+    row: NDArray[np.int64]  # (S,) which of the titles
+    word: NDArray[np.int32]  # (S,) the word's key
+
+
 @dataclass(frozen=True, eq=False)
 class Titles:
     """The words of every title in their order, as keys of the keyword postings."""
@@ -41,16 +50,15 @@ class Titles:
         return Titles(start, np.array([words.ids[stem] for t in titles for stem in t], dtype=np.int32))
 
     def evidence(
-        self, words: Words, stems: Sequence[str], distinct: Sequence[str], positions: NDArray[np.int64]
+        self, words: Words, stems: Sequence[str], distinct: Sequence[str], titles: TitleWords
     ) -> NDArray[np.float32]:
         """(C, 3) what the candidates' titles say to a query, in the order of `KINDS`.
 
-        `stems` are the query's, `distinct` those that say something, each once.
+        `stems` are the query's, `distinct` those that say something, each once; `titles` are as `read` gives them.
         """
-        n = len(positions)
+        n, row, word = titles
         out = np.zeros((n, len(KINDS)), dtype=np.float32)
         known = [s for s in distinct if s in words.ids]
-        row, word = self._read(positions)
         if not known or not len(row):
             return out
         idf = {s: words.idf(s) for s in distinct}
@@ -79,15 +87,14 @@ class Titles:
         return out
 
     def likeness(
-        self, words: Words, positions: NDArray[np.int64], best: NDArray[np.int64], share: NDArray[np.float32]
+        self, words: Words, titles: TitleWords, best: NDArray[np.int64], share: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """(C,) cosine of the candidates' titles, each word by its idf, with the mean of some of them.
 
         `best` are the places of those among the candidates, `share` (adding up to 1) says how much each counts:
         feedback as a relevance model has it (Lavrenko & Croft, SIGIR 2001).
         """
-        n = len(positions)
-        row, word = self._read(positions)
+        n, row, word = titles
         if not len(row):
             return np.zeros(n, dtype=np.float32)
         weight = words.idf_of(word)  # (S,)
@@ -103,10 +110,10 @@ class Titles:
         met = np.where(keys[at] == word, wanted[at] * weight, 0.0)
         return np.bincount(row, met, n).astype(np.float32)
 
-    def _read(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """The words of titles one after another: which of the titles (S,), and the word's key (S,)."""
+    def read(self, positions: NDArray[np.int64]) -> TitleWords:
+        """The words of the titles of C candidates."""
         at, row = ragged(self.start[positions], self.start[positions + 1] - self.start[positions])
-        return row, self.word[at]
+        return TitleWords(len(positions), row, self.word[at])
 
     def save(self, folder: str | Path) -> None:
         """Writes `titles.*.npy` into an existing folder."""
