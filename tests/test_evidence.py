@@ -135,6 +135,14 @@ def test_titles_like_those_of_the_best_by_hand(index: Index) -> None:
     assert likeness[0] > likeness[1] > likeness[2] == 0.0
 
 
+def test_a_word_said_twice_makes_a_title_no_more_like_itself() -> None:
+    texts = [["2", "in", "2", "in"], ["2", "in"], ["hose"]]
+    words = Words.build(texts)
+    titles = Titles.build(texts, words)
+    likeness = titles.likeness(words, titles.read(np.arange(3)), np.array([0]), np.ones(1, dtype=np.float32))
+    assert likeness.tolist() == pytest.approx([1.0, 1.0, 0.0])
+
+
 def test_the_best_are_kept(index: Index) -> None:
     query = coded(["hose", "50", "ft"], own={0: 3.0}, written={}, deep={})
     weights = np.ones(len(EVIDENCE), np.float32)

@@ -93,6 +93,9 @@ def test_a_title_alone_is_that_of_the_product() -> None:
     damaged = ProductTable(b'["no product"]\n', np.array([0, 15]), np.array(["a"]))
     with pytest.raises(IndexFolderError, match=r"line 1 is not a product.*Fix"):
         damaged.title(0)
+    line = b'{"product_id":"a","title":"\xff\xfe"}'
+    with pytest.raises(IndexFolderError, match=r"line 1 is not a product.*Fix"):
+        ProductTable(line, np.array([0, len(line)]), np.array(["a"])).title(0)
 
 
 def test_a_table_without_products(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Evidence: what speaks for each candidate product of one query, read from the index's postings.
+"""Evidence: what speaks for each candidate product of one query, read from the index.
 
 Letters: N products, C candidates, F kinds of evidence, D width, Q pieces of the query of width W.
 """
@@ -35,7 +35,7 @@ EVIDENCE = (
     *TITLE_KINDS,  # where the query's words stand in the title
     *PIECE_KINDS,  # how closely each piece of the query is met by the product's
     "alike",  # dot product with the mean vector of the best ten found: what is like them is often wanted too
-    "alike_words",  # cosine of the title with the mean of the best ten's, words by idf
+    "alike_words",  # mean cosine of the title with the best ten's, words by idf
     "value",  # what the shop says it is worth
 )
 """The kinds of evidence, in the order of every feature array."""

@@ -24,6 +24,8 @@ KINDS = (
     "maxsim",  # how closely the query's pieces are met in the product, their weighted mean
     "least_maxsim",  # how closely the one is that is met worst
 )
+AT_ONCE = 8192
+"""Products whose pieces are in memory at a time."""
 UNIT = 127
 """What a coordinate of 1 is kept as: a byte each is enough for vectors of unit length."""
 
@@ -46,6 +48,9 @@ class Pieces:
 
         0 for products, and for queries, that have no piece.
         """
+        if len(positions) > AT_ONCE:
+            parts = np.array_split(positions, -(-len(positions) // AT_ONCE))
+            return np.concatenate([self.evidence(query, weights, part) for part in parts])
         out = np.zeros((len(positions), len(KINDS)), dtype=np.float32)
         lengths = self.start[positions + 1] - self.start[positions]  # (C,)
         some = np.flatnonzero(lengths)

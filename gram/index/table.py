@@ -75,14 +75,18 @@ class ProductTable:
             raise self._damaged(position, error) from None
 
     def title(self, position: int) -> str:
-        """The title of the product at a position, for a tenth of what the whole product costs; raises as `[]` does."""
+        """The title of the product at a position, for a tenth of what the whole product costs; raises as `[]` does,
+        but a line that is damaged elsewhere is not noticed."""
         if 0 <= position < len(self):
             line = self.lines[int(self.offsets[position]) : int(self.offsets[position + 1])]
             begin = line.find(_TITLE)  # no other place of a line can hold it: quotes within texts are escaped
             end = line.find(b'"', begin + len(_TITLE))
             text = line[begin + len(_TITLE) : end]
             if 0 <= begin < end and b"\\" not in text:
-                return text.decode("utf-8", "surrogatepass")
+                try:
+                    return text.decode("utf-8", "surrogatepass")
+                except UnicodeDecodeError as error:
+                    raise self._damaged(position, error) from None
         row = self._row(position)
         try:
             return str(row["title"])

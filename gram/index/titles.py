@@ -89,7 +89,7 @@ class Titles:
     def likeness(
         self, words: Words, titles: TitleWords, best: NDArray[np.int64], share: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """(C,) cosine of the candidates' titles, each word by its idf, with the mean of some of them.
+        """(C,) mean cosine of the candidates' titles, each word by its idf, with those of some of them.
 
         `best` are the places of those among the candidates, `share` (adding up to 1) says how much each counts:
         feedback as a relevance model has it (Lavrenko & Croft, SIGIR 2001).
@@ -97,6 +97,7 @@ class Titles:
         n, row, word = titles
         if not len(row):
             return np.zeros(n, dtype=np.float32)
+        row, word = np.divmod(np.unique(row * len(words) + word), len(words))  # a word said twice counts once
         weight = words.idf_of(word)  # (S,)
         weight /= np.sqrt(np.bincount(row, weight * weight, n))[row]
         count = np.zeros(n)

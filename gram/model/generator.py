@@ -91,7 +91,7 @@ class Generator(nn.Module):
     @torch.no_grad()
     def read_attributes(self) -> None:
         """Starts every generated attribute's embedding from the encoder's reading of its text, and the pieces' own
-        vectors from the directions in which these differ."""
+        vectors from their main directions."""
         encoded = self.texts.queries(a.value for a in self.lexicon.attributes[: self.lexicon.n_generated])
         table = self.network.attribute_text
         for rows in encoded.by_length(256):

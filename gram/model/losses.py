@@ -48,13 +48,13 @@ def late_scores(queries: tuple[Tensor, Tensor], products: Tensor) -> Tensor:
 
     Args:
         queries: vectors (B, Q, W) and weights (B, Q) of the queries' pieces.
-        products: (M, P, W) vectors of the products' pieces, 0 where there is none.
+        products: (M, P, W) vectors of the products' pieces, 0 where there is none; a product without any scores 0.
     """
     vectors, weights = queries
     met = vectors.flatten(0, 1) @ products.flatten(0, 1).T  # (B·Q, M·P)
     met = met.view(*weights.shape, *products.shape[:2])  # (B, Q, M, P)
     none = products.detach().abs().amax(-1) == 0  # (M, P)
-    best = met.masked_fill(none, -1.0).max(-1).values  # (B, Q, M)
+    best = met.masked_fill(none, -1.0).max(-1).values.masked_fill(none.all(1), 0.0)  # (B, Q, M)
     return (best * weights.unsqueeze(-1)).sum(1)
 
 

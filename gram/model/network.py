@@ -21,6 +21,7 @@ from gram.model.match import best_match
 
 QUERY, PRODUCT = 0, 1
 _FIELD_WEIGHTS = {"title": 1.0, "brand": 0.9, "category": 0.8, "attribute": 0.7, "description": 0.35}
+PIECE_WIDTH = 64  # of a piece's own vector, W; at most the encoder's width
 MEETING_SHARE = 0.25
 """How much of the meeting loss's gradient moves what an attribute means; the rest moves only how much it counts. At 1
 the attributes drift from what they say: their likelihood falls below that of guessing by frequency."""
@@ -40,7 +41,7 @@ class FirstStep(NamedTuple):
     vectors: Tensor  # (B, D) of unit length
     states: Tensor  # (B, L, D)
     pieces: Tensor  # (B, L, W) of unit length; 0 for the marks around a text
-    piece_weights: Tensor  # (B, L) that sum to 1 over a text; 0 for the marks
+    piece_weights: Tensor  # (B, L) that sum to 1 over a text; 0 for the marks, and for a text without pieces
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,6 @@ class NetworkSettings:
     logit_scale: float = 12.0  # of the cosine between an attribute and a place of the text
     logit_bias: float = -9.0
     floor: float = 4.0  # generated weights start where a logit exceeds −floor
-    piece_width: int = 64  # W, at most the encoder's
 
 
 class Network(nn.Module):
@@ -79,7 +79,7 @@ class Network(nn.Module):
         self.gate = nn.Linear(width, 2)
         nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
-        self.piece = nn.Linear(width, min(settings.piece_width, width), bias=False)
+        self.piece = nn.Linear(width, min(PIECE_WIDTH, width), bias=False)
         nn.init.orthogonal_(self.piece.weight)
         self.piece_gate = nn.Linear(width, 1)
         nn.init.zeros_(self.piece_gate.weight)

@@ -205,7 +205,7 @@ class Trainer:
             torch.cat([s.vectors for s in steps])[back],
             steps[0].states,
             torch.cat([F.pad(s.pieces, (0, 0, 0, longest - s.pieces.shape[1])) for s in steps])[back],
-            torch.cat([F.pad(s.piece_weights, (0, longest - s.piece_weights.shape[1])) for s in steps])[back],
+            steps[0].piece_weights,  # nobody reads a product's
         )
         return joined, (torch.cat(tag_rows), torch.cat(tag_attributes), copied), memories
 
