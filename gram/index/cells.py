@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gram.errors import IndexFolderError
-from gram.index.postings import top_k
+from gram.index.postings import offsets, top_k
 from gram.index.table import load_array
 
 FEW = 4096
@@ -56,7 +56,7 @@ class Cells:
             sums = np.add.reduceat(sample[order], begin[filled])  # (filled cells, D)
             centres[filled] = sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-9)
         cell = _closest(vectors, centres)
-        start = np.concatenate([[0], np.cumsum(np.bincount(cell, minlength=n_cells))]).astype(np.int64)
+        start = offsets(np.bincount(cell, minlength=n_cells))
         return Cells(centres, start, np.argsort(cell, kind="stable").astype(np.int32))
 
     def nearest(

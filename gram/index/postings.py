@@ -58,7 +58,7 @@ class Postings:
         if not np.isfinite(weight).all():
             raise ValueError(f"the weight at {int(np.flatnonzero(~np.isfinite(weight))[0])} is not finite")
         order = np.lexsort((product, -weight, key))  # (P,)
-        return Postings(_starts(np.bincount(key, minlength=n_keys)), product[order], weight[order])
+        return Postings(offsets(np.bincount(key, minlength=n_keys)), product[order], weight[order])
 
     @property
     def n_keys(self) -> int:
@@ -94,13 +94,13 @@ class Postings:
         counts = np.diff(self.start)  # (K,)
         rank = np.arange(len(self)) - np.repeat(self.start[:-1], counts)  # (P,)
         kept = rank < keep_per_key  # (P,)
-        return Postings(_starts(np.minimum(counts, keep_per_key)), self.product[kept], self.weight[kept])
+        return Postings(offsets(np.minimum(counts, keep_per_key)), self.product[kept], self.weight[kept])
 
     def drop(self, products: ArrayLike) -> Postings:
         """Without the postings of these products; the other products keep their positions."""
         kept = ~np.isin(self.product, np.asarray(products, dtype=np.int64))  # (P,)
         counts = np.bincount(self._keys()[kept], minlength=self.n_keys)  # (K,)
-        return Postings(_starts(counts), self.product[kept], self.weight[kept])
+        return Postings(offsets(counts), self.product[kept], self.weight[kept])
 
     def extend(self, other: Postings, offset: int) -> Postings:
         """With the postings of `other`, whose product 0 is product `offset` here. Keys mean the same in both."""
@@ -186,10 +186,11 @@ def top_k(scores: Floats, k: int, ids: Ints | None = None) -> tuple[NDArray[np.i
     return positions[order], scores[order]
 
 
-def _starts(counts: Ints) -> NDArray[np.int64]:
-    starts = np.zeros(len(counts) + 1, dtype=np.int64)  # (K + 1,)
-    np.cumsum(counts, out=starts[1:])
-    return starts
+def offsets(counts: Ints) -> NDArray[np.int64]:
+    """(K + 1,) where each of K runs of so many begins, one after another, and where the last one ends."""
+    begins = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=begins[1:])
+    return begins
 
 
 def ragged(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

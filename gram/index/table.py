@@ -66,7 +66,7 @@ class ProductTable:
 
     def __getitem__(self, position: int) -> Product:
         """The product at a position. Raises IndexError outside 0 … N − 1, IndexFolderError for a damaged line."""
-        row = self._row(position)
+        row = self._parsed(position, self._line(position))
         try:
             row["category"] = tuple(row["category"])
             row["attributes"] = {name: tuple(values) for name, values in row["attributes"].items()}
@@ -77,27 +77,29 @@ class ProductTable:
     def title(self, position: int) -> str:
         """The title of the product at a position, for a tenth of what the whole product costs; raises as `[]` does,
         but a line that is damaged elsewhere is not noticed."""
-        if 0 <= position < len(self):
-            line = self.lines[int(self.offsets[position]) : int(self.offsets[position + 1])]
-            begin = line.find(_TITLE)  # no other place of a line can hold it: quotes within texts are escaped
-            end = line.find(b'"', begin + len(_TITLE))
-            text = line[begin + len(_TITLE) : end]
-            if 0 <= begin < end and b"\\" not in text:
-                try:
-                    return text.decode("utf-8", "surrogatepass")
-                except UnicodeDecodeError as error:
-                    raise self._damaged(position, error) from None
-        row = self._row(position)
+        line = self._line(position)
+        begin = line.find(_TITLE)  # no other place of a line can hold it: quotes within texts are escaped
+        end = line.find(b'"', begin + len(_TITLE))
+        text = line[begin + len(_TITLE) : end]
+        if 0 <= begin < end and b"\\" not in text:
+            try:
+                return text.decode("utf-8", "surrogatepass")
+            except UnicodeDecodeError as error:
+                raise self._damaged(position, error) from None
+        row = self._parsed(position, line)
         try:
             return str(row["title"])
         except (KeyError, TypeError) as error:
             raise self._damaged(position, error) from None
 
-    def _row(self, position: int) -> Any:
+    def _line(self, position: int) -> bytes:
         if not 0 <= position < len(self):
             raise IndexError(f"there is no product {position} among {len(self)}")
+        return self.lines[int(self.offsets[position]) : int(self.offsets[position + 1])]
+
+    def _parsed(self, position: int, line: bytes) -> Any:
         try:
-            return json.loads(self.lines[int(self.offsets[position]) : int(self.offsets[position + 1])])
+            return json.loads(line)
         except ValueError as error:
             raise self._damaged(position, error) from None
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gram.errors import IndexFolderError
-from gram.index.postings import ragged
+from gram.index.postings import offsets, ragged
 from gram.index.table import load_array
 from gram.index.words import Words
 
@@ -46,7 +46,7 @@ class Titles:
     @staticmethod
     def build(titles: Sequence[Sequence[str]], words: Words) -> Titles:
         """From the stems of each title; `words` holds them all."""
-        start = np.concatenate([[0], np.cumsum([len(t) for t in titles])]).astype(np.int64)
+        start = offsets(np.array([len(t) for t in titles], dtype=np.int64))
         return Titles(start, np.array([words.ids[stem] for t in titles for stem in t], dtype=np.int32))
 
     def evidence(

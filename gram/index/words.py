@@ -70,7 +70,7 @@ class Words:
         pair, frequency = np.unique(stem_id * n_products + product, return_counts=True)  # (P,) (P,)
         key, holder = np.divmod(pair, max(n_products, 1))  # (P,) (P,)
         held = np.bincount(key, minlength=n_stems)  # (V,) products that hold the stem
-        idf = np.log1p((n_products - held + 0.5) / (held + 0.5))  # (V,)
+        idf = _rarity(held, n_products)  # (V,)
         mean = len(stem_id) / max(n_products, 1)
         damping = k1 * (1 - b + b * length / mean) if mean else np.zeros(n_products)  # (N,)
         weight = idf[key] * frequency / (frequency + damping[holder])  # (P,)
@@ -112,8 +112,7 @@ class Words:
     def idf_of(self, keys: NDArray[np.int32]) -> NDArray[np.float32]:
         """`idf` of many stems by their keys, in the shape of `keys`."""
         held = self.postings.start[keys + 1] - self.postings.start[keys]
-        rarity: NDArray[np.float32] = np.log1p((self.n_products - held + 0.5) / (held + 0.5)).astype(np.float32)
-        return rarity
+        return _rarity(held, self.n_products).astype(np.float32)
 
     def save(self, folder: str | Path) -> None:
         """Writes `words.txt`, `words.json` and the postings `words.*.npy` into an existing folder."""
@@ -138,6 +137,12 @@ class Words:
             problem = f"there are {len(ids)} different words, but postings for {postings.n_keys}"
             raise IndexFolderError(f"{path}: {problem}. Fix: build the index again")
         return Words(ids, postings, n_products, k1, b)
+
+
+def _rarity(held: NDArray[np.int64], n_products: int) -> NDArray[np.float64]:
+    """idf of stems that so many of the products hold."""
+    idf: NDArray[np.float64] = np.log1p((n_products - held + 0.5) / (held + 0.5))
+    return idf
 
 
 def save_lines(path: Path, lines: Iterable[str]) -> None:

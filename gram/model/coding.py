@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gram.index.pieces import UNIT, Pieces
-from gram.index.postings import ragged
+from gram.index.postings import offsets, ragged
 from gram.model.beam import BeamOptions, Start, beam_search
 from gram.model.decoder import NextFromDecoder
 from gram.model.encoding import Batch, EncodedTexts
@@ -70,7 +70,7 @@ def code_texts(
     own, written, deep, sure = [], [], [], []
     vectors = np.zeros((len(encoded), generator.backbone.width), dtype=np.float32)
     lengths = np.maximum(encoded.lengths - 2, 0)  # without the marks at both ends
-    start = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)  # (N + 1,)
+    start = offsets(lengths)  # (N + 1,)
     pieces = np.zeros((int(start[-1]), generator.network.piece.out_features), dtype=np.int8)
     piece_weights = np.zeros(len(pieces), dtype=np.float32)
     quiet = not progress or len(encoded) < PROGRESS_FROM
