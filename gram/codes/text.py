@@ -54,7 +54,7 @@ UNITS: dict[str, str] = {
 _GLUED_UNIT = re.compile(rf"(?<=\d)(?=(?:{'|'.join(sorted(UNITS, key=len, reverse=True))})\b)")
 _MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0963\u0970-\u0e7f\u0eb1-\u0ece\u1000-\u109f"
 """Accents and vowel signs, which are parts of words in many scripts but no letters to Python's `\\w`."""
-_WORD = re.compile(rf"\d+\.\d+|\d+/\d+|[\w{_MARKS}]+")
+_WORD = re.compile(rf"\d+\.\d+|(?<![\w.])\.\d+|\d+/\d+|[\w{_MARKS}]+")
 _FRACTION = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")
 _EDITS = [
     (re.compile(r"(?<=\d),(?=\d{3}\b)"), ""),
@@ -66,6 +66,9 @@ _EDITS = [
     (re.compile(r"(?<=\d)\s*[x×*]\s*(?=\d)"), " x "),
 ]
 _DIGIT = re.compile(r"\d")
+_DECIMAL = re.compile(r"(\d*)\.(\d+)")
+_FRACTIONS = {f"{k / d:.6f}".rstrip("0"): f"{k}/{d}" for d in (2, 4, 8, 16) for k in range(1, d, 2)}
+"""What is below 1 stays a fraction, as most write it: 0.375 is 3/8."""
 
 
 def words(text: str) -> list[str]:
@@ -73,14 +76,23 @@ def words(text: str) -> list[str]:
 
     >>> words('BEHR 5-gal. Men\\'s 1/2" x 10ft. Pipe, 2x4')
     ['behr', '5', 'gal', 'mens', '1/2', 'in', 'x', '10', 'ft', 'pipe', '2', 'x', '4']
+    >>> words("11.0 cu ft, 2.50 inch, .5 hp")
+    ['11', 'cu', 'ft', '2.5', 'in', '1/2', 'hp']
     """
     text = _FRACTION.sub(" ", text.replace("″", '"').replace("_", " "))  # 5½ is 5 1/2, not 51/2
     text = unicodedata.normalize("NFKC", text).lower().replace("⁄", "/")
     for pattern, new in _EDITS:
         text = pattern.sub(new, text)
     text = _GLUED_UNIT.sub(" ", text)
-    found = _WORD.findall(text)
+    found = [_DECIMAL.sub(_shortest, w) if "." in w else w for w in _WORD.findall(text)]
     return [UNITS.get(w, w) if (i and _DIGIT.search(found[i - 1])) or len(w) > 4 else w for i, w in enumerate(found)]
+
+
+def _shortest(decimal: re.Match[str]) -> str:
+    """One way to write a number: 11.0 is 11, 2.50 is 2.5, .5 is 1/2."""
+    whole, rest = decimal[1].lstrip("0") or "0", decimal[2].rstrip("0")
+    number = f"{whole}.{rest}" if rest else whole
+    return _FRACTIONS.get(number, number)
 
 
 def has_digit(word: str) -> bool:
