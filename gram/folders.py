@@ -20,7 +20,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from gram.errors import DataError
+import numpy as np
+from numpy.typing import NDArray
+
+from gram.errors import DataError, IndexFolderError
 
 
 @contextmanager
@@ -207,3 +210,12 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def load_array(folder: str | Path, name: str, mmap: bool = True) -> NDArray[Any]:
+    """One `.npy` of an index folder, read page by page when `mmap`. Raises IndexFolderError, which names the file."""
+    path = Path(folder, name)
+    try:
+        return np.asarray(np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise IndexFolderError(f"{path}: no usable array ({error}). Fix: build the index again") from None

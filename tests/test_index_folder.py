@@ -16,7 +16,7 @@ import pytest
 from gram.codes.trie import CodeTrie
 from gram.errors import DataError, IndexFolderError, IndexMismatch
 from gram.index.cells import Cells
-from gram.index.folder import Index, folder_size, value_scores
+from gram.index.folder import Index, folder_size, same_model, value_scores
 from gram.index.pieces import Pieces
 from gram.index.postings import Postings
 from gram.index.table import ProductTable
@@ -54,7 +54,7 @@ def make(model_hash: str = "abc123", **parts: Any) -> Index:
 def test_saved_and_opened_it_is_the_same(mmap: bool, tmp_path: Path) -> None:
     index = make()
     index.save(tmp_path / "index")
-    opened = Index.open(tmp_path / "index", model_hash="abc123", mmap=mmap)
+    opened = Index.open(tmp_path / "index", mmap=mmap)
     assert (opened.n_products, opened.width) == (3, 2)
     assert list(opened.table) == SHELF
     assert opened.words.score(["red", "hat"]).tolist() == index.words.score(["red", "hat"]).tolist()
@@ -93,8 +93,10 @@ def test_meta_tells_what_the_folder_is(tmp_path: Path) -> None:
 
 def test_another_model_is_refused(tmp_path: Path) -> None:
     make("abc123").save(tmp_path / "index")
+    meta = Index.open(tmp_path / "index").meta
+    same_model(tmp_path / "index", meta, "abc123")
     with pytest.raises(IndexMismatch, match=r"abc123.*def456.*Fix: gram index MODEL PRODUCTS -o .*index"):
-        Index.open(tmp_path / "index", model_hash="def456")
+        same_model(tmp_path / "index", meta, "def456")
 
 
 def test_every_file_is_missed_when_it_is_gone_or_cut(tmp_path: Path) -> None:
@@ -195,9 +197,10 @@ index.save(sys.argv[1])
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "index")], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 2  # what it had written stands beside the old one
-    assert list(Index.open(tmp_path / "index", model_hash="old").table) == SHELF
+    left = Index.open(tmp_path / "index")
+    assert (left.meta["model_hash"], list(left.table)) == ("old", SHELF)
     make("new").save(tmp_path / "index")
-    assert Index.open(tmp_path / "index", model_hash="new").n_products == 3
+    assert Index.open(tmp_path / "index").meta["model_hash"] == "new"
     assert len(list(tmp_path.iterdir())) == 1
 
 

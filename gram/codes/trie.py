@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gram.errors import IndexFolderError
+from gram.folders import load_array
 
 MAX_LENGTH = 6
 ARRAYS = ("first_child", "child_token", "is_end", "code_id")
@@ -223,13 +224,8 @@ class CodeTrie:
     @staticmethod
     def load(folder: str | Path, mmap: bool = True) -> CodeTrie:
         """The trie that `save` wrote, read page by page when `mmap`. Raises IndexFolderError if it cannot be used."""
-        try:
-            files = [Path(folder, f"trie.{name}.npy") for name in ARRAYS]
-            arrays = [np.asarray(np.load(file, mmap_mode="r" if mmap else None)) for file in files]
-            n_code_ids = int(np.load(Path(folder, "trie.n_code_ids.npy")))
-        except (OSError, ValueError, EOFError) as error:
-            raise IndexFolderError(f"{folder}: no usable code trie ({error}). Fix: build the index again") from None
-        first_child, child_token, is_end, code_id = arrays
+        first_child, child_token, is_end, code_id = (load_array(folder, f"trie.{name}.npy", mmap) for name in ARRAYS)
+        n_code_ids = int(load_array(folder, "trie.n_code_ids.npy", mmap=False))
         n_nodes = len(first_child) - 1
         if not len(is_end) == len(code_id) == len(child_token) + 1 == n_nodes:
             raise IndexFolderError(f"{folder}: the code trie's arrays disagree in length. Fix: build the index again")

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gram.errors import IndexFolderError
+from gram.folders import load_array
 from gram.index.postings import offsets, top_k
-from gram.index.table import load_array
 
 FEW = 4096
 """Products at most that stand in one cell: reading all their vectors takes a fraction of a millisecond."""

@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 
 from gram.codes.trie import CodeTrie
 from gram.errors import DataError, IndexFolderError, IndexMismatch
-from gram.folders import new_folder, read_json, write_json
+from gram.folders import load_array, new_folder, read_json, write_json
 from gram.index.cells import Cells
 from gram.index.pieces import Pieces
 from gram.index.postings import Postings
-from gram.index.table import ProductTable, load_array
+from gram.index.table import ProductTable
 from gram.index.titles import Titles
 from gram.index.words import Words, load_lines, save_lines
 from gram.records import Product
@@ -106,18 +106,17 @@ class Index:
             write_json(folder / META, self.meta | made)
 
     @staticmethod
-    def open(path: str | Path, model_hash: str | None = None, mmap: bool = True) -> Index:
+    def open(path: str | Path, mmap: bool = True) -> Index:
         """The index in a folder; `mmap` leaves the arrays on disk until they are read.
 
-        Raises IndexMismatch where the index was built with another model than that of `model_hash`; IndexFolderError
-        where the folder is no index, is of an unknown format, or has a file that is missing, cut off or at odds with
-        the others.
+        Raises IndexFolderError where the folder is no index, is of an unknown format, or has a file that is missing,
+        cut off or at odds with the others.
         """
         folder = Path(path)
         while True:
             before = _identity(folder)
             try:
-                index = _read(folder, model_hash, mmap)
+                index = _read(folder, mmap)
             except IndexFolderError:
                 if _identity(folder) == before:
                     raise
@@ -160,10 +159,8 @@ def folder_size(path: str | Path) -> int:
     return sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
 
 
-def _read(folder: Path, model_hash: str | None, mmap: bool) -> Index:
+def _read(folder: Path, mmap: bool) -> Index:
     meta = _read_meta(folder)
-    if model_hash is not None:
-        same_model(folder, meta, model_hash)
     _check_files(folder, meta["files"])
     index = Index(
         table=ProductTable.load(folder, mmap),

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gram.errors import IndexFolderError
+from gram.folders import load_array
 from gram.index.postings import ragged
-from gram.index.table import load_array
 
 KINDS = (
     "maxsim",  # how closely the query's pieces are met in the product, their weighted mean

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gram.errors import IndexFolderError
+from gram.folders import load_array
 
 ARRAYS = ("start", "product", "weight")
 
@@ -123,12 +124,7 @@ class Postings:
     @staticmethod
     def load(folder: str | Path, prefix: str, mmap: bool = True) -> Postings:
         """What `save` wrote, read page by page when `mmap`. Raises IndexFolderError if it cannot be used."""
-        files = [Path(folder, f"{prefix}.{name}.npy") for name in ARRAYS]
-        try:
-            arrays = [np.asarray(np.load(file, mmap_mode="r" if mmap else None)) for file in files]
-        except (OSError, ValueError, EOFError) as error:
-            raise IndexFolderError(f"{folder}: no usable postings ({error}). Fix: build the index again") from None
-        postings = Postings(*arrays)
+        postings = Postings(*(load_array(folder, f"{prefix}.{name}.npy", mmap) for name in ARRAYS))
         if not len(postings.start) or not postings.start[-1] == len(postings.product) == len(postings.weight):
             problem = f"the arrays of '{prefix}' postings disagree in length"
             raise IndexFolderError(f"{folder}: {problem}. Fix: build the index again")

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gram.errors import IndexFolderError
+from gram.folders import load_array
 from gram.records import Product
 
 LINES, OFFSETS, IDS = "products.jsonl", "products.offsets.npy", "products.ids.npy"
@@ -146,15 +147,6 @@ class ProductTable:
     @cached_property
     def _positions(self) -> dict[str, int]:
         return {product_id: i for i, product_id in enumerate(self.ids.tolist())}
-
-
-def load_array(folder: str | Path, name: str, mmap: bool = True) -> NDArray[Any]:
-    """One `.npy` of an index folder, read page by page when `mmap`. Raises IndexFolderError, which names the file."""
-    path = Path(folder, name)
-    try:
-        return np.asarray(np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise IndexFolderError(f"{path}: no usable array ({error}). Fix: build the index again") from None
 
 
 def _mapped(path: Path) -> bytes | mmap:

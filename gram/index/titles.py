@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gram.errors import IndexFolderError
+from gram.folders import load_array
 from gram.index.postings import offsets, ragged
-from gram.index.table import load_array
 from gram.index.words import Words
 
 KINDS = (
