@@ -239,7 +239,7 @@ def bench(
 
 
 @main.command()
-@click.argument("dataset", type=click.Choice(["esci", "wands", "homedepot"]))
+@click.argument("dataset", type=click.Choice(["esci", "wands", "homedepot", "crowdflower"]))
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=FOLDER, required=True, help="The folder to write.")
 @click.option("--locale", default="us", show_default=True, help="Of ESCI.")
@@ -255,14 +255,16 @@ def convert(
 ) -> None:
     """Reads a public dataset as its publisher ships it and writes products, log, queries and qrels.
 
-    SOURCE is the dataset's folder, or Kaggle's train.csv (also zipped) for Home Depot.
+    SOURCE is the dataset's folder, or Kaggle's train.csv (also zipped) for Home Depot and CrowdFlower.
     """
-    from gram.data import esci, homedepot, wands
+    from gram.data import crowdflower, esci, homedepot, wands
 
     if dataset == "esci":
         data = esci.load(source, locale, "large" if version == "large" else "small")
     elif dataset == "wands":
         data = wands.load(source)
+    elif dataset == "crowdflower":
+        data = crowdflower.load(source)
     else:
         data = homedepot.load(
             source,

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gram.data import esci, homedepot, wands
+from gram.data import crowdflower, esci, homedepot, wands
 from gram.data.catalogue import read_products
 from gram.data.dataset import Dataset, Judged, Judgement, gather, split_part
 from gram.data.log import read_log, read_qrels, read_queries
@@ -115,6 +115,40 @@ def test_home_depot_errors(tmp_path: Path) -> None:
     path.write_text("id,product_uid,product_title,search_term\n")
     with pytest.raises(MissingColumn, match="'relevance'; found 'id', 'product_uid'"):
         homedepot.load(path)
+
+
+FLOWERS = """"id","query","product_title","product_description","median_relevance","relevance_variance"
+1,"fan","Desk Fan","<p>Quiet
+&amp; small</p>",4,0
+2,"fan","Wall Fan","",3,0.471
+4,"deck over","Desk Fan","Quiet & small",1,0
+5,"angle bracket","Steel Angle","",4,0
+7,"angle bracket","Wall Fan","",2,0.5
+8,"fan","Steel Angle","",4,0
+"""
+
+
+def test_crowdflower_rows_of_one_text_are_one_product(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text(FLOWERS, encoding="utf-8")
+    assert crowdflower.load(path) == Dataset(
+        [Product("1", "Desk Fan", description="Quiet & small"), Product("2", "Wall Fan"), Product("5", "Steel Angle")],
+        [Interaction("angle bracket", "5")],
+        {
+            "dev": Judged({"1": "fan"}, {"1": {"1": 2.0, "2": 1.0, "5": 2.0}}),
+            "test": Judged({"2": "deck over"}, {"2": {"1": 0.0}}),
+        },
+    )
+
+
+def test_crowdflower_errors(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text(FLOWERS.replace(",2,0.5", ",5,0.5"), encoding="utf-8")
+    with pytest.raises(BadRow, match=r"train.csv: line 7, column 'median_relevance': not 1, 2, 3 or 4 .*'5'"):
+        crowdflower.load(path)
+    path.write_text(FLOWERS.replace("median_relevance", "median"), encoding="utf-8")
+    with pytest.raises(MissingColumn, match="'median_relevance'"):
+        crowdflower.load(path)
 
 
 def test_a_written_dataset_reads_back(tmp_path: Path) -> None:
