@@ -1,7 +1,7 @@
 """CrowdFlower Search Results Relevance (Kaggle, 2015): 10,158 judgements of 261 queries over several shops' products.
 
 Of Kaggle's files `train.csv` alone has judgements, and it names no product ids: rows of one title and description are
-one product, 9,913 in all. It may be zipped.
+one product, 9,912 in all. It may be zipped.
 """
 
 from __future__ import annotations
@@ -39,7 +39,5 @@ def load(train_csv: str | Path) -> Dataset:
         if grade is None:
             raise record.bad("median_relevance", "not 1, 2, 3 or 4", "download the file again.")
         query_id = query_ids.setdefault(query, str(len(query_ids) + 1))
-        judgements.append(
-            Judgement(split_part(query), query_id, query, product.product_id, float(grade == 2.0), grade)
-        )
+        judgements.append(Judgement(split_part(query), query_id, query, product.product_id, float(grade == 2.0), grade))
     return gather(list(products.values()), judgements)
