@@ -25,6 +25,12 @@ from gram.codes.text import UNITS, has_digit, stem, stems, words
         (".5 hp", "1/2hp", "1/2 hp"),
         ("0.375 in", '3/8"', "3/8 in"),
         ("2.50 qt.", "2.5 quart", "2.5 qt"),
+        ("10,000mAh", "10000 mAh", "10000 mah"),
+        ("0,5 l", "0.5 litre", "1/2 l"),
+        ("18x30x.75 in.", '18 x 30x3/4"', "18 x 30 x 3/4 in"),
+        ("5'x7'", "5 ft. x7 ft.", "5 ft x 7 ft"),
+        ("10cmx12cm", "10 cm x 12 cm", "10 cm x 12 cm"),
+        ("8'6\"", "8 ft. 6 in.", "8 ft 6 in"),
         ("Men’s", "men's", "mens"),
         ("ＡＢＣ１２", "abc12", "abc12"),
         ("Crème Brûlée", "crème-brûlée", "crème brûlée"),
@@ -49,6 +55,11 @@ def test_a_text_without_words_has_none(text: str) -> None:
         ("a m l", "a m l"),
         ("m18 drill", "m18 drill"),
         ("12 in 1 tool", "12 in 1 tool"),
+        ('"iphone 12"', "iphone 12"),  # what is quoted ends in no inches
+        ('24" "white" vanity', "24 in white vanity"),
+        ('12 " x 14 "', "12 in x 14 in"),
+        ("sizes 6,7", "sizes 6 7"),
+        ("1.500 W", "1.500 w"),  # a thousand and a half, or one and a half
     ],
 )
 def test_units_are_units_where_a_number_stands_before_them(text: str, expected: str) -> None:

@@ -51,19 +51,24 @@ UNITS: dict[str, str] = {
 }
 """Every known way to write a unit, and the one we keep."""
 
-_GLUED_UNIT = re.compile(rf"(?<=\d)(?=(?:{'|'.join(sorted(UNITS, key=len, reverse=True))})\b)")
+_UNIT = "|".join(sorted(UNITS, key=len, reverse=True))
+_GLUED_UNIT = re.compile(rf"(?<=\d)(?=(?:{_UNIT})\b)")
 _MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0963\u0970-\u0e7f\u0eb1-\u0ece\u1000-\u109f"
 """Accents and vowel signs, which are parts of words in many scripts but no letters to Python's `\\w`."""
 _WORD = re.compile(rf"\d+\.\d+|(?<![\w.])\.\d+|\d+/\d+|[\w{_MARKS}]+")
 _FRACTION = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")
 _EDITS = [
-    (re.compile(r"(?<=\d),(?=\d{3}\b)"), ""),
-    (re.compile(r"(?<=\d)\s*(?:\"|”|″|'')"), " in "),
+    (re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), ""),  # 1,500
+    (re.compile(rf"(?<![\d.,])(\d+),(\d\d?)(?=\s*(?:{_UNIT})\b)"), r"\1.\2"),  # 0,5 l
+    (re.compile(r"(?<![^\s(])[\"“](?!\s|x\s*[\d.])([^\"“”]*[^\s\"“”])[\"”](?!\w)"), r"\1"),  # "iphone 12" is not 12 in
+    (re.compile(r"(?<![^\s(])['‘](?!x\s*[\d.])(?=[^\W\d])([^'‘’]*\w)['’](?!\w)"), r"\1"),
+    (re.compile(r"(?<=\d)\s*['′’][\s-]*(?=\d+(?:[\s-]\d+/\d+|[./]\d+)?\s*(?:[\"”]|''))"), " ft "),  # 8'6" has both
+    (re.compile(r"(?<=\d)((?:\s?(?:in|inch|ft|feet|cm|mm|m)\.?|\s*[\"”'′’]{1,2})?)\s*[x×*]\s*(?=\.?\d)"), r"\1 x "),
+    (re.compile(r"(?<=\d)\s*(?:\"|”|'')"), " in "),
     (re.compile(r"(?<=\d)\s*['′’](?!\w)"), " ft "),
     (re.compile(r"['’]s\b"), "s"),
     (re.compile(r"['’`]"), ""),
     (re.compile(r"\b(?:sq|square)\W*(?:ft|feet|foot)\b\.?"), "sqft"),
-    (re.compile(r"(?<=\d)\s*[x×*]\s*(?=\d)"), " x "),
 ]
 _DIGIT = re.compile(r"\d")
 _DECIMAL = re.compile(r"(\d*)\.(\d+)")
@@ -79,7 +84,7 @@ def words(text: str) -> list[str]:
     >>> words("11.0 cu ft, 2.50 inch, .5 hp")
     ['11', 'cu', 'ft', '2.5', 'in', '1/2', 'hp']
     """
-    text = _FRACTION.sub(" ", text.replace("″", '"').replace("_", " "))  # 5½ is 5 1/2, not 51/2
+    text = _FRACTION.sub(" ", text.replace("″", '"').replace("´", "'").replace("_", " "))  # 5½ is 5 1/2, not 51/2
     text = unicodedata.normalize("NFKC", text).lower().replace("⁄", "/")
     for pattern, new in _EDITS:
         text = pattern.sub(new, text)
@@ -91,6 +96,8 @@ def words(text: str) -> list[str]:
 def _shortest(decimal: re.Match[str]) -> str:
     """One way to write a number: 11.0 is 11, 2.50 is 2.5, .5 is 1/2."""
     whole, rest = decimal[1].lstrip("0") or "0", decimal[2].rstrip("0")
+    if whole != "0" and len(decimal[2]) == 3:
+        return decimal[0]  # 1.500 may be a thousand and a half
     number = f"{whole}.{rest}" if rest else whole
     return _FRACTIONS.get(number, number)
 
