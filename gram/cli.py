@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from gram.errors import GramError
+from gram.errors import DataError, GramError
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -38,10 +38,21 @@ def main(verbose: bool) -> None:
     logging.getLogger("gram").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
+def _known_device(_: click.Context, __: click.Parameter, name: str) -> str:
+    if name == "cpu":
+        return name
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise click.BadParameter(f"{name!r} is no device that PyTorch can compute on here: {error}") from error
+    return name
+
+
 def _device_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, …")(
-        command
-    )
+    help_ = "Where to compute: cpu, cuda, cuda:1, …"
+    return click.option("--device", default="cpu", show_default=True, callback=_known_device, help=help_)(command)
 
 
 @main.command()
@@ -49,8 +60,8 @@ def _device_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("log")
 @click.option("-o", "--output", type=FOLDER, required=True, help="The model folder to write.")
 @click.option("--backbone", default="minilm", show_default=True, help="minilm, scratch, a hub id, or a local folder.")
-@click.option("--steps", default=0, help="Training steps; 0 chooses by the size of the data.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--steps", default=0, type=click.IntRange(0), help="Training steps; 0 chooses by the size of the data.")
+@click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
 @click.option(
     "--max-unknown", default=0.05, show_default=True, help="Share of LOG rows that may name unknown products."
 )
@@ -131,14 +142,18 @@ def search(
         raise click.UsageError("give a QUERY, or --queries FILE with --run FILE")
     if queries is not None and run_file is None:
         raise click.UsageError("--queries needs --run FILE, where the run is written")
+    if queries is None and run_file is not None:
+        raise click.UsageError("--run needs --queries FILE, which it answers")
     searcher = Searcher.load(index, model, device)
     if value is not None:
         searcher = searcher.with_scorer(searcher.scorer.with_value(value))
     if queries is not None and run_file is not None:
         from gram.data.log import read_queries
-        from gram.evaluation.measures import write_run
+        from gram.evaluation.measures import check_ids, write_run
 
-        write_run(run_file, searcher.search_many(read_queries(queries), k, progress=True), tag="gram")
+        asked = read_queries(queries)
+        check_ids([*asked, *searcher.index.table.ids.tolist()])
+        write_run(run_file, searcher.search_many(asked, k, progress=True), tag="gram")
         click.echo(f"run: {run_file}")
         return
     hits = searcher.search(str(query), k, explain)
@@ -179,9 +194,11 @@ def eval_command(qrels: Path, runs: tuple[Path, ...], markdown: bool) -> None:
     """
     from gram.data.log import read_qrels
     from gram.evaluation.comparison import table
-    from gram.evaluation.measures import evaluate, read_run
+    from gram.evaluation.measures import evaluate, read_run, relevant
 
     judged = read_qrels(qrels)
+    if not relevant(judged):
+        raise DataError(qrels, "no query has a relevant product.", "give grades of 1, or 2 where any is above 1.")
     names = [r.name if [x.name for x in runs].count(r.name) == 1 else str(r) for r in runs]
     results = {name: evaluate(judged, read_run(path)) for name, path in zip(names, runs, strict=True)}
     click.echo(table(results, reference=names[0] if len(names) > 1 else None, markdown=markdown))
@@ -207,7 +224,7 @@ def eval_command(qrels: Path, runs: tuple[Path, ...], markdown: bool) -> None:
 @click.option("--quick", is_flag=True, help="A small part of the data and few steps: does it run at all?")
 @click.option("--model", default="minilm", show_default=True, help="The encoder to start from: hub id or local folder.")
 @click.option("--splade-model", default="", help="Weights that a second SPLADE row starts from.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
 @click.option(
     "--max-unknown", default=0.05, show_default=True, help="Share of LOG rows that may name unknown products."
 )
@@ -249,7 +266,13 @@ def bench(
 @click.option("--material", type=FILE, help="Home Depot: product_uid,material.")
 @click.option("--attributes", type=FILE, help="Home Depot: Kaggle's attributes.csv.")
 @click.option("--descriptions", type=FILE, help="Home Depot: Kaggle's product_descriptions.csv.")
-@click.option("--log-share", default=1.0, show_default=True, help="Keep only this share of the log's queries.")
+@click.option(
+    "--log-share",
+    default=1.0,
+    type=click.FloatRange(0, 1),
+    show_default=True,
+    help="Keep only this share of the log's queries.",
+)
 def convert(
     dataset: str, source: Path, output: Path, locale: str, version: str, log_share: float, **side: Path | None
 ) -> None:
@@ -283,9 +306,15 @@ def convert(
 @main.command()
 @click.option("-o", "--output", type=FOLDER, default=Path("gram-demo"), show_default=True, help="Where to work.")
 @click.option("--products", default=4000, show_default=True, help="Products of the generated shop.")
-@click.option("--steps", default=90, show_default=True, help="Training steps; 0 chooses by the size of the shop.")
+@click.option(
+    "--steps",
+    default=90,
+    type=click.IntRange(0),
+    show_default=True,
+    help="Training steps; 0 chooses by the size of the shop.",
+)
 @click.option("--backbone", default="minilm", show_default=True, help="minilm, scratch, a hub id, or a local folder.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
 def demo(output: Path, products: int, steps: int, backbone: str, seed: int) -> None:
     """Everything on a generated shop, in minutes: shop, training, index, search, and GRAM beside BM25."""
     from gram.demo import run

@@ -43,7 +43,7 @@ def new_folder(path: str | Path, marker: str = "meta.json") -> Iterator[Path]:
     """
     final = Path(path).resolve()
     _clean_up(final)
-    _refuse_strangers(final, marker)
+    check_replaceable(final, marker)
     final.parent.mkdir(parents=True, exist_ok=True)
     written = _sibling(final, "tmp")
     written.mkdir()
@@ -55,7 +55,7 @@ def new_folder(path: str | Path, marker: str = "meta.json") -> Iterator[Path]:
             for name in names:
                 _sync(Path(folder, name))
             _sync(Path(folder))
-        _refuse_strangers(final, marker)  # again: the block may have run for hours
+        check_replaceable(final, marker)  # again: the block may have run for hours
         _move_in(written, final)
         _sync(final.parent)
     finally:
@@ -120,7 +120,9 @@ def read_json(path: str | Path) -> Any:
         ) from None
 
 
-def _refuse_strangers(final: Path, marker: str) -> None:
+def check_replaceable(path: str | Path, marker: str = "meta.json") -> None:
+    """Raises DataError where `new_folder` would: to be asked before hours of work that would end there."""
+    final = Path(path).resolve()
     if not final.exists():
         return
     if not final.is_dir():

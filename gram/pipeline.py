@@ -17,7 +17,7 @@ import torch
 from gram.codes.mining import MiningSettings, field_texts, mine
 from gram.codes.trie import CodeTrie
 from gram.errors import SettingError
-from gram.folders import new_folder, read_json, write_json
+from gram.folders import check_replaceable, new_folder, read_json, write_json
 from gram.index.words import Words
 from gram.indexing import build_index, product_stems
 from gram.model.alignment import AlignmentSettings
@@ -69,6 +69,7 @@ def train(
         raise SettingError(f"{joint}: no checkpoint of joint training. Fix: train with keep_joint first")
     if not products:
         raise SettingError("there are no products to train on")
+    check_replaceable(output, marker="config.json")
     trained, held_out = _hold_out(interactions, settings.training.seed)
     log.info("finding the attributes of %d products and %d interactions", len(products), len(trained))
     lexicon = mine(products, trained, settings.mining)
@@ -122,6 +123,7 @@ def index(model: str | Path, products: Sequence[Product], output: str | Path, de
     """Codes a catalogue with a trained model and writes the index folder."""
     if not products:
         raise SettingError("there are no products to index")
+    check_replaceable(output)
     generator, _ = Generator.load(Path(model), device)
     meta = {"model": str(model), "model_hash": model_hash(Path(model))}
     build_index(generator, products, meta).save(output)
@@ -184,6 +186,7 @@ def _told_apart(products: Sequence[Product], interactions: Sequence[Interaction]
 
 def _work_folder(output: Path, settings: Settings, data: str, resume: bool) -> Path:
     """Where checkpoints lie; refuses to resume what was begun with other data or settings."""
+    output = output.resolve()
     work = output.with_name(output.name + ".work")
     mark = {"settings": json.loads(json.dumps(asdict(settings))), "data": data}
     if resume and (work / "begun.json").is_file():

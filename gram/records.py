@@ -60,7 +60,8 @@ class SharedCode(NamedTuple):
     """A code through which a hit was found.
 
     `query_weight` and `product_weight` are the two sides' weights of it; `query_copied` and `product_copied` say
-    whether that side's text holds it (True) or the generator wrote it (False); `share` is its part of the hit's score.
+    whether that side's text holds it (True) or the generator wrote it (False); `share` is its part, 0 to 1, of all the
+    weighed evidence that speaks for the hit.
     """
 
     code: Code

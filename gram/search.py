@@ -146,12 +146,16 @@ class Searcher:
                 evidence["base"] = self.scorer.shift  # what a product without evidence would have
                 if self.scorer.network is not None:
                     evidence["network"] = rest
-                hit = hit._replace(codes=self._shared(query, position, score), evidence=evidence)
+                speaking_for = float(parts[parts > 0].sum())
+                hit = hit._replace(codes=self._shared(query, position, speaking_for), evidence=evidence)
             hits.append(hit)
         return hits
 
-    def _shared(self, query: CodedQuery, position: int, score: float) -> tuple[SharedCode, ...]:
-        """The codes that the query and the product at `position` share, the weightiest first."""
+    def _shared(self, query: CodedQuery, position: int, speaking_for: float) -> tuple[SharedCode, ...]:
+        """The codes that the query and the product at `position` share, the weightiest first.
+
+        `speaking_for` is the sum of all parts of the score that speak for the product: what shares are of.
+        """
         weights = dict(zip(EVIDENCE, self.scorer.weights.tolist(), strict=True))
         index, shared = self.index, []
         for kind, (keys, by), postings, copied in (
@@ -164,7 +168,7 @@ class Searcher:
             for key, weight in zip(keys.tolist(), by.tolist(), strict=True):
                 there = _weight(postings, key, position)
                 if there:
-                    share = weights[kind] * weight * there / max(abs(score), 1e-9)
+                    share = weights[kind] * weight * there / max(speaking_for, 1e-9)
                     code = self.written_code(key) if kind == "deep" else (self.lexicon.attributes[key],)
                     shared.append(SharedCode(code, weight, there, *copied, share))
         return tuple(sorted(shared, key=lambda s: -s.share))

@@ -143,6 +143,14 @@ def test_a_stopped_engine_goes_on_where_it_was(shop: Path, tmp_path: Path, monke
     assert read_json(tmp_path / "out" / "figures" / "bm25.json")["latency"]["p50_ms"] > 0
 
 
+def test_a_folder_of_a_refused_benchmark_may_be_used_again(shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "qrels.tsv").write_text("q1\tnobody\t2\n", encoding="utf-8")
+    output, options = tmp_path / "out", Options()
+    with pytest.raises(DataError, match="no query has a relevant product"):
+        benchmark.run(sources(shop, qrels=tmp_path / "qrels.tsv"), output, options, ["bm25"], "gram bench")
+    assert benchmark.begin(output, sources(shop), options)["data"] == sources(shop).hashes()
+
+
 @pytest.mark.usefixtures("_in_this_process")
 def test_without_a_log_settings_are_untuned(shop: Path, tmp_path: Path) -> None:
     result = bench(shop, tmp_path / "out", "--quick", "--only", "bm25", log="none")
@@ -223,12 +231,17 @@ def test_a_querys_typo_is_its_own() -> None:
     assert any(misspelt_queries(QUERIES, seed) != one for seed in range(5))
 
 
-def test_judgements_of_queries_that_are_not_asked_are_left_out(shop: Path, tmp_path: Path) -> None:
+def test_judgements_of_queries_that_are_not_asked_are_left_out(
+    shop: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     product = read_products(shop / "products.jsonl.gz")[0].product_id
     (tmp_path / "queries.tsv").write_text("query_id\tquery\nq1\tshoe\n", encoding="utf-8")
     (tmp_path / "qrels.tsv").write_text(f"q1\t{product}\t2\nq2\t{product}\t2\nq1\tgone\t2\n", encoding="utf-8")
-    data = gathered(sources(shop, queries=tmp_path / "queries.tsv", qrels=tmp_path / "qrels.tsv"), seed=0)
+    with caplog.at_level("WARNING"):
+        data = gathered(sources(shop, queries=tmp_path / "queries.tsv", qrels=tmp_path / "qrels.tsv"), seed=0)
     assert data.parts["test"].qrels == {"q1": {product: 2.0}}
+    assert "1 judged queries are not in" in caplog.text
+    assert "1 judgements name products that the catalogue lacks" in caplog.text
 
 
 def test_figures_of_a_run_by_hand(shop: Path) -> None:

@@ -153,6 +153,12 @@ def test_eval_prints_one_row_a_run(tmp_path: Path) -> None:
     assert done("eval", qrels, one, "--markdown").startswith("| run")
 
 
+def test_eval_of_judgements_that_find_nothing_relevant_is_refused(tmp_path: Path) -> None:
+    qrels = write(tmp_path / "qrels.tsv", "query_id\tproduct_id\tgrade", "q1\ta\t0")
+    run = write(tmp_path / "one.trec", "q1 Q0 a 1 2.0 x")
+    assert "qrels.tsv: no query has a relevant product." in refused("eval", qrels, run)
+
+
 def test_eval_tells_runs_of_one_name_apart(tmp_path: Path) -> None:
     qrels = write(tmp_path / "qrels.tsv", "query_id\tproduct_id\tgrade", "q1\ta\t1")
     runs = []
@@ -250,14 +256,28 @@ def test_a_log_that_is_not_there_is_named(made: Made, tmp_path: Path) -> None:
         ((), "give a QUERY, or --queries"),
         (("shoe", "--queries", "q.tsv", "--run", "r"), "give a QUERY, or --queries"),
         (("--queries", "q.tsv"), "--queries needs --run"),
+        (("shoe", "--run", "r"), "--run needs --queries"),
+        (("shoe", "--value", "nan"), "a plain number such as 0.5, not nan"),
+        (("shoe", "--device", "abacus"), "no device that PyTorch can compute on"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(made: Made, arguments: tuple[str, ...], message: str) -> None:
     assert message in refused("search", made / "index", *arguments)
 
 
-def test_a_model_does_not_take_the_place_of_other_files(made: Made, tmp_path: Path) -> None:
+def test_a_model_does_not_take_the_place_of_other_files(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path / "diary.txt", "dear diary")
-    said = refused("index", made / "model", made / "products.jsonl.gz", "-o", tmp_path)
-    assert "not ours to replace" in said
-    assert (tmp_path / "diary.txt").is_file()
+    products = made / "products.jsonl.gz"
+    with monkeypatch.context() as patch:
+        patch.setattr(gram.pipeline, "build_index", None)  # refused before the work, not after it
+        patch.setattr(gram.pipeline, "mine", None)
+        for command in (("index", made / "model", products), ("train", products, "none")):
+            assert "not ours to replace" in refused(*command, "-o", tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["diary.txt"]
+
+
+def test_an_id_that_a_run_cannot_hold_is_told_before_searching(made: Made, tmp_path: Path) -> None:
+    queries = write(tmp_path / "queries.tsv", "query_id\tquery", "q 1\tshoes")
+    assert "A run cannot hold 'q 1'" in refused("search", made / "index", "--queries", queries, "--run", tmp_path / "r")

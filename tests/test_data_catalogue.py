@@ -170,3 +170,13 @@ def test_written_products_read_back_the_same(
     path = tmp_path_factory.mktemp("products") / ("a.jsonl.gz" if packed else "a.jsonl")
     write_products(path, products)
     assert read_products(path) == products
+
+
+def test_half_an_emoji_is_no_reason_to_fail_later(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"product_id": 1, "title": "Party \\ud83c"}\n{"product_id": 2, "title": "Caf\u00e9 \\ud83c\\udf89"}\n'
+    )
+    titles = [product.title for product in read_products(path)]
+    assert titles == ["Party \ufffd", "Caf\u00e9 \U0001f389"]
+    assert all(title.encode() for title in titles)

@@ -131,7 +131,9 @@ def test_an_explanation_adds_up(shop: Shop) -> None:
             assert sum(hit.evidence.values()) == pytest.approx(hit.score, rel=1e-3, abs=1e-4)
             from_codes = sum(hit.evidence.get(name, 0.0) for name in by_codes)
             shares = sum(shared.share for shared in hit.codes)
-            assert shares * abs(hit.score) == pytest.approx(from_codes, rel=1e-2, abs=1e-3)
+            speaking_for = sum(max(hit.evidence.get(name, 0.0), 0.0) for name in EVIDENCE)
+            assert shares * speaking_for == pytest.approx(from_codes, rel=1e-2, abs=1e-3)
+            assert 0 <= shares <= 1.001
             assert [c.share for c in hit.codes] == sorted((c.share for c in hit.codes), reverse=True)
             assert same.codes == ()
             explained += bool(hit.codes)

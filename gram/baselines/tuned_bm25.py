@@ -34,7 +34,7 @@ class TunedBM25(BM25):
     @classmethod
     def train(cls, folder: Path, data: TrainingData, *, model: str = "", seed: int = 0, quick: bool = False) -> None:
         """Tries every setting on the dev part (`quick`: four of them) and writes the best; `model` is not used."""
-        best, settings = -1.0, UNTUNED
+        best, settings = 0.0, UNTUNED  # where no setting finds anything, as without a dev part
         k1s, bs = (K1[::4], B[1:2]) if quick else (K1, B)
         if data.dev_queries:
             for fields, k1, b in pairs(FIELD_SETS, k1s, bs):

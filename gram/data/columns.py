@@ -133,11 +133,13 @@ class Record:
 def text_of(cell: Any) -> str:
     """A cell as text: 100001.0 is "100001" (a number column that pandas wrote), None and NaN are "".
 
+    Half of an emoji, as cutting a text in JavaScript leaves, becomes U+FFFD: no file could hold it.
+
     >>> text_of(100001.0), text_of(True), text_of(None)
     ('100001', 'true', '')
     """
     if isinstance(cell, str):
-        return cell
+        return cell if cell.isascii() else cell.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if cell is None or cell != cell:  # NaN alone differs from itself
         return ""
     if isinstance(cell, bool):

@@ -33,6 +33,8 @@ def load(train_csv: str | Path) -> Dataset:
     for record in read_records(read_table(train_csv), dict.fromkeys(_COLUMNS, ()), _COLUMNS):
         query, row_id = record.text("query", required=True), record.text("id", required=True)
         title = plain_text(record.text("product_title", required=True))
+        if not title:
+            raise record.bad("product_title", "no words but HTML", "download the file again.")
         description = plain_text(record.text("product_description", lines=True))
         product = products.setdefault((title, description), Product(row_id, title, description=description))
         grade = GRADES.get(record.number("median_relevance") or 0.0)

@@ -32,7 +32,7 @@ from gram.data.log import read_log, read_qrels, read_queries
 from gram.errors import DataError, SettingError
 from gram.evaluation.cuts import by_training, misspelt_queries, relevance_rate
 from gram.evaluation.latency import latency
-from gram.evaluation.measures import evaluate, read_run, relevant, write_run
+from gram.evaluation.measures import check_ids, evaluate, read_run, relevant, write_run
 from gram.evaluation.plots import CURVE, figure_class
 from gram.evaluation.rows import Options, Row, Workshop, bf16, selected
 from gram.folders import new_folder, read_json, write_json
@@ -128,7 +128,9 @@ def begin(output: Path, sources: Sources, options: Options) -> dict[str, Any]:
         known = old[part]
         changed = [k for k in now if k in known and known[k] != now[k]]
         changed += [] if part == "settings" else sorted(now.keys() ^ known.keys())
-        if changed:
+        if changed and any(
+            file != path for file in output.iterdir()
+        ):  # a mark alone is of a benchmark that was refused
             what = f"other {part} ({', '.join(changed)})"
             raise SettingError(f"{output} was begun with {what}. Fix: name another folder with -o, or give the same")
     mark["settings"] = old["settings"] | mark["settings"]
@@ -242,6 +244,7 @@ def gathered(sources: Sources, seed: int) -> Dataset:
     """
     products = read_products(sources.products, progress=True)
     ids = {p.product_id for p in products}
+    check_ids(ids)
     rows = read_log(sources.log, ids, max_unknown=sources.max_unknown, progress=True)
     test = _judged(sources.queries, sources.qrels, ids)
     if not relevant(test.qrels):
@@ -279,10 +282,14 @@ def dev_part(rows: list[Interaction], seed: int) -> tuple[Judged, list[Interacti
 def _judged(queries: Path, qrels: Path, products: set[str]) -> Judged:
     """Queries with their judgements of known products; judgements of other queries are warned of and left out."""
     asked, judged = read_queries(queries), read_qrels(qrels)
+    check_ids(asked)
     unknown = judged.keys() - asked.keys()
     if unknown:
         log.warning("%s: %d judged queries are not in %s; they are left out", qrels, len(unknown), queries)
     kept = {q: {p: g for p, g in row.items() if p in products} for q, row in judged.items() if q in asked}
+    lost = sum(len(judged[q]) - len(row) for q, row in kept.items())
+    if lost:
+        log.warning("%s: %d judgements name products that the catalogue lacks; they are left out", qrels, lost)
     return Judged(asked, {q: row for q, row in kept.items() if row})
 
 

@@ -91,18 +91,24 @@ def read_run(path: str | Path) -> dict[str, dict[str, float]]:
     return run
 
 
+def check_ids(ids: Iterable[str]) -> None:
+    """Raises SettingError for an id or a tag that a run file cannot hold: an empty one, or with white space in it."""
+    for word in ids:
+        if len(word.split()) != 1 or word.strip() != word:
+            raise SettingError(f"A run cannot hold '{word}'. Fix: no white space in ids and tags, none empty.")
+
+
 def write_run(path: str | Path, run: Mapping[str, Mapping[str, float]], tag: str = "gram") -> None:
     """Writes a TREC run file that appears whole or not at all; ranks follow `ranking`.
 
     Raises SettingError for an id or a tag with white space in it, which the format cannot hold, and for a NaN score.
     """
     rows = []
+    check_ids([tag])
     for query_id, scores in run.items():
+        check_ids([query_id, *scores])
         for rank, product_id in enumerate(ranking(scores), start=1):
             score = float(scores[product_id])
-            for word in (query_id, product_id, tag):
-                if len(word.split()) != 1 or word.strip() != word:
-                    raise SettingError(f"A run cannot hold '{word}'. Fix: no white space in ids and tags, none empty.")
             if math.isnan(score):
                 raise SettingError(f"Query '{query_id}', product '{product_id}': a score that is not a number.")
             rows.append(f"{query_id} Q0 {product_id} {rank} {score!r} {tag}\n")

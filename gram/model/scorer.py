@@ -112,8 +112,13 @@ class Scorer:
         return scores if self.network is None else scores + self.network(features)
 
     def with_value(self, weight: float) -> Scorer:
-        """The same with the shop's own weight for a product's value, in logarithms of odds from least to most."""
+        """The same with the shop's own weight for a product's value, in logarithms of odds from least to most.
+
+        Raises SettingError for a weight that is no finite number.
+        """
         weights = self.weights.copy()
+        if not abs(weight) < 1e9:
+            raise SettingError(f"the weight of a product's value is a plain number such as 0.5, not {weight}.")
         weights[EVIDENCE.index("value")] = weight
         return replace(self, weights=weights)
 
