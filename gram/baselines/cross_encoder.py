@@ -27,7 +27,7 @@ PIECES = 64
 _RANKS = (1, 200)  # where negatives are taken: the products that it will have to tell apart
 _NEGATIVES = 3  # for each wanted product
 _BATCH = 64
-_MIX = (0.0, 0.25, 0.5, 1.0, 2.0)  # weights of the first engine's score beside the cross-encoder's
+_MIX = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # weights of the first engine's score beside the cross-encoder's
 
 
 class CrossEncoderReranker:
@@ -60,11 +60,10 @@ class CrossEncoderReranker:
         """Trains `model`, a path or hub id, with a new head, and writes a folder.
 
         Rows are a query and a wanted product, or one of three that `first` ranks up to 200 and the log does not link to
-        the query; binary cross-entropy. At most `most_rows` of them are drawn, pairs by their weight. `bf16` trains and
-        tunes under autocast to bfloat16. `quick` takes a few steps, for trials. Raises SettingError for `depth` < 1,
+        the query; binary cross-entropy. At most `most_rows` of them are drawn, pairs by their weight. `bf16` trains
+        under autocast to bfloat16. `quick` takes a few steps, for trials. Raises SettingError for `depth` < 1,
         ModelError where a model cannot be loaded, and MissingExtra without the extra `bench`.
         """
-        import torch
 
         if depth < 1:
             raise SettingError(f"A cross-encoder reorders at least 1 product, not {depth}.")
@@ -78,8 +77,7 @@ class CrossEncoderReranker:
                 encoder.save_pretrained(str(written / "model"), create_model_card=False)
                 texts = {product.product_id: field_text(product, fields) for product in data.products}
                 trained = cls(first, texts, encoder, {**settings, "mix": 0.0})
-                with torch.autocast(encoder.device.type, dtype=torch.bfloat16, enabled=bf16):
-                    settings |= trained._tune(data, rng, 10 if quick else 100)
+                settings |= trained._tune(data, rng, 10 if quick else 100)
             write_json(written / "meta.json", settings)
 
     @classmethod
@@ -129,8 +127,13 @@ class CrossEncoderReranker:
         return {query_id: self._mixed(run[query_id], read[query_id], self._settings["mix"]) for query_id in queries}
 
     def _read(self, queries: Mapping[str, str], run: Run) -> Run:
-        """The cross-encoder's logits of each query's first `depth` products, all pairs batched by length."""
+        """The cross-encoder's logits of each query's first `depth` products.
+
+        All pairs are batched by length; those of many queries are read in the number format that is fast here.
+        """
         import torch
+
+        from gram.model.precision import computing
 
         heads = {query_id: ranking(run[query_id])[: self._settings["depth"]] for query_id in queries}
         pairs = [
@@ -138,11 +141,12 @@ class CrossEncoderReranker:
         ]
         if not pairs:
             return {query_id: {} for query_id in queries}
-        read = iter(
-            self._model.predict(
-                pairs, batch_size=_BATCH, activation_fn=torch.nn.Identity(), show_progress_bar=len(queries) > 1
+        many = len(queries) > 1
+        with computing(self._model.device, None if many else torch.float32):
+            logits = self._model.predict(
+                pairs, batch_size=_BATCH, activation_fn=torch.nn.Identity(), show_progress_bar=many
             )
-        )
+        read = iter(logits)
         return {query_id: {product_id: float(next(read)) for product_id in head} for query_id, head in heads.items()}
 
     def _mixed(self, first: Mapping[str, float], read: Mapping[str, float], mix: float) -> dict[str, float]:
