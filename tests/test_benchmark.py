@@ -96,7 +96,7 @@ def test_results_tell_means_significance_and_costs(made: Path) -> None:
     for engine in results["engines"].values():
         assert min(engine[k] for k in ("p50_ms", "p99_ms", "queries_per_second", "index_bytes")) > 0
     assert {"head", "tail", "numbers"} <= results["cuts"].keys()
-    assert {row["way"] for row in results["ablation"]} >= {"as trained", "weight 0", "trained"}
+    assert {row["way"] for row in results["ablation"]} >= {"as trained", "weight 0", "trained", "default weights"}
     assert {v.name for v in VARIANTS if v.training} <= {row["name"] for row in results["ablation"]}
 
 

@@ -67,7 +67,7 @@ def ablate(workshop: Workshop, queries: Mapping[str, str], qrels: Qrels) -> None
 
     A kind of evidence is left out twice: with its weight set to 0 and the others as they were, and with the others
     fitted again, on the dev part, which is compared with all evidence fitted so. A kind that weighs nothing is left
-    out once only. Without a dev part nothing is fitted again.
+    out once only. Without a dev part nothing is fitted again. What fitting is worth, the default weights tell.
     """
     todo = [v for v in VARIANTS if v.trained and not _path(workshop, v.name).is_file()]
     for variant in todo:
@@ -78,6 +78,7 @@ def ablate(workshop: Workshop, queries: Mapping[str, str], qrels: Qrels) -> None
         return
     searcher = Gram(workshop.place("gram")).searcher
     coded = dict(zip(queries, searcher.code(list(queries.values())), strict=True))
+    _keep(workshop, "without a fitted scorer", "default weights", search(searcher, coded, Scorer.default()), qrels)
     refitting = Refitting(searcher, workshop.data.dev_queries, workshop.data.dev_qrels, workshop.options.seed)
     if refitting.coded:
         found = search(searcher, coded, refitting.scorer(()))
