@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from gram.codes.lexicon import Lexicon
-from gram.codes.spelling import Speller
+from gram.codes.spelling import RARE, Speller
 from gram.codes.text import stem, stems, words
 from gram.errors import IndexFolderError, ModelError, SettingError
 from gram.index.evidence import EVIDENCE, FOUND, NEAR, Candidates, CodedQuery, gather
@@ -184,10 +184,11 @@ class Searcher:
 
 
 def _speller(index: Index, lexicon: Lexicon) -> Speller:
-    """Knows the words of the catalogue and of the log's queries."""
+    """Knows the words of the catalogue, and those of several of the log's queries: of what one query alone says and no
+    product, most is misspelt."""
     counts = {s: float(index.words.document_frequency(s)) for s in index.words.ids}
     for forms, queries in zip(lexicon.forms, lexicon.queries.tolist(), strict=True):
-        if queries and len(forms[0]) == 1:
+        if queries >= RARE and len(forms[0]) == 1:
             counts[forms[0][0]] = counts.get(forms[0][0], 0.0) + queries
     return Speller(counts)
 

@@ -159,8 +159,14 @@ def test_without_weight_for_vectors_they_find_nothing(index: Index) -> None:
     assert sorted(found.positions.tolist()) == [0, 1]
 
 
-def test_nothing_in_common_finds_nothing(index: Index) -> None:
+def test_with_nothing_in_common_it_finds_what_is_near(index: Index) -> None:
     found = gather(index, coded(["sofa"], {}, {}, {}), np.ones(len(EVIDENCE), np.float32), keep=4)
+    assert sorted(found.positions.tolist()) == [0, 1, 2, 3]
+    assert not found.features[:, : EVIDENCE.index("vectors")].any()
+
+
+def test_without_words_it_finds_nothing(index: Index) -> None:
+    found = gather(index, coded([], {}, {}, {}), np.ones(len(EVIDENCE), np.float32), keep=4)
     assert len(found.positions) == 0
 
 

@@ -26,7 +26,7 @@ from gram.model.backbone import ScratchSettings
 from gram.model.training import Trainer, TrainingSettings
 from gram.pipeline import Settings, index, train
 from gram.records import Hit, Product
-from gram.search import Searcher
+from gram.search import Searcher, _speller
 
 SETTINGS = Settings(
     backbone="scratch",
@@ -294,6 +294,13 @@ def test_products_and_words_that_training_never_saw_are_found(shop: Shop, tmp_pa
     held = [shared.code[0].value for shared in hit.codes if shared.query_copied and shared.product_copied]
     assert len(held) == 1
     assert held[0].startswith("blorptabl"), "six steps of training may like a written one better"
+
+
+def test_a_word_that_one_query_says_and_no_product_is_not_known(shop: Shop) -> None:
+    lexicon = shop.searcher.lexicon.extended({"shoez": 0})
+    for queries, known in ((1.0, False), (2.0, True)):
+        asked = replace(lexicon, queries=np.append(lexicon.queries[:-1], np.float32(queries)))
+        assert ("shoez" in _speller(shop.searcher.index, asked).counts) == known
 
 
 def test_a_catalogue_of_titles_alone_without_a_log_is_enough(shop: Shop, tmp_path: Path) -> None:

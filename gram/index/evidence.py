@@ -79,7 +79,7 @@ def gather(
     Products are found by postings of codes and words, ranked by `weights` (F,) of what postings tell, the best
     `n_candidates` of them; and by nearness of vectors, the `NEAR` nearest. Only these are looked at in full. The best
     `keep` of them by `weights` are returned, best first.
-    A query that no posting answers finds nothing.
+    A query that no posting answers finds what is near; one without words finds nothing.
     """
     n = index.n_products
     found = np.zeros((SPARSE + 1, n), dtype=np.float32)  # one row a kind, words last
@@ -98,7 +98,7 @@ def gather(
     scores = use @ found  # (N,)
     any_found = np.flatnonzero(scores > 0)
     positions, _ = top_k(scores[any_found], n_candidates, any_found)
-    if len(positions) and weights[SPARSE] > 0:
+    if query.stems and weights[SPARSE] > 0:
         positions = np.union1d(positions, index.cells.nearest(index.vectors, query.vector, NEAR))
     features = np.zeros((len(positions), len(EVIDENCE)), dtype=np.float32)
     features[:, :SPARSE] = found[:SPARSE, positions].T
