@@ -39,14 +39,10 @@ def main(verbose: bool) -> None:
 
 
 def _known_device(_: click.Context, __: click.Parameter, name: str) -> str:
-    if name == "cpu":
-        return name
-    import torch
+    if name != "cpu":
+        from gram.model.precision import check_device
 
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise click.BadParameter(f"{name!r} is no device that PyTorch can compute on here: {error}") from error
+        check_device(name)
     return name
 
 

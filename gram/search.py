@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from gram.codes.lexicon import Lexicon
 from gram.codes.spelling import RARE, Speller
-from gram.codes.text import stem, stems, words
+from gram.codes.text import stems, words
 from gram.errors import IndexFolderError, ModelError, SettingError
 from gram.index.evidence import EVIDENCE, FOUND, NEAR, Candidates, CodedQuery, gather
 from gram.index.folder import Index, same_model
@@ -110,14 +110,9 @@ class Searcher:
         row = words(query)
         read = []
         for word in row:
-            known = stem(word, self.lexicon.language)
-            right = self.speller.correct(known) if len(self.generator.backbone.pieces(word)) > 1 else None
-            read += [word] if right is None else [self._written_as(part) for part in right.split()]
+            right = self.speller.correct(word) if len(self.generator.backbone.pieces(word)) > 1 else None
+            read += [word] if right is None else right.split()
         return query if read == row else " ".join(read)
-
-    def _written_as(self, known: str) -> str:
-        attribute = self.lexicon.id_of((known,))
-        return self.lexicon.attributes[attribute].value if attribute >= 0 else known
 
     def with_scorer(self, scorer: Scorer) -> Searcher:
         """The same search under other weights."""
@@ -187,10 +182,13 @@ def _speller(index: Index, lexicon: Lexicon) -> Speller:
     """Knows the words of the catalogue, and those of several of the log's queries: of what one query alone says and no
     product, most is misspelt."""
     counts = {s: float(index.words.document_frequency(s)) for s in index.words.ids}
-    for forms, queries in zip(lexicon.forms, lexicon.queries.tolist(), strict=True):
-        if queries >= RARE and len(forms[0]) == 1:
-            counts[forms[0][0]] = counts.get(forms[0][0], 0.0) + queries
-    return Speller(counts)
+    written = {}
+    for attribute, forms, queries in zip(lexicon.attributes, lexicon.forms, lexicon.queries.tolist(), strict=True):
+        if len(forms[0]) == 1:
+            written[forms[0][0]] = attribute.value
+            if queries >= RARE:
+                counts[forms[0][0]] = counts.get(forms[0][0], 0.0) + queries
+    return Speller(counts, written, lexicon.language)
 
 
 def split_queries(coded: Coded, query_stems: Sequence[Sequence[str]]) -> list[CodedQuery]:

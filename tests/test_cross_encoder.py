@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from tiny_bert import tiny_bert
 
 from gram.baselines.base import Engine, TrainingData
 from gram.baselines.bm25 import BM25
 from gram.baselines.cross_encoder import CrossEncoderReranker, labelled_pairs
 from gram.errors import ModelError, SettingError
-from gram.model import precision
 from gram.records import Interaction, Product
 
 pytest.importorskip("sentence_transformers")
@@ -47,10 +45,7 @@ def test_only_the_first_are_reordered(trained: Path) -> None:
     assert engine.settings["depth"] == 6
 
 
-def test_search_and_search_many_agree(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        precision, "fast_dtype", lambda _: torch.float32
-    )  # many are read in bfloat16 where that is fast
+def test_search_and_search_many_agree(trained: Path) -> None:
     engine = CrossEncoderReranker.load(trained, SHOP, BM25(SHOP))
     run = engine.search_many({"a": "red hat", "b": "sandals"}, k=3)
     hits = engine.search("red hat", 3)

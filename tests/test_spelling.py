@@ -26,7 +26,7 @@ def test_distance_equals_the_recursive_definition(a: str, b: str) -> None:
 
 @given(st.dictionaries(WORDS, st.integers(1, 5), max_size=12), WORDS)
 def test_a_word_one_edit_from_a_known_one_is_read_as_a_nearest(counts: dict[str, int], word: str) -> None:
-    found = Speller(counts).correct(word)
+    found = Speller(counts, language="").correct(word)  # words as their own stems
     near = [w for w, n in counts.items() if n >= 2 and len(w) >= 4 and distance(word, w) == 1]
     if word in counts or len(word) < 4:
         assert found is None
@@ -38,3 +38,11 @@ def test_a_word_one_edit_from_a_known_one_is_read_as_a_nearest(counts: dict[str,
 
 def test_numbers_and_models_are_never_corrected() -> None:
     assert Speller({"dw713": 5, "dw714": 9}).correct("dw715") is None
+
+
+def test_words_are_compared_as_written_and_as_stems() -> None:
+    written = {"tape": "tape", "tarp": "tarps", "china": "china", "allig": "alligator", "alik": "alike", "can": "cans"}
+    speller = Speller(dict.fromkeys((*written, "garbag"), 20), written)
+    assert [speller.correct(word) for word in ("taope", "aligator", "chinking")] == ["tape", "alligator", None]
+    assert speller.correct("garbagecans") == "garbage cans"
+    assert speller.correct("taping") is None, "its stem is known"

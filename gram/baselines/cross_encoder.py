@@ -61,8 +61,10 @@ class CrossEncoderReranker:
 
         Rows are a query and a wanted product, or one of three that `first` ranks up to 200 and the log does not link to
         the query; binary cross-entropy. At most `most_rows` of them are drawn, pairs by their weight. `bf16` trains
-        under autocast to bfloat16. `quick` takes a few steps, for trials. Raises SettingError for `depth` < 1,
-        ModelError where a model cannot be loaded, and MissingExtra without the extra `bench`.
+        and reads many queries under autocast to bfloat16. `quick` takes a few steps, for trials.
+
+        Raises SettingError for `depth` < 1, ModelError where a model cannot be loaded, and MissingExtra without the
+        extra `bench`.
         """
 
         if depth < 1:
@@ -70,7 +72,13 @@ class CrossEncoderReranker:
         rng = np.random.default_rng(seed)
         with new_folder(folder) as written:
             rows = labelled_pairs(data, first, fields, rng, 256 if quick else most_rows)
-            settings: dict[str, object] = {"fields": list(fields), "depth": depth, "rows": len(rows), "seed": seed}
+            settings: dict[str, object] = {
+                "fields": list(fields),
+                "depth": depth,
+                "rows": len(rows),
+                "seed": seed,
+                "bf16": bf16,
+            }
             if rows:
                 encoder = _load_model(model, seed)
                 _fit(encoder, rows, seed, bf16)
@@ -129,11 +137,9 @@ class CrossEncoderReranker:
     def _read(self, queries: Mapping[str, str], run: Run) -> Run:
         """The cross-encoder's logits of each query's first `depth` products.
 
-        All pairs are batched by length; those of many queries are read in the number format that is fast here.
+        All pairs are batched by length; those of many queries are read as it was trained, in bfloat16 perhaps.
         """
         import torch
-
-        from gram.model.precision import computing
 
         heads = {query_id: ranking(run[query_id])[: self._settings["depth"]] for query_id in queries}
         pairs = [
@@ -142,7 +148,8 @@ class CrossEncoderReranker:
         if not pairs:
             return {query_id: {} for query_id in queries}
         many = len(queries) > 1
-        with computing(self._model.device, None if many else torch.float32):
+        bf16 = many and bool(self._settings.get("bf16"))
+        with torch.autocast(self._model.device.type, dtype=torch.bfloat16, enabled=bf16):
             logits = self._model.predict(
                 pairs, batch_size=_BATCH, activation_fn=torch.nn.Identity(), show_progress_bar=many
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gram.codes.text import has_digit
+from gram.codes.text import has_digit, stem
 
 SHORTEST = 4  # letters of a word that may be misspelt
 RARE = 2  # products or queries that must know a word before an unknown one is read as it
@@ -17,46 +17,56 @@ RARE = 2  # products or queries that must know a word before an unknown one is r
 class Speller:
     """Reads unknown words as known ones, one edit away, or two in a long word.
 
+    Edits are counted between words as they are written and between their stems: "taope" is "tape" rather than "tarp",
+    though its stem is nearer to the latter's, and "chinking" is no "china".
+
     >>> speller = Speller({"velcro": 12, "faucet": 900, "fauce": 1})
-    >>> speller.correct("veclro"), speller.correct("faucett"), speller.correct("faucet"), speller.correct("sofa")
+    >>> speller.correct("veclro"), speller.correct("faucett"), speller.correct("faucets"), speller.correct("sofa")
     ('velcro', 'faucet', None, None)
     >>> Speller({"light": 50, "bulb": 60}).correct("lightbulb")
     'light bulb'
     """
 
-    def __init__(self, counts: Mapping[str, float]) -> None:
-        """`counts` says how many products or queries hold each known word."""
-        self.counts = counts
+    def __init__(
+        self, counts: Mapping[str, float], written: Mapping[str, str] | None = None, language: str = "porter"
+    ) -> None:
+        """`counts` says how many products or queries hold each known stem, `written` how it is written, if not so."""
+        self.counts, self.written, self.language = counts, written or {}, language
         self._forms: dict[str, list[str]] | None = None
 
     def correct(self, word: str) -> str | None:
-        """The known word, or the two run together, that `word` is read as; None when it is known, short or like no
-        other."""
-        if word in self.counts or len(word) < SHORTEST or has_digit(word):
+        """The known word, or the two run together, that `word` is read as, as written; None when it is known, short or
+        like no other."""
+        cut = stem(word, self.language)
+        if cut in self.counts or len(word) < SHORTEST or has_digit(word):
             return None
         forms = self._index()
-        near = {known for form in _deletes(word) for known in forms.get(form, ())}
+        near = {known for form in _deletes(word) | _deletes(cut) for known in forms.get(form, ())}
         allowed = 1 if len(word) < 8 else 2
         ranked = []
         for known in near:
-            far = distance(word, known)
-            if far <= allowed:
-                ranked.append((far, word[0] != known[0], -self.counts[known], known))
+            written = self.written.get(known, known)
+            far, of_stems = distance(word, written), distance(cut, known)
+            if min(far, of_stems) <= allowed and max(far, of_stems) <= allowed + 1:
+                ranked.append((far + of_stems, far, word[0] != known[0], -self.counts[known], written))
         return min(ranked)[-1] if ranked else self._apart(word)
 
     def _apart(self, word: str) -> str | None:
         """Two known words that were run together, the pair whose rarer one is the most common."""
         pairs = [(word[:i], word[i:]) for i in range(3, len(word) - 2)]
-        known = [(min(self.counts.get(a, 0), self.counts.get(b, 0)), a, b) for a, b in pairs]
+        known = [(min(self._count(a), self._count(b)), a, b) for a, b in pairs]
         best = max(known, default=(0.0, "", ""))
         return f"{best[1]} {best[2]}" if best[0] >= 5 * RARE else None
+
+    def _count(self, word: str) -> float:
+        return self.counts.get(stem(word, self.language), 0.0)
 
     def _index(self) -> dict[str, list[str]]:
         if self._forms is None:
             self._forms = {}
             for known, count in self.counts.items():
                 if count >= RARE and len(known) >= SHORTEST and not has_digit(known):
-                    for form in _deletes(known):
+                    for form in _deletes(known) | _deletes(self.written.get(known, known)):
                         self._forms.setdefault(form, []).append(known)
         return self._forms
 

@@ -9,6 +9,8 @@ from functools import lru_cache
 
 import torch
 
+from gram.errors import SettingError
+
 
 @lru_cache(maxsize=4)
 def fast_dtype(device_type: str) -> torch.dtype:
@@ -38,6 +40,15 @@ def _seconds(dtype: torch.dtype, limit: float) -> float:
         if turn > 2 and best > 4 * limit:  # the first turns also choose and compile the kernel
             break
     return best
+
+
+def check_device(name: str) -> None:
+    """Raises SettingError for a device that PyTorch cannot compute on here."""
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).splitlines()[0]
+        raise SettingError(f"'{name}' is no device that PyTorch can compute on here ({why}). Fix: use cpu") from error
 
 
 @contextlib.contextmanager
