@@ -46,3 +46,11 @@ def test_words_are_compared_as_written_and_as_stems() -> None:
     assert [speller.correct(word) for word in ("taope", "aligator", "chinking")] == ["tape", "alligator", None]
     assert speller.correct("garbagecans") == "garbage cans"
     assert speller.correct("taping") is None, "its stem is known"
+
+
+def test_two_edits_are_a_guess_in_long_words_and_behind_two_words_run_together() -> None:
+    speller = Speller(dict.fromkeys(("miracle", "caution", "cast", "iron"), 20), language="")
+    assert speller.correct("miricale") == "miracle"
+    assert speller.correct("niricle") is None, "another first letter, and two edits"
+    assert speller.correct("mricl") is None, "too short for two"
+    assert speller.correct("castiron") == "cast iron"

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from gram.codes.text import has_digit, stem
 
 SHORTEST = 4  # letters of a word that may be misspelt
+LONG = 8  # letters from which two edits are looked for; in one letter less they are taken where they are met
 RARE = 2  # products or queries that must know a word before an unknown one is read as it
 
 
 class Speller:
-    """Reads unknown words as known ones, one edit away, or two in a long word.
+    """Reads unknown words as known ones, one edit away, or two in a long word that begins with the same letter.
 
     Edits are counted between words as they are written and between their stems: "taope" is "tape" rather than "tarp",
     though its stem is nearer to the latter's, and "chinking" is no "china".
@@ -41,15 +42,22 @@ class Speller:
         if cut in self.counts or len(word) < SHORTEST or has_digit(word):
             return None
         forms = self._index()
-        near = {known for form in _deletes(word) | _deletes(cut) for known in forms.get(form, ())}
-        allowed = 1 if len(word) < 8 else 2
+        looked_up = _deletes(word) | _deletes(cut)
+        if len(word) >= LONG:
+            looked_up |= {form for once in _deletes(word) for form in _deletes(once)}
+        near = {known for form in looked_up for known in forms.get(form, ())}
+        allowed = 1 if len(word) < LONG - 1 else 2
         ranked = []
         for known in near:
             written = self.written.get(known, known)
             far, of_stems = distance(word, written), distance(cut, known)
             if min(far, of_stems) <= allowed and max(far, of_stems) <= allowed + 1:
                 ranked.append((far + of_stems, far, word[0] != known[0], -self.counts[known], written))
-        return min(ranked)[-1] if ranked else self._apart(word)
+        sure = [row for row in ranked if row[0] <= 2]  # what one edit does to a word and its stem
+        if sure:
+            return min(sure)[-1]
+        guessed = [row for row in ranked if row[0] > 2 and not row[2]]
+        return self._apart(word) or (min(guessed)[-1] if guessed else None)
 
     def _apart(self, word: str) -> str | None:
         """Two known words that were run together, the pair whose rarer one is the most common."""
