@@ -172,10 +172,10 @@ def explained(hit: Any) -> str:
             "in the product" if shared.product_copied else "written for the product",
         ]
         lines.append(
-            f"       {shared.share:6.1%}  {code_text(shared.code)}  ({', '.join(sides)}; "
+            f"       {round(shared.share, 3) + 0.0:6.1%}  {code_text(shared.code)}  ({', '.join(sides)}; "
             f"{shared.query_weight:.2f} × {shared.product_weight:.2f})"
         )
-    evidence = ", ".join(f"{name.replace('_', ' ')} {part:+.2f}" for name, part in hit.evidence.items())
+    evidence = ", ".join(f"{name.replace('_', ' ')} {round(part, 2) + 0.0:+.2f}" for name, part in hit.evidence.items())
     return "\n".join([*lines, f"       evidence: {evidence}"])
 
 
