@@ -128,9 +128,8 @@ def begin(output: Path, sources: Sources, options: Options) -> dict[str, Any]:
         known = old[part]
         changed = [k for k in now if k in known and known[k] != now[k]]
         changed += [] if part == "settings" else sorted(now.keys() ^ known.keys())
-        if changed and any(
-            file != path for file in output.iterdir()
-        ):  # a mark alone is of a benchmark that was refused
+        made = [file for file in output.iterdir() if file != path]  # a mark alone is of a benchmark that was refused
+        if changed and made:
             what = f"other {part} ({', '.join(changed)})"
             raise SettingError(f"{output} was begun with {what}. Fix: name another folder with -o, or give the same")
     mark["settings"] = old["settings"] | mark["settings"]
