@@ -17,7 +17,7 @@ from gram.codes.slots import STOPWORDS, UNIT_NAMES
 from gram.codes.text import has_digit
 from gram.index.folder import Index
 from gram.index.pieces import KINDS as PIECE_KINDS
-from gram.index.postings import top_k
+from gram.index.postings import each_once, top_k
 from gram.index.titles import KINDS as TITLE_KINDS
 
 EVIDENCE = (
@@ -99,7 +99,8 @@ def gather(
     any_found = np.flatnonzero(scores > 0)
     positions, _ = top_k(scores[any_found], n_candidates, any_found)
     if query.stems and weights[SPARSE] > 0:
-        positions = np.union1d(positions, index.cells.nearest(index.vectors, query.vector, NEAR))
+        near = index.cells.nearest(index.vectors, query.vector, NEAR)
+        positions = each_once(np.concatenate([positions, near]))
     features = np.zeros((len(positions), len(EVIDENCE)), dtype=np.float32)
     features[:, :SPARSE] = found[:SPARSE, positions].T
     vectors = np.take(index.vectors, positions, axis=0)  # (C, D): faster than indexing

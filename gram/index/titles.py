@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gram.errors import IndexFolderError
 from gram.folders import load_array
-from gram.index.postings import offsets, ragged
+from gram.index.postings import each_once, offsets, ragged
 from gram.index.words import Words
 
 KINDS = (
@@ -79,7 +79,7 @@ class Titles:
             for a, b in pairs:
                 if a in number and b in number:
                     met = beside & (which[:-1] == number[a]) & (which[1:] == number[b])
-                    out[np.unique(row[1:][met]), 1] += idf[a] + idf[b]
+                    out[each_once(row[1:][met]), 1] += idf[a] + idf[b]
             out[:, 1] /= sum(idf[a] + idf[b] for a, b in pairs)
         end = next(s for s in reversed(stems) if s in idf)
         if end in number:
@@ -97,7 +97,7 @@ class Titles:
         n, row, word = titles
         if not len(row):
             return np.zeros(n, dtype=np.float32)
-        row, word = np.divmod(np.unique(row * len(words) + word), len(words))  # a word said twice counts once
+        row, word = np.divmod(each_once(row * len(words) + word), len(words))  # a word said twice counts once
         weight = words.idf_of(word)  # (S,)
         weight /= np.sqrt(np.bincount(row, weight * weight, n))[row]
         count = np.zeros(n)
