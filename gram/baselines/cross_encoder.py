@@ -66,7 +66,6 @@ class CrossEncoderReranker:
         Raises SettingError for `depth` < 1, ModelError where a model cannot be loaded, and MissingExtra without the
         extra `bench`.
         """
-
         if depth < 1:
             raise SettingError(f"A cross-encoder reorders at least 1 product, not {depth}.")
         rng = np.random.default_rng(seed)

@@ -46,7 +46,7 @@ def check_device(name: str) -> None:
     """Raises SettingError for a device that PyTorch cannot compute on here."""
     try:
         torch.empty(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         why = str(error).splitlines()[0]
         raise SettingError(f"'{name}' is no device that PyTorch can compute on here ({why}). Fix: use cpu") from error
 
