@@ -10,9 +10,9 @@ import numpy as np
 
 from gram.codes.mining import field_texts
 from gram.codes.text import stems
-from gram.index.cells import Cells
 from gram.index.folder import Index, value_scores
 from gram.index.postings import Postings
+from gram.index.sketch import Sketch
 from gram.index.table import ProductTable
 from gram.index.titles import Titles
 from gram.index.words import Words
@@ -57,7 +57,7 @@ def assembled(
         deep=Postings.build(coded.deep[1], coded.deep[0], coded.deep[2], generator.trie.n_code_ids),
         trie=generator.trie,
         vectors=coded.vectors,
-        cells=Cells.build(coded.vectors),
+        sketch=Sketch.build(coded.vectors),
         pieces=coded.pieces,
         titles=Titles.build([stems(p.title, lexicon.language) for p in products], words),
         value=value_scores(products),

@@ -101,13 +101,13 @@ def train(
         _taken_up(trainer, work / "co-training.pt", resume)
         trainer.run(record, work / "co-training.pt", validation)
     wanted = _wanted(held_out)
-    part = part_of(products, wanted, lexicon.language, REPORTED_ON, seed)
+    part = part_of(products, words, wanted, lexicon.language, REPORTED_ON, seed)
     if settings.alignment.steps and trained:
         rows: list[dict[str, Any]] = [{"step": 0, "before": codes_alone(generator, part, wanted)}] if wanted else []
         rows += aligned(generator, samples, settings.alignment, seed)
         forget_after(record, -1, "co-alignment")  # a run that was stopped after it did it already
         _append(record, "co-alignment", rows)
-    scorer = fitted(generator, products, wanted, seed)
+    scorer = fitted(generator, products, words, wanted, seed)
     report = reported(generator, scorer, part, wanted, samples.space)
     config: dict[str, Any] = {"settings": asdict(settings), "scorer": scorer.named(), "health": report}
     with new_folder(output, marker="config.json") as folder:

@@ -131,20 +131,23 @@ class Searcher:
 
     def _hits(self, query: CodedQuery, k: int, explain: bool) -> list[Hit]:
         positions, scores, shown = self._rank(query, k)
-        hits = []
-        for position, score, features in zip(positions.tolist(), scores.tolist(), shown.features, strict=True):
-            hit = Hit(str(self.index.table.ids[position]), score, self.index.table.title(position))
-            if explain:
-                parts = features * self.scorer.weights
-                evidence = {n: float(p) for n, p in zip(EVIDENCE, parts, strict=True) if p}
-                rest = score - sum(evidence.values()) - self.scorer.shift
-                evidence["base"] = self.scorer.shift  # what a product without evidence would have
-                if self.scorer.network is not None:
-                    evidence["network"] = rest
-                speaking_for = float(parts[parts > 0].sum())
-                hit = hit._replace(codes=self._shared(query, position, speaking_for), evidence=evidence)
-            hits.append(hit)
+        table = self.index.table
+        hits = list(map(Hit, table.ids[positions].tolist(), scores.tolist(), map(table.title, positions.tolist())))
+        if explain:
+            told = zip(hits, positions.tolist(), shown.features, strict=True)
+            hits = [self._explained(query, hit, position, features) for hit, position, features in told]
         return hits
+
+    def _explained(self, query: CodedQuery, hit: Hit, position: int, features: NDArray[np.float32]) -> Hit:
+        """A hit with the codes and the evidence (F,) that speak for it."""
+        parts = features * self.scorer.weights
+        evidence = {n: float(p) for n, p in zip(EVIDENCE, parts, strict=True) if p}
+        rest = hit.score - sum(evidence.values()) - self.scorer.shift
+        evidence["base"] = self.scorer.shift  # what a product without evidence would have
+        if self.scorer.network is not None:
+            evidence["network"] = rest
+        speaking_for = float(parts[parts > 0].sum())
+        return hit._replace(codes=self._shared(query, position, speaking_for), evidence=evidence)
 
     def _shared(self, query: CodedQuery, position: int, speaking_for: float) -> tuple[SharedCode, ...]:
         """The codes that the query and the product at `position` share, the weightiest first.

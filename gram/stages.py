@@ -105,12 +105,12 @@ def codes_alone(generator: Generator, part: Sequence[Product], wanted: Wanted) -
     return recall_of_codes(index.deep, [query.deep for query in coded], positions, index.n_products)
 
 
-def fitted(generator: Generator, products: Sequence[Product], wanted: Wanted, seed: int) -> Scorer:
-    """The scorer that held-out interactions ask for; the default one where there are none."""
+def fitted(generator: Generator, products: Sequence[Product], words: Words, wanted: Wanted, seed: int) -> Scorer:
+    """The scorer that held-out interactions ask for; the default one where there are none. `words`: of all products."""
     scorer = Scorer.default()
     if not wanted:
         return scorer
-    part = part_of(products, wanted, generator.lexicon.language, FITTED_ON, seed)
+    part = part_of(products, words, wanted, generator.lexicon.language, FITTED_ON, seed)
     index = build_index(generator, part, coding=replace(PRODUCT_CODING, codes=0))
     coded = Searcher(generator, index, scorer).code(list(wanted), deep=False)
     for refine in (False, True):  # first the sum that finds, then the scorer of what it finds
@@ -137,13 +137,13 @@ def _gains(
     return np.array([wanted.get(products[i].product_id, 0.0) for i in positions.tolist()], dtype=np.float32)
 
 
-def part_of(products: Sequence[Product], wanted: Wanted, language: str, at_most: int, seed: int) -> list[Product]:
-    """At most so many products: the wanted ones, those a keyword engine finds for the same queries, and random
-    others."""
+def part_of(
+    products: Sequence[Product], words: Words, wanted: Wanted, language: str, at_most: int, seed: int
+) -> list[Product]:
+    """At most so many products: the wanted ones, those their words find for the same queries, and random others."""
     if len(products) <= at_most:
         return list(products)
     chosen = {product_id for row in wanted.values() for product_id in row}
-    words = Words.build(stems(p.title, language) for p in products)
     near: Counter[int] = Counter()
     for query in wanted:
         scores = words.score(stems(query, language))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from gram.codes.trie import CodeTrie
-from gram.index.cells import Cells
 from gram.index.evidence import EVIDENCE, Candidates, CodedQuery, gather
 from gram.index.folder import Index
 from gram.index.pieces import UNIT, Pieces
 from gram.index.postings import Postings
+from gram.index.sketch import Sketch
 from gram.index.table import ProductTable
 from gram.index.titles import KINDS, Titles
 from gram.index.words import Words
@@ -30,7 +30,7 @@ def index() -> Index:
         deep=Postings.build([0, 0], [0, 3], [0.5, 0.25], n_keys=1),
         trie=CodeTrie.build(np.array([[0, 1]])),
         vectors=vectors,
-        cells=Cells.build(vectors),
+        sketch=Sketch.build(vectors),
         titles=Titles.build(TEXTS, words),
         pieces=Pieces(
             np.array([0, 2, 3, 3, 4]), np.array([[UNIT, 0], [0, UNIT], [UNIT, 0], [0, -UNIT]], dtype=np.int8)
@@ -126,7 +126,6 @@ def test_titles_like_those_of_the_best_by_hand(index: Index) -> None:
     share = {0: 0.75, 3: 0.25}  # "red hose 50 ft" and "garden pipe" were found best
     expected = [sum(share[b] * unit[b].get(s, 0.0) * w for b in share for s, w in title.items()) for title in unit]
     likeness = index.titles.likeness(
-        index.words,
         index.titles.read(np.arange(4)),
         np.array(list(share)),
         np.array(list(share.values()), dtype=np.float32),
@@ -139,7 +138,7 @@ def test_a_word_said_twice_makes_a_title_no_more_like_itself() -> None:
     texts = [["2", "in", "2", "in"], ["2", "in"], ["hose"]]
     words = Words.build(texts)
     titles = Titles.build(texts, words)
-    likeness = titles.likeness(words, titles.read(np.arange(3)), np.array([0]), np.ones(1, dtype=np.float32))
+    likeness = titles.likeness(titles.read(np.arange(3)), np.array([0]), np.ones(1, dtype=np.float32))
     assert likeness.tolist() == pytest.approx([1.0, 1.0, 0.0])
 
 

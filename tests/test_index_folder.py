@@ -15,10 +15,10 @@ import pytest
 
 from gram.codes.trie import CodeTrie
 from gram.errors import DataError, IndexFolderError, IndexMismatch
-from gram.index.cells import Cells
 from gram.index.folder import Index, folder_size, same_model, value_scores
 from gram.index.pieces import Pieces
 from gram.index.postings import Postings
+from gram.index.sketch import Sketch
 from gram.index.table import ProductTable
 from gram.index.titles import Titles
 from gram.index.words import Words
@@ -39,7 +39,7 @@ def make(model_hash: str = "abc123", **parts: Any) -> Index:
         deep=Postings.build([0, 1, 1], [0, 2, 0], [-1.0, -0.5, -2.0], n_keys=2),
         trie=CodeTrie.build(np.array([[0, 2], [1, -1]])),
         vectors=vectors,
-        cells=Cells.build(vectors),
+        sketch=Sketch.build(vectors),
         titles=Titles.build(texts, words),
         pieces=Pieces(np.array([0, 2, 4, 5]), np.arange(10, dtype=np.int8).reshape(5, 2)),
         value=value_scores(SHELF),
@@ -80,7 +80,7 @@ def test_meta_tells_what_the_folder_is(tmp_path: Path) -> None:
     files = meta.pop("files")
     assert meta.pop("created_with").startswith("gram ")
     assert meta == {
-        "format_version": 3,
+        "format_version": 4,
         "model_hash": "abc123",
         "model": "models/shop",
         "keep": 40,
@@ -120,7 +120,7 @@ def test_every_file_is_missed_when_it_is_gone_or_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"format_version": 9, "created_with": "gram 9.0"}, r"gram 9\.0 wrote format version 9, and this gram reads 3"),
+        ({"format_version": 9, "created_with": "gram 9.0"}, r"gram 9\.0 wrote format version 9, and this gram reads 4"),
         ({"format_version": None}, "no format version"),
         ({"model_hash": None}, "lacks model_hash"),
         ({"files": []}, "list of files"),

@@ -38,9 +38,12 @@ _NEGATIVE_RANKS = (5, 60)
 
 @dataclass(frozen=True)
 class SpladeSettings:
-    """How the encoder is trained. `learning_rate` is that of a model with a masked-language head of its own."""
+    """How the encoder is trained. `learning_rate` is that of a model with a masked-language head of its own.
 
-    steps: int = 600
+    `steps` 0 is one pass over the log, of at least 300 and at most 1,200 steps.
+    """
+
+    steps: int = 0
     batch: int = 32
     learning_rate: float = 5e-5
     new_head_learning_rate: float = 1e-4
@@ -115,6 +118,8 @@ class Splade:
             chosen = replace(
                 chosen, steps=12, batch=8, checkpoints=2, mined_products=200, dev_queries=30, dev_products=200
             )
+        if chosen.steps == 0:
+            chosen = replace(chosen, steps=min(1200, max(300, math.ceil(len(data.log) / chosen.batch))))
         by_id = sorted(data.products, key=lambda product: product.product_id)
         with new_folder(folder) as new, torch.random.fork_rng():
             torch.manual_seed(seed)

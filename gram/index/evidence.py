@@ -99,7 +99,7 @@ def gather(
     any_found = np.flatnonzero(scores > 0)
     positions, _ = top_k(scores[any_found], n_candidates, any_found)
     if query.stems and weights[SPARSE] > 0:
-        near = index.cells.nearest(index.vectors, query.vector, NEAR)
+        near = index.sketch.nearest(index.vectors, query.vector, NEAR)
         positions = each_once(np.concatenate([positions, near]))
     features = np.zeros((len(positions), len(EVIDENCE)), dtype=np.float32)
     features[:, :SPARSE] = found[:SPARSE, positions].T
@@ -118,7 +118,7 @@ def gather(
         share = np.exp(top - top[0])
         share /= share.sum()
         features[:, ALIKE] = vectors @ (share @ vectors[best])  # feedback from what was found (Rocchio 1971)
-        features[:, ALIKE + 1] = index.titles.likeness(index.words, titles, best, share)
+        features[:, ALIKE + 1] = index.titles.likeness(titles, best, share)
     best, _ = top_k(features @ weights, keep)
     return Candidates(positions[best], features[best])
 

@@ -6,7 +6,7 @@
     own.* written.*           attribute → products whose text holds it; attribute → products it was generated for
     deep.* trie.*             code → products; the codes
     vectors.npy value.npy     the products' vectors; how much the shop values them
-    cells.* titles.*          the vectors by nearness; the titles' words in their order
+    sketch.* titles.*         the vectors' main coordinates; the titles' words in their order
     pieces.*                  a vector for each of the products' word pieces
     extra_words.txt extra_counts.npy   words of the catalogue that the model's lexicon lacks
 
@@ -30,15 +30,15 @@ from numpy.typing import NDArray
 from gram.codes.trie import CodeTrie
 from gram.errors import DataError, IndexFolderError, IndexMismatch
 from gram.folders import load_array, new_folder, read_json, write_json
-from gram.index.cells import Cells
 from gram.index.pieces import Pieces
 from gram.index.postings import Postings
+from gram.index.sketch import Sketch
 from gram.index.table import ProductTable
 from gram.index.titles import Titles
 from gram.index.words import Words, load_lines, save_lines
 from gram.records import Product
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 META = "meta.json"
 
 
@@ -56,7 +56,7 @@ class Index:
     deep: Postings  # code id → products
     trie: CodeTrie  # the codes, with one id for every key of `deep`
     vectors: NDArray[np.float32]  # (N, D)
-    cells: Cells  # over N products
+    sketch: Sketch  # of N vectors
     titles: Titles  # N titles, of stems that `words` knows
     pieces: Pieces  # of N products
     value: NDArray[np.float32]  # (N,) from 0 to 1, see `value_scores`
@@ -90,7 +90,7 @@ class Index:
             for name in ("own", "written", "deep"):
                 getattr(self, name).save(folder, name)
             self.trie.save(folder)
-            self.cells.save(folder)
+            self.sketch.save(folder)
             self.titles.save(folder)
             self.pieces.save(folder)
             save_lines(folder / "extra_words.txt", self.extra_words)
@@ -170,7 +170,7 @@ def _read(folder: Path, mmap: bool) -> Index:
         deep=Postings.load(folder, "deep", mmap),
         trie=CodeTrie.load(folder, mmap),
         vectors=load_array(folder, "vectors.npy", mmap),
-        cells=Cells.load(folder, mmap),
+        sketch=Sketch.load(folder, mmap),
         titles=Titles.load(folder, mmap),
         pieces=Pieces.load(folder, mmap),
         value=load_array(folder, "value.npy", mmap),
@@ -229,7 +229,7 @@ def _misfit(index: Index) -> str:
         "words": (index.words.n_products,),
         "vectors": index.vectors.shape[:1],
         "value": index.value.shape,
-        "cells": index.cells.product.shape,
+        "sketch": index.sketch.coordinates.shape[1:],
         "titles": (len(index.titles.start) - 1,),
         "pieces": (len(index.pieces.start) - 1,),
     }

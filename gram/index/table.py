@@ -96,7 +96,8 @@ class ProductTable:
     def _line(self, position: int) -> bytes:
         if not 0 <= position < len(self):
             raise IndexError(f"there is no product {position} among {len(self)}")
-        return self.lines[int(self.offsets[position]) : int(self.offsets[position + 1])]
+        begin, end = self.offsets[position : position + 2].tolist()
+        return self.lines[begin:end]
 
     def _parsed(self, position: int, line: bytes) -> Any:
         try:

@@ -34,20 +34,31 @@ class TitleWords(NamedTuple):
     n_titles: int  # C
     row: NDArray[np.int64]  # (S,) which of the titles
     word: NDArray[np.int32]  # (S,) the word's key
+    weight: NDArray[np.float32]  # (S,) what it weighs in its title
 
 
 @dataclass(frozen=True, eq=False)
 class Titles:
-    """The words of every title in their order, as keys of the keyword postings."""
+    """The words of every title in their order, as keys of the keyword postings.
+
+    A word weighs its idf, such that the weights of a title have a length of 1; said again it weighs nothing.
+    """
 
     start: NDArray[np.int64]  # (N + 1,)
     word: NDArray[np.int32]  # (T,)
+    weight: NDArray[np.float32]  # (T,)
 
     @staticmethod
     def build(titles: Sequence[Sequence[str]], words: Words) -> Titles:
         """From the stems of each title; `words` holds them all."""
-        start = offsets(np.array([len(t) for t in titles], dtype=np.int64))
-        return Titles(start, np.array([words.ids[stem] for t in titles for stem in t], dtype=np.int32))
+        counts = np.array([len(t) for t in titles], dtype=np.int64)
+        word = np.array([words.ids[stem] for t in titles for stem in t], dtype=np.int32)  # (T,)
+        row = np.repeat(np.arange(len(titles)), counts)
+        _, first = np.unique(row * len(words) + word, return_index=True)
+        weight = np.zeros(len(word), dtype=np.float32)
+        weight[first] = words.idf_of(word[first])
+        weight /= np.sqrt(np.bincount(row, weight * weight, len(titles)))[row]
+        return Titles(offsets(counts), word, weight)
 
     def evidence(
         self, words: Words, stems: Sequence[str], distinct: Sequence[str], titles: TitleWords
@@ -56,7 +67,7 @@ class Titles:
 
         `stems` are the query's, `distinct` those that say something, each once; `titles` are as `read` gives them.
         """
-        n, row, word = titles
+        n, row, word, _ = titles
         out = np.zeros((n, len(KINDS)), dtype=np.float32)
         known = [s for s in distinct if s in words.ids]
         if not known or not len(row):
@@ -86,26 +97,19 @@ class Titles:
             out[:, 2] = holds[:, number[end]]
         return out
 
-    def likeness(
-        self, words: Words, titles: TitleWords, best: NDArray[np.int64], share: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """(C,) mean cosine of the candidates' titles, each word by its idf, with those of some of them.
+    def likeness(self, titles: TitleWords, best: NDArray[np.int64], share: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(C,) mean cosine of the candidates' titles, each word by its weight, with those of some of them.
 
         `best` are the places of those among the candidates, `share` (adding up to 1) says how much each counts:
         feedback as a relevance model has it (Lavrenko & Croft, SIGIR 2001).
         """
-        n, row, word = titles
-        if not len(row):
-            return np.zeros(n, dtype=np.float32)
-        row, word = np.divmod(each_once(row * len(words) + word), len(words))  # a word said twice counts once
-        weight = words.idf_of(word)  # (S,)
-        weight /= np.sqrt(np.bincount(row, weight * weight, n))[row]
+        n, row, word, weight = titles
         count = np.zeros(n)
         count[best] = share
         shown = np.flatnonzero(count[row])
-        keys, which = np.unique(word[shown], return_inverse=True)
-        if not len(keys):
+        if not len(shown):
             return np.zeros(n, dtype=np.float32)
+        keys, which = np.unique(word[shown], return_inverse=True)
         wanted = np.bincount(which, count[row[shown]] * weight[shown])  # of the words that the best ones have
         at = np.searchsorted(keys, word).clip(max=len(keys) - 1)
         met = np.where(keys[at] == word, wanted[at] * weight, 0.0)
@@ -114,17 +118,17 @@ class Titles:
     def read(self, positions: NDArray[np.int64]) -> TitleWords:
         """The words of the titles of C candidates."""
         at, row = ragged(self.start[positions], self.start[positions + 1] - self.start[positions])
-        return TitleWords(len(positions), row, self.word[at])
+        return TitleWords(len(positions), row, self.word[at], self.weight[at])
 
     def save(self, folder: str | Path) -> None:
         """Writes `titles.*.npy` into an existing folder."""
-        np.save(Path(folder, "titles.start.npy"), self.start, allow_pickle=False)
-        np.save(Path(folder, "titles.word.npy"), self.word, allow_pickle=False)
+        for name in ("start", "word", "weight"):
+            np.save(Path(folder, f"titles.{name}.npy"), getattr(self, name), allow_pickle=False)
 
     @staticmethod
     def load(folder: str | Path, mmap: bool = True) -> Titles:
         """What `save` wrote. Raises IndexFolderError if it cannot be used."""
-        titles = Titles(load_array(folder, "titles.start.npy", mmap), load_array(folder, "titles.word.npy", mmap))
-        if not len(titles.start) or titles.start[-1] != len(titles.word):
+        titles = Titles(*(load_array(folder, f"titles.{name}.npy", mmap) for name in ("start", "word", "weight")))
+        if not len(titles.start) or not titles.start[-1] == len(titles.word) == len(titles.weight):
             raise IndexFolderError(f"{folder}: the titles' words do not fit together. Fix: build the index again")
         return titles
