@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from gram.codes.lexicon import Lexicon
+from gram.codes.slots import STOPWORDS
 from gram.codes.spelling import RARE, Speller
 from gram.codes.text import stems, words
 from gram.errors import IndexFolderError, ModelError, SettingError
@@ -109,10 +110,18 @@ class Searcher:
         """
         row = words(query)
         read = []
-        for word in row:
-            right = self.speller.correct(word) if len(self.generator.backbone.pieces(word)) > 1 else None
+        for i, word in enumerate(row):
+            right = None
+            if len(self.generator.backbone.pieces(word)) > 1:
+                right = self.speller.correct(word, partial(self._together, row[:i] + row[i + 1 :]))
             read += [word] if right is None else right.split()
         return query if read == row else " ".join(read)
+
+    def _together(self, others: Sequence[str], stem: str) -> float:
+        """How many products hold a stem and each of the other words of a query, each by its idf."""
+        known, held = self.index.words, self.index.words.holding(stem)
+        rest = {s for word in others for s in stems(word, self.lexicon.language) if s in known.ids} - STOPWORDS
+        return sum(known.idf(s) * len(np.intersect1d(held, known.holding(s), assume_unique=True)) for s in rest)
 
     def with_scorer(self, scorer: Scorer) -> Searcher:
         """The same search under other weights."""

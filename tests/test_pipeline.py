@@ -303,6 +303,18 @@ def test_a_word_that_one_query_says_and_no_product_is_not_known(shop: Shop) -> N
         assert ("shoez" in _speller(shop.searcher.index, asked).counts) == known
 
 
+def test_a_misspelt_word_is_read_by_the_words_beside_it(shop: Shop, tmp_path: Path) -> None:
+    parts = [Product(f"p{i}", "Zumbrage door handle") for i in range(3)]
+    wires = [Product(f"w{i}", "Copper wire zumbauge") for i in range(5)]
+    index(shop.model, [*shop.data.products[:20], *parts, *wires], tmp_path / "index")
+    searcher = Searcher.load(tmp_path / "index")
+    # The model never saw either word, so it knows their stems alone.
+    assert searcher.spelled("zumbrauge door") == "zumbrag door"
+    assert searcher.spelled("Wire Zumbrauge") == "wire zumbaug"
+    assert searcher.spelled("zumbrauge") == "zumbaug", "the more common one"
+    assert searcher.spelled("Zumbrage  Door") == "Zumbrage  Door", "nothing to mend"
+
+
 def test_a_catalogue_of_titles_alone_without_a_log_is_enough(shop: Shop, tmp_path: Path) -> None:
     products = [Product(p.product_id, p.title) for p in shop.data.products[:60]]
     brief = replace(SETTINGS, training=replace(SETTINGS.training, steps=2))

@@ -54,3 +54,10 @@ def test_two_edits_are_a_guess_in_long_words_and_behind_two_words_run_together()
     assert speller.correct("niricle") is None, "another first letter, and two edits"
     assert speller.correct("mricl") is None, "too short for two"
     assert speller.correct("castiron") == "cast iron"
+
+
+def test_of_words_as_near_the_one_that_goes_with_the_rest_is_meant() -> None:
+    speller = Speller({"garage": 10, "gauge": 90}, language="")
+    assert speller.correct("garge") == "gauge"
+    assert speller.correct("garge", {"garage": 5.0, "gauge": 1.0}.__getitem__) == "garage"
+    assert speller.correct("gaugge", {"garage": 5.0, "gauge": 1.0}.__getitem__) == "gauge", "nearer"

@@ -6,7 +6,7 @@ costs as many dictionary reads as it has letters, whatever the size of the vocab
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from gram.codes.text import has_digit, stem
 
@@ -35,9 +35,13 @@ class Speller:
         self.counts, self.written, self.language = counts, written or {}, language
         self._forms: dict[str, list[str]] | None = None
 
-    def correct(self, word: str) -> str | None:
+    def correct(self, word: str, together: Callable[[str], float] = lambda known: 0.0) -> str | None:
         """The known word, or the two run together, that `word` is read as, as written; None when it is known, short or
-        like no other."""
+        like no other.
+
+        Of words as near, the one that goes best with the rest of the query is taken, then the most common one:
+        `together` says how well a known stem goes with it.
+        """
         cut = stem(word, self.language)
         if cut in self.counts or len(word) < SHORTEST or has_digit(word):
             return None
@@ -52,7 +56,8 @@ class Speller:
             written = self.written.get(known, known)
             far, of_stems = distance(word, written), distance(cut, known)
             if min(far, of_stems) <= allowed and max(far, of_stems) <= allowed + 1:
-                ranked.append((far + of_stems, far, word[0] != known[0], -self.counts[known], written))
+                near_by = (far + of_stems, far, word[0] != known[0])
+                ranked.append((*near_by, -together(known), -self.counts[known], written))
         sure = [row for row in ranked if row[0] <= 2]  # what one edit does to a word and its stem
         if sure:
             return min(sure)[-1]
