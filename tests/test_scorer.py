@@ -9,7 +9,7 @@ import pytest
 
 from gram.errors import ModelError, SettingError
 from gram.index.evidence import EVIDENCE
-from gram.model.scorer import COMPARED, DEFAULTS, Scorer, fit
+from gram.model.scorer import AGAINST, COMPARED, DEFAULTS, Scorer, fit
 
 
 def queries(n: int, telling: str, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -38,6 +38,17 @@ def test_the_telling_evidence_gets_the_weight() -> None:
 
     assert right(fitted) > 0.8
     assert right(Scorer.default()) < 0.3
+
+
+def test_no_evidence_but_contradiction_counts_against_a_product() -> None:
+    """Also where one kind counts against it only once another is left out."""
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        common = random.random((60, 20, 1))
+        features = list((common + 0.3 * random.random((60, 20, len(EVIDENCE)))).astype(np.float32))
+        gains = [np.eye(20, dtype=np.float32)[random.integers(20)] for _ in features]
+        against = [name for name, weight in fit(features, gains, pull=0.1).named().items() if weight < 0]
+        assert set(against) <= {AGAINST}
 
 
 def test_the_network_finds_what_a_sum_cannot() -> None:

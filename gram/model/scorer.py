@@ -215,9 +215,9 @@ def fit(
         fitted = replace(_refined(judged, left_out, seed), first=first)
     else:
         weights = _linear(judged, start.weights, pull, left_out)
-        wrong = (weights < 0) & (np.array(EVIDENCE) != AGAINST)
-        if wrong.any():
-            weights = np.where(wrong, np.float32(0), _linear(judged, start.weights, pull, left_out | wrong))
+        while (wrong := (weights < 0) & (np.array(EVIDENCE) != AGAINST)).any():  # without one, another can turn
+            left_out = left_out | wrong
+            weights = _linear(judged, start.weights, pull, left_out)
         fitted = Scorer(weights, first=first)
     return _calibrated(fitted, features, gains) if len(judged.x) >= CALIBRATED_FROM else fitted
 
