@@ -73,6 +73,8 @@ def product_stems(products: Sequence[Product], language: str) -> Iterator[list[s
 
 
 def _missing(generator: Generator, words: Words) -> dict[str, int]:
-    """The words of a catalogue that a lexicon lacks: {stem: products that hold it}."""
+    """The words of a catalogue that a lexicon lacks: {stem: products that would hold it among the lexicon's many}."""
     lexicon = generator.lexicon
-    return {stem: words.document_frequency(stem) for stem in sorted(words.ids) if lexicon.id_of((stem,)) < 0}
+    share = lexicon.n_products / words.n_products
+    new = [stem for stem in sorted(words.ids) if lexicon.id_of((stem,)) < 0]
+    return {stem: max(1, round(words.document_frequency(stem) * share)) for stem in new}

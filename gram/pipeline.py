@@ -18,12 +18,13 @@ from gram.codes.mining import MiningSettings, field_texts, mine
 from gram.codes.trie import CodeTrie
 from gram.errors import SettingError
 from gram.folders import check_replaceable, new_folder, read_json, write_json
+from gram.index.table import OFFSETS
 from gram.index.words import Words
 from gram.indexing import build_index, product_stems
 from gram.model.alignment import AlignmentSettings
 from gram.model.backbone import ScratchSettings, load_backbone
 from gram.model.encoding import TextEncoder
-from gram.model.generator import Generator, model_hash
+from gram.model.generator import LEXICON, Generator, model_hash
 from gram.model.samples import Samples
 from gram.model.training import Trainer, TrainingSettings, forget_after
 from gram.records import Interaction, Product
@@ -61,7 +62,7 @@ def train(
     compare what comes after.
 
     Raises:
-        SettingError: no products, or `resume` with other data or settings than the checkpoint's.
+        SettingError: no products, an id twice, or `resume` with other data or settings than the checkpoint's.
         ModelError: a backbone that cannot be loaded.
     """
     settings, output = settings or Settings(), Path(output)
@@ -69,8 +70,12 @@ def train(
         raise SettingError(f"{joint}: no checkpoint of joint training. Fix: train with keep_joint first")
     if not products:
         raise SettingError("there are no products to train on")
-    check_replaceable(output, marker="config.json")
-    trained, held_out = _hold_out(interactions, settings.training.seed)
+    known = _ids(products)
+    check_replaceable(output, marker=LEXICON)
+    linked = [i for i in interactions if i.product_id in known]
+    if len(linked) < len(interactions):
+        log.warning("%d interactions are with unknown products: passed over", len(interactions) - len(linked))
+    trained, held_out = _hold_out(linked, settings.training.seed)
     log.info("finding the attributes of %d products and %d interactions", len(products), len(trained))
     lexicon = mine(products, trained, settings.mining)
     log.info("lexicon: %d attributes, %d of them generated; encoding texts", len(lexicon), lexicon.n_generated)
@@ -110,7 +115,7 @@ def train(
     scorer = fitted(generator, products, words, wanted, seed)
     report = reported(generator, scorer, part, wanted, samples.space)
     config: dict[str, Any] = {"settings": asdict(settings), "scorer": scorer.named(), "health": report}
-    with new_folder(output, marker="config.json") as folder:
+    with new_folder(output, marker=LEXICON) as folder:
         generator.save(folder, config)
         scorer.save(folder)
         write_json(folder / "health.json", report)
@@ -120,14 +125,28 @@ def train(
 
 
 def index(model: str | Path, products: Sequence[Product], output: str | Path, device: str = "cpu") -> Path:
-    """Codes a catalogue with a trained model and writes the index folder."""
+    """Codes a catalogue with a trained model and writes the index folder.
+
+    Raises SettingError where there are no products or an id stands twice, ModelError for a model that cannot be read.
+    """
     if not products:
         raise SettingError("there are no products to index")
-    check_replaceable(output)
+    _ids(products)
+    check_replaceable(output, marker=OFFSETS)
     generator, _ = Generator.load(Path(model), device)
     meta = {"model": str(model), "model_hash": model_hash(Path(model))}
     build_index(generator, products, meta).save(output)
     return Path(output)
+
+
+def _ids(products: Sequence[Product]) -> set[str]:
+    """The products' ids. Raises SettingError for one that stands twice."""
+    ids: set[str] = set()
+    for product in products:
+        if product.product_id in ids:
+            raise SettingError(f"the product id {product.product_id!r} stands twice. Fix: keep one product of an id")
+        ids.add(product.product_id)
+    return ids
 
 
 def _wanted(interactions: Sequence[Interaction]) -> dict[str, dict[str, float]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from gram.codes.lexicon import Lexicon
 from gram.codes.slots import STOPWORDS
 from gram.codes.spelling import RARE, Speller
 from gram.codes.text import stems, words
-from gram.errors import IndexFolderError, ModelError, SettingError
+from gram.errors import GramError, IndexFolderError, ModelError, SettingError
 from gram.index.evidence import EVIDENCE, FOUND, NEAR, Candidates, CodedQuery, gather
 from gram.index.folder import Index, same_model
 from gram.index.postings import Postings, top_k
@@ -58,7 +60,7 @@ class Searcher:
             ModelError, IndexFolderError: a folder that cannot be read.
         """
         found = Index.open(index)
-        folder = Path(model) if model is not None else _model_folder(Path(index), str(found.meta["model"]))
+        folder = Path(model) if model is not None else _model_folder(Path(index), found.meta)
         try:
             wanted = model_hash(folder)
         except OSError as error:
@@ -193,7 +195,7 @@ class Searcher:
 def _speller(index: Index, lexicon: Lexicon) -> Speller:
     """Knows the words of the catalogue, and those of several of the log's queries: of what one query alone says and no
     product, most is misspelt."""
-    counts = {s: float(index.words.document_frequency(s)) for s in index.words.ids}
+    counts = dict(zip(index.words.ids, np.diff(index.words.postings.start).astype(float).tolist(), strict=True))
     written = {}
     for attribute, forms, queries in zip(lexicon.attributes, lexicon.forms, lexicon.queries.tolist(), strict=True):
         if len(forms[0]) == 1:
@@ -226,9 +228,17 @@ def _weight(postings: Postings, key: int, position: int) -> float:
     return float(weights[at[0]]) if len(at) else 0.0
 
 
-def _model_folder(index: Path, named: str) -> Path:
-    """Where the model is: as named when the index was built, or beside the index under the same name."""
-    for folder in (Path(named), index.parent / Path(named).name):
-        if (folder / "config.json").is_file():
-            return folder
-    raise IndexFolderError(f"{index}: its model {named} is not there. Fix: name the model's folder with --model")
+def _model_folder(index: Path, meta: Mapping[str, Any]) -> Path:
+    """Where the model is: beside the index under the name it had when the index was built, or where it was then.
+
+    A relative name may mean another shop's model here, so of two the one that the index was built with is taken.
+    """
+    named = Path(meta["model"])
+    there = [f for f in dict.fromkeys((index.parent / named.name, named)) if (f / "config.json").is_file()]
+    if not there:
+        raise IndexFolderError(f"{index}: its model {named} is not there. Fix: name the model's folder with --model")
+    for folder in there[1:]:
+        with suppress(OSError, GramError):
+            if model_hash(folder) == meta["model_hash"]:
+                return folder
+    return there[0]

@@ -22,7 +22,7 @@ from gram.evaluation.benchmark import Sources, dev_part, gathered, measured, rea
 from gram.evaluation.cuts import by_training, misspelt_queries, query_cuts
 from gram.evaluation.latency import latency, measure
 from gram.evaluation.report import beside, results_of
-from gram.evaluation.rows import ROWS, Options, selected
+from gram.evaluation.rows import ROWS, Gram, Options, selected
 from gram.folders import read_json, write_json
 from gram.model.backbone import Backbone, ScratchSettings, scratch_backbone
 from gram.records import Interaction, Product
@@ -286,3 +286,19 @@ def test_plots_need_their_extra_before_anything_is_made(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert "[bench]" in bench(shop, tmp_path / "out", "--only", "bm25").stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_training_that_was_stopped_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = TrainingData([Product("a", "Red shoes")], [], {}, {})
+    resumed, indexed = [], []
+    monkeypatch.setattr(gram.pipeline, "train", lambda *_, resume, **__: resumed.append(resume))
+    monkeypatch.setattr(gram.pipeline, "index", lambda *_: indexed.append(True))
+    Gram.train(tmp_path, data, Options())
+    (tmp_path / "model.work").mkdir()
+    Gram.train(tmp_path, data, Options())
+    assert resumed == [False, True]
+    (tmp_path / "model").mkdir()
+    write_json(tmp_path / "model" / "config.json", {})  # stopped while it was indexed
+    Gram.train(tmp_path, data, Options())
+    assert resumed == [False, True]
+    assert len(indexed) == 3

@@ -179,7 +179,7 @@ def test_arrays_at_odds_are_found_when_opened(name: str, tmp_path: Path) -> None
 
 def test_a_strangers_folder_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(DataError, match=r"meta\.json"):
+    with pytest.raises(DataError, match="not ours"):
         make().save(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 

@@ -303,6 +303,36 @@ def test_a_word_that_one_query_says_and_no_product_is_not_known(shop: Shop) -> N
         assert ("shoez" in _speller(shop.searcher.index, asked).counts) == known
 
 
+def test_an_id_twice_is_refused_before_the_work(shop: Shop, tmp_path: Path) -> None:
+    twice = [*shop.data.products[:5], shop.data.products[0]]
+    with pytest.raises(SettingError, match="stands twice"):
+        train(twice, [], tmp_path / "new", SETTINGS)
+    with pytest.raises(SettingError, match="stands twice"):
+        index(shop.model, twice, tmp_path / "new")
+
+
+def test_a_relative_model_name_does_not_mean_another_shops(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ours", "theirs"):
+        shutil.copytree(shop.model, tmp_path / name / "model")
+    with (tmp_path / "theirs" / "model" / "lexicon.jsonl").open("a") as lexicon:
+        lexicon.write("\n")
+    monkeypatch.chdir(tmp_path / "ours")
+    index("model", shop.data.products[:20], "index")
+    monkeypatch.chdir(tmp_path / "theirs")
+    assert Searcher.load("../ours/index").search("shoes", k=1)
+
+
+def test_a_new_word_weighs_what_its_rarity_says_whatever_the_catalogues_size(shop: Shop, tmp_path: Path) -> None:
+    """As many of four times the products hold it: among the lexicon's products a fourth would."""
+    few = shop.searcher.lexicon.n_products
+    many = [Product(f"n{i}", "Plumbago wheelie" if i < 40 else "Mug") for i in range(4 * few)]
+    index(shop.model, many, tmp_path / "index")
+    made = Searcher.load(tmp_path / "index").index
+    assert dict(zip(made.extra_words, made.extra_counts.tolist(), strict=True))["wheeli"] == 10
+
+
 def test_a_misspelt_word_is_read_by_the_words_beside_it(shop: Shop, tmp_path: Path) -> None:
     parts = [Product(f"p{i}", "Zumbrage door handle") for i in range(3)]
     wires = [Product(f"w{i}", "Copper wire zumbauge") for i in range(5)]

@@ -40,6 +40,18 @@ def test_many_are_searched_nearly_so(vectors: np.ndarray) -> None:
     assert np.mean(shares) > 0.95
 
 
+def test_a_catalogue_that_lists_colours_in_turn_is_read_evenly() -> None:
+    """A sample of every fourth product would be of one colour alone."""
+    random = np.random.default_rng(2)
+    colours = 3 * np.eye(4, 2 * WIDTH)
+    forms = random.normal(size=(4096, 1, 2 * WIDTH)) / np.sqrt(np.arange(1, 2 * WIDTH + 1))
+    vectors = unit((forms + colours).reshape(-1, 2 * WIDTH))
+    sketch = Sketch.build(vectors)
+    for colour in range(4):
+        query = unit(vectors[[colour]] + 0.05 * random.normal(size=(1, 2 * WIDTH)))[0]
+        assert np.isin(nearest(vectors, query, 300), sketch.nearest(vectors, query, 300)).mean() > 0.95
+
+
 def test_as_many_as_asked_come_back(vectors: np.ndarray) -> None:
     """Also where many products are the same to the sketch, and where the border is told from a few."""
     same = np.concatenate([np.repeat(vectors[:1], 2 * FEW, axis=0), vectors[:FEW]])

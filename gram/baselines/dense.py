@@ -18,13 +18,14 @@ from tqdm import tqdm
 
 from gram.baselines.base import Engine, Run, TrainingData, fingerprint
 from gram.baselines.bm25 import BM25, field_text
+from gram.baselines.bm25 import FIELDS as ALL_FIELDS
 from gram.errors import IndexFolderError, MissingExtra, ModelError, SettingError
 from gram.evaluation.measures import evaluate, relevant
 from gram.folders import new_folder, read_json, write_json
 from gram.index.postings import top_k
 from gram.records import Hit, Interaction, Product
 
-FIELDS: tuple[tuple[str, ...], ...] = (("title",), ("title", "brand", "category"))
+FIELDS: tuple[tuple[str, ...], ...] = (("title",), ("title", "brand", "category"), ALL_FIELDS)
 """What a product's text may be; dev chooses."""
 
 PIECES, TRAINED_PIECES = 64, 32

@@ -76,11 +76,12 @@ class Speller:
 
     def _index(self) -> dict[str, list[str]]:
         if self._forms is None:
-            self._forms = {}
+            forms: dict[str, list[str]] = {}
             for known, count in self.counts.items():
                 if count >= RARE and len(known) >= SHORTEST and not has_digit(known):
                     for form in _deletes(known) | _deletes(self.written.get(known, known)):
-                        self._forms.setdefault(form, []).append(known)
+                        forms.setdefault(form, []).append(known)
+            self._forms = forms  # whole, for other threads may read it
         return self._forms
 
 

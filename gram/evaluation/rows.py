@@ -105,8 +105,11 @@ class Gram:
         variant: Stages | None = None,
         begun: Path | None = None,
     ) -> None:
-        """Trains and indexes. `variant` has settings that differ from the defaults; joint training, which they leave as
-        it is, is then taken over from the engine in `begun`."""
+        """Trains, from where a run that was stopped had come, and indexes.
+
+        `variant` has settings that differ from the defaults; joint training, which they leave as it is, is then taken
+        over from the engine in `begun`.
+        """
         from gram.model.alignment import AlignmentSettings
         from gram.model.training import TrainingSettings
         from gram.pipeline import Settings, index, train
@@ -120,14 +123,16 @@ class Gram:
         settings = Settings(backbone=options.model, training=training, alignment=alignment)
         joint = None if begun is None else begun / "joint.pt"
         folder.mkdir(parents=True, exist_ok=True)
-        train(
-            data.products,
-            data.log,
-            folder / "model",
-            settings,
-            joint=joint,
-            keep_joint=None if joint else folder / "joint.pt",
-        )
+        if not (folder / "model" / "config.json").is_file():
+            train(
+                data.products,
+                data.log,
+                folder / "model",
+                settings,
+                resume=(folder / "model.work").is_dir(),
+                joint=joint,
+                keep_joint=None if joint else folder / "joint.pt",
+            )
         index(folder / "model", data.products, folder / "index")
 
     def search(self, query: str, k: int = 10) -> list[Hit]:

@@ -33,7 +33,7 @@ from gram.folders import load_array, new_folder, read_json, write_json
 from gram.index.pieces import Pieces
 from gram.index.postings import Postings
 from gram.index.sketch import Sketch
-from gram.index.table import ProductTable
+from gram.index.table import OFFSETS, ProductTable
 from gram.index.titles import Titles
 from gram.index.words import Words, load_lines, save_lines
 from gram.records import Product
@@ -84,7 +84,7 @@ class Index:
         missing = [key for key in ("model_hash", "model") if key not in self.meta]
         if problem or missing:
             raise ValueError(problem or f"meta lacks {' and '.join(missing)}")
-        with new_folder(path, marker=META) as folder:
+        with new_folder(path, marker=OFFSETS) as folder:
             self.table.save(folder)
             self.words.save(folder)
             for name in ("own", "written", "deep"):

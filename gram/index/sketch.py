@@ -8,6 +8,7 @@ Dimension letters:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ class Sketch:
         n, width = vectors.shape
         if n <= FEW:
             return Sketch(np.zeros((0, width), np.float32), np.zeros((0, n), np.float32))
-        sample = vectors[:: -(-n // _SAMPLE)].astype(np.float64)
+        sample = vectors[_drawn(n, _SAMPLE)].astype(np.float64)
         _, axes = np.linalg.eigh(np.cov(sample, rowvar=False))  # by rising variance
         axes = np.ascontiguousarray(axes[:, ::-1][:, :WIDTH].T, dtype=np.float32)
         return Sketch(axes, np.ascontiguousarray((vectors @ axes.T).T))
@@ -59,12 +60,16 @@ class Sketch:
         if len(self.axes) == 0 or LOOKED * k >= n:
             return top_k(vectors @ query, k)[0]
         scores = (self.axes @ query) @ self.coordinates  # (N,)
-        some = scores[:: -(-n // _TELLING)]
+        some = scores[self._telling]
         rank = len(some) - max(1, len(some) * LOOKED * k // n)
         seen = np.flatnonzero(scores >= np.partition(some, rank)[rank])  # (about LOOKED · k,)
         if len(seen) < k:
             seen, _ = top_k(scores, LOOKED * k)
         return top_k(np.take(vectors, seen, axis=0) @ query, k, seen)[0]
+
+    @cached_property
+    def _telling(self) -> NDArray[np.int64]:
+        return _drawn(self.coordinates.shape[1], _TELLING)
 
     def save(self, folder: str | Path) -> None:
         """Writes `sketch.*.npy` into an existing folder."""
@@ -78,3 +83,8 @@ class Sketch:
         if len(sketch.axes) != len(sketch.coordinates):
             raise IndexFolderError(f"{folder}: the sketch of vectors does not fit together. Fix: build the index again")
         return sketch
+
+
+def _drawn(n: int, at_most: int) -> NDArray[np.int64]:
+    """Some of 0 … n − 1, in order: at random, for catalogues list colours and sizes in turn."""
+    return np.sort(np.random.default_rng(0).permutation(n)[:at_most])

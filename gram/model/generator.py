@@ -29,6 +29,7 @@ from gram.model.precision import computing
 from gram.records import Attribute
 
 FORMAT = 2
+LEXICON = "lexicon.jsonl"
 
 
 class Generator(nn.Module):
@@ -141,7 +142,7 @@ class Generator(nn.Module):
     def save(self, folder: Path, extra: dict[str, Any]) -> None:
         """Writes `config.json`, `model.safetensors`, `lexicon.jsonl` and the trie into an existing folder."""
         save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors")
-        self.lexicon.save(folder / "lexicon.jsonl")
+        self.lexicon.save(folder / LEXICON)
         self.trie.save(folder)
         encoder: Any = self.backbone.encoder
         shape = encoder.config.to_dict()
@@ -173,7 +174,7 @@ class Generator(nn.Module):
             shape = dict(config["encoder"])
             tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
             backbone = rebuilt(shape, tokenizer, config["backbone"])
-            generator = cls(backbone, Lexicon.load(folder / "lexicon.jsonl"), CodeTrie.load(folder))
+            generator = cls(backbone, Lexicon.load(folder / LEXICON), CodeTrie.load(folder))
             generator.load_state_dict(load_file(folder / "model.safetensors"))
         except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
             raise ModelError(f"{folder}: the model cannot be read ({error}). Fix: train it again") from error
@@ -183,7 +184,7 @@ class Generator(nn.Module):
 def model_hash(folder: Path) -> str:
     """What an index remembers of the model it was built with: sha256 of the weights and the lexicon, 16 digits."""
     digest = hashlib.sha256()
-    for name in ("model.safetensors", "lexicon.jsonl"):
+    for name in ("model.safetensors", LEXICON):
         digest.update((folder / name).read_bytes())
     digest.update(json.dumps(read_json(folder / "config.json")["encoder"], sort_keys=True).encode())
     return digest.hexdigest()[:16]

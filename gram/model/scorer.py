@@ -54,7 +54,7 @@ CALIBRATED_FROM = 30
 COMPARED = 200
 """Candidates among which a query's best is sought, those found best: as many in training as in search, whatever k."""
 FAR = 8.0
-"""Spreads from the mean beyond which evidence counts no more: what was rare in training is not to decide alone."""
+"""Spreads from the mean beyond which evidence tells the network no more: what was rare is not to decide alone."""
 FILE = "scorer.safetensors"
 
 
@@ -254,7 +254,8 @@ def _refined(judged: _Judged, left_out: NDArray[np.bool_], seed: int, parts: int
     mean, spread = real.mean(0), real.std(0).clamp(min=1e-3)
     ignored = torch.from_numpy(left_out | np.isin(EVIDENCE, ("value", "deep")))  # the shop's to set; not always written
     ignored |= real.std(0) < 1e-3  # nothing is known of it
-    z = ((judged.x - mean) / spread).clamp(-FAR, FAR).masked_fill(ignored, 0.0)
+    plain = ((judged.x - mean) / spread).masked_fill(ignored, 0.0)
+    z = plain.clamp(-FAR, FAR)
     best = z.masked_fill(judged.hidden.unsqueeze(-1), -1e9).amax(1, keepdim=True)
     both = torch.cat([z, z - best], dim=-1)  # (Q, C, 2 F)
     width, epochs, size, rate = 16, 20, 64, 1e-2
@@ -267,7 +268,7 @@ def _refined(judged: _Judged, left_out: NDArray[np.bool_], seed: int, parts: int
         batches = [b for _ in range(epochs) for b in torch.randperm(len(z), generator=random).split(size)]
         for i, rows in enumerate(batches):
             optimizer.param_groups[0]["lr"] = rate * max(0.02, 1 - i / len(batches))
-            scores = z[rows] @ fitted[3] + F.relu(both[rows] @ fitted[0] + fitted[1]) @ fitted[2]
+            scores = plain[rows] @ fitted[3] + F.relu(both[rows] @ fitted[0] + fitted[1]) @ fitted[2]
             loss = judged.only(rows).loss(scores) / len(rows)
             optimizer.zero_grad()
             loss.backward()
