@@ -17,6 +17,7 @@ from gram.errors import GramError
 from gram.records import Attribute, Code, Hit, Interaction, Product, SharedCode, code_text
 
 if TYPE_CHECKING:
+    from gram.codes.mining import MiningSettings
     from gram.data.catalogue import read_products
     from gram.data.log import read_log, read_queries
     from gram.model.training import TrainingSettings
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     load = Searcher.load
 
 _LATER = {
+    "MiningSettings": ("gram.codes.mining", "MiningSettings"),
     "Searcher": ("gram.search", "Searcher"),
     "Settings": ("gram.pipeline", "Settings"),
     "TrainingSettings": ("gram.model.training", "TrainingSettings"),
@@ -44,6 +46,7 @@ __all__ = [
     "GramError",
     "Hit",
     "Interaction",
+    "MiningSettings",
     "Product",
     "Searcher",
     "Settings",

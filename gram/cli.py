@@ -56,6 +56,12 @@ def _device_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("log")
 @click.option("-o", "--output", type=FOLDER, required=True, help="The model folder to write.")
 @click.option("--backbone", default="minilm", show_default=True, help="minilm, scratch, a hub id, or a local folder.")
+@click.option(
+    "--language",
+    default="porter",
+    show_default=True,
+    help="How words are stemmed: porter (English), german, french, … or none, for whole words.",
+)
 @click.option("--steps", default=0, type=click.IntRange(0), help="Training steps; 0 chooses by the size of the data.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
 @click.option(
@@ -68,6 +74,7 @@ def train(
     log: str,
     output: Path,
     backbone: str,
+    language: str,
     steps: int,
     seed: int,
     max_unknown: float,
@@ -80,6 +87,8 @@ def train(
     description, price, value and attributes are known, any other column is an attribute. LOG has query, product_id and
     optionally weight, user_id, timestamp; the word `none` stands for no log.
     """
+    from gram.codes.mining import MiningSettings
+    from gram.codes.text import stemmed_as
     from gram.data.catalogue import read_products
     from gram.data.log import read_log
     from gram.health import text
@@ -87,10 +96,12 @@ def train(
     from gram.pipeline import Settings
     from gram.pipeline import train as run
 
+    mining = MiningSettings(language=stemmed_as(language))
     rows = read_products(products, progress=True)
     interactions = read_log(log, {p.product_id for p in rows}, max_unknown=max_unknown, progress=True)
     click.echo(f"{len(rows)} products, {len(interactions)} interactions; seed {seed}", err=True)
-    settings = Settings(backbone=backbone, training=TrainingSettings(steps=steps, seed=seed), device=device)
+    training = TrainingSettings(steps=steps, seed=seed)
+    settings = Settings(backbone=backbone, training=training, mining=mining, device=device)
     run(rows, interactions, output, settings, resume=resume)
     click.echo(text(json.loads((output / "health.json").read_text(encoding="utf-8"))))
     click.echo(f"model: {output}")

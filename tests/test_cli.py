@@ -17,6 +17,7 @@ import gram.pipeline
 from gram.cli import main
 from gram.data.dataset import Dataset
 from gram.data.store import generate
+from gram.folders import read_json
 from gram.model.backbone import Backbone, ScratchSettings, scratch_backbone
 from gram.search import Searcher
 
@@ -229,8 +230,9 @@ def test_more_unknown_products_can_be_allowed(tmp_path: Path, monkeypatch: pytes
     log = write(tmp_path / "log.tsv", "query\tproduct_id", "shoe\ta", "hat\tc")
     done(
         *("train", products, log, "-o", tmp_path / "model", "--backbone", "scratch", "--steps", "1"),
-        *("--max-unknown", "0.6"),
+        *("--max-unknown", "0.6", "--language", "german"),
     )
+    assert read_json(tmp_path / "model" / "config.json")["settings"]["mining"]["language"] == "german"
 
 
 def test_what_is_not_there_is_named(made: Made, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from gram.search import Searcher
 def test_the_public_names_are_these() -> None:
     assert sorted(gram.__all__) == sorted(
         [
-            *("train", "make_index", "load", "Searcher", "Settings", "TrainingSettings"),
+            *("train", "make_index", "load", "Searcher", "Settings", "TrainingSettings", "MiningSettings"),
             *("read_products", "read_log", "read_queries"),
             *("Product", "Interaction", "Attribute", "Code", "SharedCode", "Hit", "code_text", "GramError"),
         ]

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gram.codes.text import UNITS, has_digit, stem, stems, words
+from gram.codes.text import UNITS, has_digit, stem, stemmed_as, stems, words
+from gram.errors import SettingError
 
 
 @pytest.mark.parametrize(
@@ -96,3 +97,10 @@ def test_numbers_are_not_stemmed_and_a_language_can_be_left_out() -> None:
     assert stem("chaussures", "french") == "chaussur"
     assert has_digit("m18")
     assert not has_digit("inch")
+
+
+def test_a_language_has_a_stemmer_or_none() -> None:
+    assert stem("kinderschuhe", stemmed_as("german")) == "kinderschuh"
+    assert stem("kinderschuhe", stemmed_as("none")) == "kinderschuhe"
+    with pytest.raises(SettingError, match=r"klingon.*german"):
+        stemmed_as("klingon")

@@ -18,7 +18,7 @@ class Engine(Protocol):
     """A search engine over one catalogue.
 
     `search` answers one query, best first, with at most `k` hits. `search_many` answers many at once, with the same
-    scores: a query that finds nothing stands in the run with no products.
+    scores up to the number format it computes in: a query that finds nothing stands in the run with no products.
     """
 
     @property

@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import Stemmer
 
+from gram.errors import SettingError
+
 UNITS: dict[str, str] = {
     form: unit
     for unit, forms in {
@@ -110,6 +112,15 @@ def has_digit(word: str) -> bool:
 @lru_cache(maxsize=8)
 def _stemmer(language: str) -> Stemmer.Stemmer:
     return Stemmer.Stemmer(language)
+
+
+def stemmed_as(language: str) -> str:
+    """What `stem` takes for a language's name: a Snowball stemmer's, or nothing for `none`. Raises SettingError for
+    another one."""
+    known = sorted(Stemmer.algorithms())
+    if language not in (*known, "none"):
+        raise SettingError(f"there is no stemmer for {language!r}. Fix: choose none, or one of {', '.join(known)}")
+    return "" if language == "none" else language
 
 
 @lru_cache(maxsize=500_000)

@@ -155,7 +155,8 @@ def markdown(results: Mapping[str, Any], circumstances: Mapping[str, Any]) -> st
         "R@100 among a query's relevant products of the one kind, over the queries that have any.",
         _groups(results["products"], "R@100"),
         "## Misspelt queries",
-        f"One typo a query, {results['misspelt']['queries']:,} queries.",
+        f"One typo a query, {results['misspelt']['queries']:,} queries. GRAM trains on typos made in the same way, and "
+        "reads queries through its speller; no rival has either.",
         _table(
             ("engine", "R@100 clean", "R@100 misspelt", "kept"),
             [

@@ -1,10 +1,10 @@
 """The scorer: one number per (query, product) from all the evidence.
 
 A linear form, fitted on held-out interactions by a listwise loss (Cao et al. 2007) and pulled towards weights that
-were good on other shops: with a rich log the data speaks, with a poor one the defaults do. With enough held-out
-queries the sum is fitted together with a small network, which adds what a sum cannot say, such as that a missing word
-matters more where other products have it. Last, all is scaled so that σ(score) is the chance of an interaction: a score
-then means the same for every query (Platt 1999).
+were good on Home Depot's dev queries: with a rich log the data speaks, with a poor one the defaults do. With enough
+held-out queries the sum is fitted together with a small network, which adds what a sum cannot say, such as that a
+missing word matters more where other products have it. Last, all is scaled so that σ(score) is the chance of an
+interaction: a score then means the same for every query (Platt 1999).
 
 Letters: Q queries, C candidates of a query, F kinds of evidence, H hidden units.
 """
