@@ -61,7 +61,7 @@ class Index:
     pieces: Pieces  # of N products
     value: NDArray[np.float32]  # (N,) from 0 to 1, see `value_scores`
     extra_words: list[str]  # (E,) stems that the lexicon lacks, in the order of their attribute ids
-    extra_counts: NDArray[np.int64]  # (E,) products that hold them
+    extra_counts: NDArray[np.int64]  # (E,) products that would hold them among as many as the model was trained on
     meta: dict[str, Any]
 
     @property
