@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gram.errors import BadRow, DataError, MissingExtra, SettingError
 from gram.evaluation.comparison import compare, significance, table
-from gram.evaluation.measures import Result, evaluate, ranking, read_run, relevant, subset, write_run
+from gram.evaluation.measures import Result, evaluate, ranking, read_run, relevant, write_run
 
 GRADED = {"q1": {"a": 3.0, "b": 2.0, "c": 1.0}, "q2": {"d": 2.0}, "q3": {"a": 1.0}}
 
@@ -60,12 +60,6 @@ def test_unknown_measure_and_missing_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "ir_measures", None)
     with pytest.raises(MissingExtra, match=r"\[eval\]"):
         evaluate(GRADED, {})
-
-
-def test_subset() -> None:
-    result = evaluate(GRADED, {"q1": {"a": 1.0}}, ["RR"])
-    assert subset(result, ["q1", "unjudged"]).mean == {"RR": 1.0}
-    assert subset(result, []).mean == {"RR": 0.0}
 
 
 IDS = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=5)

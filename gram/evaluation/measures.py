@@ -165,15 +165,3 @@ def _parse(measures: Sequence[str], least: int) -> dict[str, Any]:
             measure = measure(rel=round(measure.params.get("rel", least) * _GRADE_STEPS))
         parsed[name] = measure
     return parsed
-
-
-def subset(result: Result, query_ids: Iterable[str]) -> Result:
-    """The same run on some of its queries; ids that were not judged are ignored. The counts are not kept.
-
-    >>> subset(Result({"RR": 0.5}, {"RR": {"a": 1.0, "b": 0.0}}), ["a"]).mean
-    {'RR': 1.0}
-    """
-    kept = set(query_ids)
-    per_query = {name: {q: v for q, v in values.items() if q in kept} for name, values in result.per_query.items()}
-    mean = {name: math.fsum(values.values()) / max(len(values), 1) for name, values in per_query.items()}
-    return Result(mean, per_query)

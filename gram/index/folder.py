@@ -154,11 +154,6 @@ def value_scores(products: Iterable[Product]) -> NDArray[np.float32]:
     return scores
 
 
-def folder_size(path: str | Path) -> int:
-    """Bytes of all files in a folder: what an index takes on disk."""
-    return sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
-
-
 def _read(folder: Path, mmap: bool) -> Index:
     meta = _read_meta(folder)
     _check_files(folder, meta["files"])
