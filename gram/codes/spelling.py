@@ -6,13 +6,17 @@ costs as many dictionary reads as it has letters, whatever the size of the vocab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 from gram.codes.text import has_digit, stem
 
 SHORTEST = 4  # letters of a word that may be misspelt
 LONG = 8  # letters from which two edits are looked for; in one letter less they are taken where they are met
 RARE = 2  # products or queries that must know a word before an unknown one is read as it
+
+_Far: TypeAlias = tuple[int, int, bool]
+"""Edits of word and stem together, edits of the word, and whether it begins with another letter."""
 
 
 class Speller:
@@ -56,13 +60,20 @@ class Speller:
             written = self.written.get(known, known)
             far, of_stems = distance(word, written), distance(cut, known)
             if min(far, of_stems) <= allowed and max(far, of_stems) <= allowed + 1:
-                near_by = (far + of_stems, far, word[0] != known[0])
-                ranked.append((*near_by, -together(known), -self.counts[known], written))
-        sure = [row for row in ranked if row[0] <= 2]  # what one edit does to a word and its stem
+                ranked.append(((far + of_stems, far, word[0] != known[0]), known))
+        sure = [row for row in ranked if row[0][0] <= 2]  # what one edit does to a word and its stem
         if sure:
-            return min(sure)[-1]
-        guessed = [row for row in ranked if row[0] > 2 and not row[2]]
-        return self._apart(word) or (min(guessed)[-1] if guessed else None)
+            return self._likeliest(sure, together)
+        guessed = [row for row in ranked if row[0][0] > 2 and not row[0][2]]
+        return self._apart(word) or (self._likeliest(guessed, together) if guessed else None)
+
+    def _likeliest(self, ranked: Sequence[tuple[_Far, str]], together: Callable[[str], float]) -> str:
+        """How the nearest known word is written; `together`, which takes long, is asked only where several are."""
+        nearest = min(far for far, _ in ranked)
+        tied = [known for far, known in ranked if far == nearest]
+        if len(tied) > 1:
+            tied = [min(tied, key=lambda k: (-together(k), -self.counts[k], self.written.get(k, k)))]
+        return self.written.get(tied[0], tied[0])
 
     def _apart(self, word: str) -> str | None:
         """Two known words that were run together, the pair whose rarer one is the most common."""
