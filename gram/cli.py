@@ -40,7 +40,7 @@ def main(verbose: bool) -> None:
 
 def _known_device(_: click.Context, __: click.Parameter, name: str) -> str:
     if name != "cpu":
-        from gram.model.precision import check_device
+        from gram.coder.precision import check_device
 
         check_device(name)
     return name
@@ -88,13 +88,13 @@ def train(
     optionally weight, user_id, timestamp; the word `none` stands for no log.
     """
     from gram.codes.mining import MiningSettings
-    from gram.codes.text import stemmed_as
     from gram.data.catalogue import read_products
     from gram.data.log import read_log
-    from gram.health import text
-    from gram.model.training import TrainingSettings
-    from gram.pipeline import Settings
-    from gram.pipeline import train as run
+    from gram.text.words import stemmed_as
+    from gram.training.health import text
+    from gram.training.joint import TrainingSettings
+    from gram.training.pipeline import Settings
+    from gram.training.pipeline import train as run
 
     mining = MiningSettings(language=stemmed_as(language))
     rows = read_products(products, progress=True)
@@ -115,7 +115,7 @@ def train(
 def index_command(model: Path, products: Path, output: Path, device: str) -> None:
     """Codes a catalogue with a trained model and writes an index folder."""
     from gram.data.catalogue import read_products
-    from gram.pipeline import index
+    from gram.training.pipeline import index
 
     index(model, read_products(products, progress=True), output, device)
     click.echo(f"index: {output}")
@@ -252,8 +252,8 @@ def bench(
     Files as of `train` and `eval`. What the folder has is not made again, so that a stopped run goes on; it is refused
     with other data or settings than it was begun with.
     """
-    from gram.evaluation.benchmark import Sources, run
-    from gram.evaluation.rows import Options
+    from gram.bench.benchmark import Sources, run
+    from gram.bench.rows import Options
 
     sources = Sources(products, log, queries, qrels, dev_queries, dev_qrels, max_unknown)
     names = [name.strip() for name in only.split(",") if name.strip()]
@@ -287,7 +287,7 @@ def convert(
 
     SOURCE is the dataset's folder, or Kaggle's train.csv (also zipped) for Home Depot and CrowdFlower.
     """
-    from gram.data import crowdflower, esci, homedepot, wands
+    from gram.data.public import crowdflower, esci, homedepot, wands
 
     if dataset == "esci":
         data = esci.load(source, locale, "large" if version == "large" else "small")

@@ -11,16 +11,16 @@ from gram.baselines.bm25 import BM25, FIELDS
 from gram.cli import explained
 from gram.data.catalogue import read_products
 from gram.data.log import read_log, read_qrels, read_queries
-from gram.data.store import generate
+from gram.data.shop.generate import generate
 from gram.evaluation.comparison import table
 from gram.evaluation.groups import keyword_gap_queries
 from gram.evaluation.measures import evaluate, write_run
 from gram.folders import read_json
-from gram.health import text
-from gram.model.alignment import AlignmentSettings
-from gram.model.training import TrainingSettings
-from gram.pipeline import Settings, index, train
 from gram.search import Searcher
+from gram.training.co_alignment import AlignmentSettings
+from gram.training.health import text
+from gram.training.joint import TrainingSettings
+from gram.training.pipeline import Settings, index, train
 
 SHOWN = 5
 ALIGNED = 40

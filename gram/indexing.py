@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from gram.codes.mining import field_texts
-from gram.codes.text import stems
-from gram.index.folder import Index, value_scores
+from gram.coder.encoder.coding import PRODUCT_CODING, Coded, CodingSettings, code_texts
+from gram.coder.encoder.generator import Generator
+from gram.coder.encoder.network import PRODUCT
+from gram.index.bm25 import Words
+from gram.index.nearest import Sketch
 from gram.index.postings import Postings
-from gram.index.sketch import Sketch
+from gram.index.segment import Index, value_scores
 from gram.index.table import ProductTable
 from gram.index.titles import Titles
-from gram.index.words import Words
-from gram.model.coding import PRODUCT_CODING, Coded, CodingSettings, code_texts
-from gram.model.generator import Generator
-from gram.model.network import PRODUCT
 from gram.records import Product
+from gram.text.fields import field_texts
+from gram.text.words import stems
 
 NO_MODEL = {"model": "", "model_hash": ""}
 """What an index remembers that is never saved."""

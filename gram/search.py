@@ -15,19 +15,20 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from gram.arrays import top_k
+from gram.coder.encoder.coding import QUERY_CODING, Coded, CodingSettings, code_texts
+from gram.coder.encoder.generator import Generator, model_hash
+from gram.coder.encoder.network import QUERY
 from gram.codes.lexicon import Lexicon
 from gram.codes.slots import STOPWORDS
-from gram.codes.spelling import RARE, Speller
-from gram.codes.text import stems, words
 from gram.errors import GramError, IndexFolderError, ModelError, SettingError
-from gram.index.evidence import EVIDENCE, FOUND, NEAR, Candidates, CodedQuery, gather
-from gram.index.folder import Index, same_model
-from gram.index.postings import Postings, top_k
-from gram.model.coding import QUERY_CODING, Coded, CodingSettings, code_texts
-from gram.model.generator import Generator, model_hash
-from gram.model.network import QUERY
-from gram.model.scorer import Scorer
+from gram.index.postings import Postings
+from gram.index.segment import Index, same_model
+from gram.ranking.candidates import EVIDENCE, FOUND, NEAR, Candidates, CodedQuery, gather
+from gram.ranking.scorer import Scorer
 from gram.records import Attribute, Code, Hit, SharedCode
+from gram.text.spelling import RARE, Speller
+from gram.text.words import stems, words
 
 BATCH = 256  # queries coded at a time
 

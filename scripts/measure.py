@@ -28,11 +28,11 @@ from gram.data.catalogue import read_products
 from gram.data.log import read_log, read_qrels, read_queries
 from gram.evaluation.comparison import table
 from gram.evaluation.measures import evaluate, threshold
-from gram.health import health, text
-from gram.index.evidence import CodedQuery
 from gram.index.postings import Postings
+from gram.ranking.candidates import CodedQuery
 from gram.records import code_text
 from gram.search import Searcher
+from gram.training.health import health, text
 
 THRESHOLDS = (0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 
@@ -158,8 +158,8 @@ def losses(args: argparse.Namespace) -> None:
 def speed(args: argparse.Namespace) -> None:
     from sentence_transformers import SentenceTransformer
 
+    from gram.coder.encoder.backbone import MINILM_HUB_ID, _minilm_package
     from gram.indexing import build_index
-    from gram.model.backbone import MINILM_HUB_ID, _minilm_package
 
     products, queries = read_products(args.products), list(read_queries(args.queries).values())[:300]
     rival = SentenceTransformer(str(_minilm_package() or MINILM_HUB_ID), device="cpu")

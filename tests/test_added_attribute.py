@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from gram.coder.encoder.backbone import ScratchSettings, scratch_backbone
+from gram.coder.encoder.generator import Generator
+from gram.coder.encoder.network import QUERY
 from gram.codes.mining import mine
 from gram.codes.trie import CodeTrie
 from gram.errors import SettingError
-from gram.model.backbone import ScratchSettings, scratch_backbone
-from gram.model.generator import Generator
-from gram.model.network import QUERY
 from gram.records import Attribute, Product
 
 PRODUCTS = [

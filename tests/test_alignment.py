@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from gram.coder.encoder.backbone import ScratchSettings, scratch_backbone
+from gram.coder.encoder.coding import PRODUCT_CODING, QUERY_CODING, code_texts
+from gram.coder.encoder.generator import Generator
+from gram.coder.encoder.network import PRODUCT, QUERY
+from gram.coder.encoder.tokens import TextEncoder
 from gram.codes.mining import mine
 from gram.codes.trie import CodeTrie
-from gram.data.store import generate
-from gram.index.words import Words
-from gram.model.alignment import Alignment, AlignmentSettings, WrittenCodes, efficiency
-from gram.model.backbone import ScratchSettings, scratch_backbone
-from gram.model.coding import PRODUCT_CODING, QUERY_CODING, code_texts
-from gram.model.encoding import TextEncoder
-from gram.model.generator import Generator
-from gram.model.network import PRODUCT, QUERY
-from gram.model.samples import Samples
+from gram.data.shop.generate import generate
+from gram.index.bm25 import Words
+from gram.training.co_alignment import Alignment, AlignmentSettings, WrittenCodes, efficiency
+from gram.training.samples import Samples
 
 SETTINGS = AlignmentSettings(steps=12, batch=16, rate=3e-3)
 

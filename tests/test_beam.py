@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from gram.coder.encoder.beam import BeamOptions, BeamResult, Start, TorchTrie, beam_search
 from gram.codes.trie import CodeTrie
 from gram.errors import ModelError, SettingError
-from gram.model.beam import BeamOptions, BeamResult, Start, TorchTrie, beam_search
 
 Code = tuple[int, ...]
 Logit = Callable[[int, Code, int], float]

@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-import gram.evaluation.benchmark as benchmark
-import gram.pipeline
+import gram.bench.benchmark as benchmark
+import gram.training.pipeline
 from gram.baselines.base import TrainingData
+from gram.bench.ablation import VARIANTS
+from gram.bench.benchmark import Sources, dev_part, gathered, measured, read_shop
+from gram.bench.cuts import by_training, misspelt_queries, query_cuts
+from gram.bench.latency import latency, measure
+from gram.bench.report import beside, results_of
+from gram.bench.rows import ROWS, Gram, Options, selected
 from gram.cli import main
+from gram.coder.encoder.backbone import Backbone, ScratchSettings, scratch_backbone
 from gram.data.catalogue import read_products
-from gram.data.store import generate
+from gram.data.shop.generate import generate
 from gram.errors import DataError, SettingError
-from gram.evaluation.ablation import VARIANTS
-from gram.evaluation.benchmark import Sources, dev_part, gathered, measured, read_shop
-from gram.evaluation.cuts import by_training, misspelt_queries, query_cuts
-from gram.evaluation.latency import latency, measure
-from gram.evaluation.report import beside, results_of
-from gram.evaluation.rows import ROWS, Gram, Options, selected
 from gram.folders import read_json, write_json
-from gram.model.backbone import Backbone, ScratchSettings, scratch_backbone
 from gram.records import Interaction, Product
 
 TINY = ScratchSettings(width=24, layers=1, heads=2, vocabulary=600)
@@ -54,7 +54,7 @@ def bench(shop: Path, output: Path, *options: str, log: str = "") -> Result:
 @pytest.fixture
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny networks, and no process of its own for times."""
-    monkeypatch.setattr(gram.pipeline, "load_backbone", small_backbone)
+    monkeypatch.setattr(gram.training.pipeline, "load_backbone", small_backbone)
     monkeypatch.setattr(benchmark, "latency", measure)
 
 
@@ -63,7 +63,7 @@ def made(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A benchmark of BM25 and GRAM with its ablation."""
     output = tmp_path_factory.mktemp("bench") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gram.pipeline, "load_backbone", small_backbone)
+        patch.setattr(gram.training.pipeline, "load_backbone", small_backbone)
         patch.setattr(benchmark, "latency", measure)
         result = bench(shop, output, "--quick", "--only", "bm25,bm25-titles,gram,ablation")
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
@@ -291,8 +291,8 @@ def test_plots_need_their_extra_before_anything_is_made(
 def test_training_that_was_stopped_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = TrainingData([Product("a", "Red shoes")], [], {}, {})
     resumed, indexed = [], []
-    monkeypatch.setattr(gram.pipeline, "train", lambda *_, resume, **__: resumed.append(resume))
-    monkeypatch.setattr(gram.pipeline, "index", lambda *_: indexed.append(True))
+    monkeypatch.setattr(gram.training.pipeline, "train", lambda *_, resume, **__: resumed.append(resume))
+    monkeypatch.setattr(gram.training.pipeline, "index", lambda *_: indexed.append(True))
     Gram.train(tmp_path, data, Options())
     (tmp_path / "model.work").mkdir()
     Gram.train(tmp_path, data, Options())

@@ -11,7 +11,7 @@ import Stemmer
 
 from gram.baselines.base import Engine
 from gram.baselines.bm25 import BM25, FIELDS, field_text
-from gram.data.store import generate
+from gram.data.shop.generate import generate
 from gram.errors import MissingExtra, SettingError
 from gram.records import Product
 

@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 import gram.demo
-import gram.pipeline
+import gram.training.pipeline
 from gram.cli import main
+from gram.coder.encoder.backbone import Backbone, ScratchSettings, scratch_backbone
 from gram.data.dataset import Dataset
-from gram.data.store import generate
+from gram.data.shop.generate import generate
 from gram.folders import read_json
-from gram.model.backbone import Backbone, ScratchSettings, scratch_backbone
 from gram.search import Searcher
 
 TINY = ScratchSettings(width=24, layers=1, heads=2, vocabulary=600)
@@ -66,7 +66,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     data = generate(products=80, interactions=250, queries=60, seed=3)
     data.write(place)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gram.pipeline, "load_backbone", small_backbone)
+        patch.setattr(gram.training.pipeline, "load_backbone", small_backbone)
         products, log = place / "products.jsonl.gz", place / "log.tsv"
         said = done("train", products, log, "-o", place / "model", "--backbone", "scratch", "--steps", "2")
     done("index", place / "model", products, "-o", place / "index")
@@ -187,7 +187,7 @@ def test_convert_writes_what_train_reads(tmp_path: Path) -> None:
 
 
 def test_the_demo_runs_from_a_shop_to_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gram.pipeline, "load_backbone", small_backbone)
+    monkeypatch.setattr(gram.training.pipeline, "load_backbone", small_backbone)
     text = done("demo", "-o", tmp_path, "--products", "60", "--steps", "2", "--backbone", "scratch")
     assert re.search(r"^GRAM +\.?\d", text, flags=re.MULTILINE)
     assert re.search(r"^BM25, all fields +\.?\d", text, flags=re.MULTILINE)
@@ -225,7 +225,7 @@ def test_a_file_that_cannot_be_used_is_named_with_its_fix(
 
 
 def test_more_unknown_products_can_be_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gram.pipeline, "load_backbone", small_backbone)
+    monkeypatch.setattr(gram.training.pipeline, "load_backbone", small_backbone)
     products = write(tmp_path / "products.csv", *PRODUCTS)
     log = write(tmp_path / "log.tsv", "query\tproduct_id", "shoe\ta", "hat\tc")
     done(
@@ -273,8 +273,8 @@ def test_a_model_does_not_take_the_place_of_other_files(
     write(tmp_path / "diary.txt", "dear diary")
     products = made / "products.jsonl.gz"
     with monkeypatch.context() as patch:
-        patch.setattr(gram.pipeline, "build_index", None)  # refused before the work, not after it
-        patch.setattr(gram.pipeline, "mine", None)
+        patch.setattr(gram.training.pipeline, "build_index", None)  # refused before the work, not after it
+        patch.setattr(gram.training.pipeline, "mine", None)
         for command in (("index", made / "model", products), ("train", products, "none")):
             assert "not ours to replace" in refused(*command, "-o", tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["diary.txt"]

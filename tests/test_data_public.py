@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gram.data import crowdflower, esci, homedepot, wands
 from gram.data.catalogue import read_products
 from gram.data.dataset import Dataset, Judged, Judgement, gather, split_part
 from gram.data.log import read_log, read_qrels, read_queries
-from gram.data.markup import plain_text
+from gram.data.public import crowdflower, esci, homedepot, wands
+from gram.data.public.markup import plain_text
 from gram.errors import BadRow, DataError, MissingColumn
 from gram.records import Interaction, Product
 

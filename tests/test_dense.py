@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from tiny_bert import tiny_bert
 
+from gram.arrays import top_k
 from gram.baselines.base import Engine, TrainingData
 from gram.baselines.bm25 import BM25, field_text
 from gram.baselines.dense import Dense, DenseHNSW, encode, hard_negatives, load_model, triplets
 from gram.errors import IndexFolderError, ModelError, SettingError
 from gram.evaluation.measures import evaluate
-from gram.index.postings import top_k
 from gram.records import Interaction, Product
 
 pytest.importorskip("sentence_transformers")

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from gram.codes.trie import CodeTrie
-from gram.index.evidence import EVIDENCE, Candidates, CodedQuery, gather
-from gram.index.folder import Index
-from gram.index.pieces import UNIT, Pieces
+from gram.index.bm25 import Words
+from gram.index.nearest import Sketch
 from gram.index.postings import Postings
-from gram.index.sketch import Sketch
+from gram.index.segment import Index
 from gram.index.table import ProductTable
 from gram.index.titles import KINDS, Titles
-from gram.index.words import Words
+from gram.index.token_vectors import UNIT, Pieces
+from gram.ranking.candidates import EVIDENCE, Candidates, CodedQuery, gather
 from gram.records import Product
 
 TEXTS = [["red", "hose", "50", "ft"], ["hose", "25", "ft"], ["lamp"], ["garden", "pipe"]]

@@ -15,13 +15,13 @@ import pytest
 
 from gram.codes.trie import CodeTrie
 from gram.errors import DataError, IndexFolderError, IndexMismatch
-from gram.index.folder import Index, same_model, value_scores
-from gram.index.pieces import Pieces
+from gram.index.bm25 import Words
+from gram.index.nearest import Sketch
 from gram.index.postings import Postings
-from gram.index.sketch import Sketch
+from gram.index.segment import Index, same_model, value_scores
 from gram.index.table import ProductTable
 from gram.index.titles import Titles
-from gram.index.words import Words
+from gram.index.token_vectors import Pieces
 from gram.records import Product
 
 SHELF = [Product("b7", "Red shoes", value=3.0), Product("a1", "Red hat"), Product("c3", "Blue dw713", value=8.0)]
@@ -187,7 +187,7 @@ def test_a_kill_in_the_middle_leaves_the_old_index_whole(tmp_path: Path) -> None
     make("old").save(tmp_path / "index")
     script = """
 import os, signal, sys
-import gram.index.folder as folder
+import gram.index.segment as folder
 index = folder.Index.open(sys.argv[1])
 folder.write_json = lambda path, obj: os.kill(os.getpid(), signal.SIGKILL)
 index.meta["model_hash"] = "new"

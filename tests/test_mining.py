@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from gram.codes.lexicon import Lexicon
-from gram.codes.mining import FIELDS, MiningSettings, field_texts, mine
+from gram.codes.mining import MiningSettings, mine
 from gram.codes.slots import STOPWORDS
-from gram.codes.text import has_digit, stems, words
 from gram.errors import ModelError
 from gram.records import Attribute, Interaction, Product
+from gram.text.fields import FIELDS, field_texts
+from gram.text.words import has_digit, stems, words
 
 SMALL = MiningSettings(min_products=2, min_queries=2)
 

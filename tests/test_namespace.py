@@ -9,8 +9,8 @@ import pytest
 
 import gram
 from gram.data.catalogue import read_products
-from gram.pipeline import index, train
 from gram.search import Searcher
+from gram.training.pipeline import index, train
 
 
 def test_the_public_names_are_these() -> None:
@@ -44,7 +44,14 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["gram", "gram.cli", "gram.index.folder", "gram.index.evidence", "gram.codes.mining", "gram.evaluation.measures"],
+    [
+        "gram",
+        "gram.cli",
+        "gram.index.segment",
+        "gram.ranking.candidates",
+        "gram.codes.mining",
+        "gram.evaluation.measures",
+    ],
 )
 def test_torch_is_imported_only_where_it_computes(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

@@ -14,20 +14,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from gram.codes.mining import FIELDS, mine
+from gram.coder.encoder import backbone as backbones
+from gram.coder.encoder.backbone import Backbone, ScratchSettings, load_backbone, piece_ids, rebuilt, scratch_backbone
+from gram.coder.encoder.beam import TorchTrie
+from gram.coder.encoder.coding import QUERY_CODING, code_texts
+from gram.coder.encoder.decoder import Decoder, Memory
+from gram.coder.encoder.generator import Generator
+from gram.coder.encoder.match import SMALL, best_match
+from gram.coder.encoder.network import QUERY
+from gram.coder.encoder.tokens import PRODUCT_PIECES, TextEncoder
+from gram.codes.mining import mine
 from gram.codes.trie import CodeTrie
 from gram.errors import ModelError
-from gram.model import backbone as backbones
-from gram.model.backbone import Backbone, ScratchSettings, load_backbone, piece_ids, rebuilt, scratch_backbone
-from gram.model.beam import TorchTrie
-from gram.model.coding import QUERY_CODING, code_texts
-from gram.model.decoder import Decoder, Memory
-from gram.model.encoding import PRODUCT_PIECES, TextEncoder
-from gram.model.generator import Generator
-from gram.model.losses import attribute_loss, code_loss, late_scores, meeting_loss, meeting_scores
-from gram.model.match import SMALL, best_match
-from gram.model.network import QUERY
 from gram.records import Product
+from gram.text.fields import FIELDS
+from gram.training.losses import attribute_loss, code_loss, late_scores, meeting_loss, meeting_scores
 
 TINY = ScratchSettings(width=24, layers=1, heads=2, vocabulary=200)
 PRODUCTS = [

@@ -15,18 +15,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import gram.model.precision
+import gram.coder.precision
+from gram.coder.encoder.backbone import ScratchSettings
 from gram.data.dataset import Dataset
-from gram.data.store import generate
+from gram.data.shop.generate import generate
 from gram.errors import IndexFolderError, IndexMismatch, ModelError, SettingError
 from gram.folders import read_json
-from gram.index.evidence import EVIDENCE
-from gram.model.alignment import AlignmentSettings
-from gram.model.backbone import ScratchSettings
-from gram.model.training import Trainer, TrainingSettings
-from gram.pipeline import Settings, index, train
+from gram.ranking.candidates import EVIDENCE
 from gram.records import Hit, Product
 from gram.search import Searcher, _speller
+from gram.training.co_alignment import AlignmentSettings
+from gram.training.joint import Trainer, TrainingSettings
+from gram.training.pipeline import Settings, index, train
 
 SETTINGS = Settings(
     backbone="scratch",
@@ -49,7 +49,7 @@ class Shop(NamedTuple):
 def _float32_everywhere() -> Iterator[None]:
     """One number format whatever the machine: searching one by one and many at once must agree to the last digits."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gram.model.precision, "fast_dtype", lambda device_type: torch.float32)
+        patch.setattr(gram.coder.precision, "fast_dtype", lambda device_type: torch.float32)
         yield
 
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gram.arrays import top_k
 from gram.errors import IndexFolderError
-from gram.index.postings import Postings, top_k
+from gram.index.postings import Postings
 
 N_KEYS, N_PRODUCTS = 5, 7
 Triple = tuple[int, int, float]

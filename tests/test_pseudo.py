@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from gram.codes.lexicon import Lexicon
-from gram.codes.mining import FIELDS
-from gram.codes.pseudo import MISSPELT, pseudo_query, pseudo_share
+from gram.codes.pseudo_queries import MISSPELT, pseudo_query, pseudo_share
 from gram.records import Attribute
+from gram.text.fields import FIELDS
 
 VALUES = ("camp chair", "chair", "blue", "acme", "the", "steel", "wobbly")
 ASKED = (0.4, 0.4, 0.1, 0.2, 0.0, 0.2, 0.04)

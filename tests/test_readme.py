@@ -12,12 +12,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import gram.pipeline
+import gram.training.pipeline
 from gram.cli import main
+from gram.coder.encoder.backbone import Backbone, ScratchSettings, scratch_backbone
 from gram.data.log import write_log, write_qrels, write_queries
-from gram.data.store import generate
-from gram.model.backbone import Backbone, ScratchSettings, scratch_backbone
-from gram.model.training import TrainingSettings
+from gram.data.shop.generate import generate
+from gram.training.joint import TrainingSettings
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -91,7 +91,7 @@ def tiny_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def tiny(name: str, texts: list[str], scratch: ScratchSettings) -> Backbone:
         return scratch_backbone(texts, TINY)
 
-    monkeypatch.setattr(gram.pipeline, "load_backbone", tiny)
+    monkeypatch.setattr(gram.training.pipeline, "load_backbone", tiny)
     monkeypatch.setattr(TrainingSettings, "chosen_steps", lambda *_: 2)
 
 

@@ -13,14 +13,18 @@ import gram
 PACKAGE = Path(gram.__file__).parent
 
 FLOORS = (
-    ("records", "errors", "folders"),
+    ("records", "errors", "folders", "arrays"),
+    ("text",),
     ("data",),
     ("codes",),
     ("index",),
-    ("model",),
-    ("search",),
-    ("health", "indexing", "stages", "pipeline"),
-    ("baselines", "evaluation"),
+    ("coder",),
+    ("ranking",),
+    ("search", "indexing"),
+    ("training",),
+    ("evaluation",),
+    ("baselines",),
+    ("bench",),
     ("cli", "demo", "__init__"),
 )
 """From the top down. Rooms of one floor may import each other."""
@@ -77,5 +81,5 @@ def test_rivals_do_not_lean_on_what_they_are_compared_with() -> None:
 
 
 def test_imports_are_found_wherever_they_stand() -> None:
-    source = "import torch\ndef f():\n    from gram.model.beam import Start\n    import gram.cli as cli\n"
-    assert sorted(imports_of(source)) == [(1, "torch"), (3, "gram.model.beam"), (4, "gram.cli")]
+    source = "import torch\ndef f():\n    from gram.coder.encoder.beam import Start\n    import gram.cli as cli\n"
+    assert sorted(imports_of(source)) == [(1, "torch"), (3, "gram.coder.encoder.beam"), (4, "gram.cli")]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gram.errors import ModelError, SettingError
-from gram.index.evidence import EVIDENCE
-from gram.model.scorer import AGAINST, COMPARED, DEFAULTS, Scorer, fit
+from gram.ranking.candidates import EVIDENCE
+from gram.ranking.scorer import AGAINST, COMPARED, DEFAULTS, Scorer, fit
 
 
 def queries(n: int, telling: str, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:

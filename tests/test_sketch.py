@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gram.errors import IndexFolderError
-from gram.index.sketch import FEW, WIDTH, Sketch
+from gram.index.nearest import FEW, WIDTH, Sketch
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gram.codes.spelling import Speller, distance
+from gram.text.spelling import Speller, distance
 
 WORDS = st.text(alphabet="abcde", min_size=1, max_size=9)
 

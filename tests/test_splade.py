@@ -18,7 +18,7 @@ from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedToken
 from gram.baselines import splade, splade_encoder
 from gram.baselines.base import Engine, TrainingData
 from gram.baselines.splade import Splade, SpladeSettings
-from gram.data.store import generate
+from gram.data.shop.generate import generate
 from gram.errors import IndexFolderError, ModelError, SettingError
 from gram.records import Product
 

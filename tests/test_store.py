@@ -13,8 +13,8 @@ import pytest
 
 from gram.baselines.bm25 import BM25, FIELDS, field_text
 from gram.data.dataset import Dataset, split_part
-from gram.data.store import MOST_ANSWERS, Wish, _grades, _open, generate, held_out_products
-from gram.data.store_catalogue import Value, size, stock, tells, vocabulary
+from gram.data.shop.catalogue import Value, size, stock, tells, vocabulary
+from gram.data.shop.generate import MOST_ANSWERS, Wish, _grades, _open, generate, held_out_products
 from gram.errors import SettingError
 from gram.evaluation.groups import keyword_gap_queries, no_common_word
 from gram.evaluation.measures import evaluate
@@ -108,7 +108,7 @@ def digest(dataset: Dataset) -> str:
 
 def test_the_same_seed_makes_the_same_shop() -> None:
     code = (
-        "import hashlib; from gram.data.store import generate; "
+        "import hashlib; from gram.data.shop.generate import generate; "
         "print(hashlib.sha256(repr(generate(150, 300, 3, 50)).encode()).hexdigest())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "77"}

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gram.codes.text import UNITS, has_digit, stem, stemmed_as, stems, words
 from gram.errors import SettingError
+from gram.text.words import UNITS, has_digit, stem, stemmed_as, stems, words
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gram.errors import IndexFolderError, SettingError
-from gram.index.words import Words
+from gram.index.bm25 import Words
 
 SHELF = [["red", "shoe"], ["red", "red", "hat"], ["long", "blue", "coat"], []]
 

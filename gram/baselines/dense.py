@@ -16,13 +16,13 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from tqdm import tqdm
 
+from gram.arrays import top_k
 from gram.baselines.base import Engine, Run, TrainingData, fingerprint
 from gram.baselines.bm25 import BM25, field_text
 from gram.baselines.bm25 import FIELDS as ALL_FIELDS
 from gram.errors import IndexFolderError, MissingExtra, ModelError, SettingError
 from gram.evaluation.measures import evaluate, relevant
 from gram.folders import new_folder, read_json, write_json
-from gram.index.postings import top_k
 from gram.records import Hit, Interaction, Product
 
 FIELDS: tuple[tuple[str, ...], ...] = (("title",), ("title", "brand", "category"), ALL_FIELDS)

@@ -21,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from gram.arrays import top_k
 from gram.baselines.base import Run, TrainingData, fingerprint
 from gram.baselines.bm25 import BM25, FIELDS, field_text
 from gram.baselines.splade_encoder import autocast, encode, features_of, fit_head, open_encoder, weights_of
 from gram.errors import IndexFolderError, SettingError
 from gram.evaluation.measures import evaluate
 from gram.folders import new_folder, read_json, write_json
-from gram.index.postings import top_k
 from gram.records import Hit, Product
 
 VERSION = 1

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gram.arrays import top_k
 from gram.baselines.base import Run, TrainingData
 from gram.baselines.bm25 import field_text
 from gram.baselines.encoder import (
@@ -52,11 +53,11 @@ from gram.baselines.encoder import (
     vectors,
     write_meta,
 )
-from gram.codes.text import stem, stems, words
 from gram.errors import SettingError
 from gram.folders import new_folder
-from gram.index.postings import Postings, top_k
+from gram.index.postings import Postings
 from gram.records import Hit, Interaction, Product
+from gram.text.words import stem, stems, words
 
 
 class TermNetwork(nn.Module):

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from gram.codes.lexicon import Lexicon, Stems
 from gram.codes.slots import SLOTS, STOPWORDS, UNIT_NAMES, head_of, slot_of_column, slot_of_words
 from gram.codes.tagger import TrieTagger
-from gram.codes.text import UNITS, has_digit, stem, words
 from gram.records import Attribute, Interaction, Product
+from gram.text.fields import field_texts
+from gram.text.words import UNITS, has_digit, stem, words
 
 ASKED_PRIOR = {"type": 0.3, "brand": 0.2, "model": 0.15, "size": 0.08, "colour": 0.08, "marketing": 0.01}
 """How often searchers name an attribute of a slot when the product has it, before a log says otherwise."""
@@ -36,17 +37,8 @@ class MiningSettings:
     slots: tuple[str, ...] = SLOTS
 
 
-def field_texts(product: Product) -> list[tuple[str, str]]:
-    """A product's text by field, title first: (field, text), field one of FIELDS; empty ones left out."""
-    texts = [("title", product.title), ("brand", product.brand), ("category", " . ".join(product.category[-2:]))]
-    texts += [("attribute", value) for values in product.attributes.values() for value in values]
-    texts.append(("description", product.description))
-    return [(name, text) for name, text in texts if text]
-
-
 _PAUSE = re.compile(r"[;:|()\[\]{}、，。（）【】]|,(?!\d)|\s[-–—]\s")
 _NUMBER = re.compile(r"\S*\d\S*")
-FIELDS = ("title", "brand", "category", "attribute", "description")
 
 
 class _Reader:

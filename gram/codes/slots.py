@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from gram.codes.text import UNITS, has_digit
+from gram.text.words import UNITS, has_digit
 
 SLOTS: tuple[str, ...] = (
     "type",

@@ -1,1 +1,1 @@
-"""Measures, significance and reports."""
+"""Measures, significance and comparison of runs."""

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from gram.baselines.bm25 import FIELDS, field_text
-from gram.codes.text import has_digit, stems
 from gram.data.dataset import Dataset
-from gram.data.typos import misspell
 from gram.evaluation.measures import relevant
 from gram.records import Product
+from gram.text.typos import misspell
+from gram.text.words import has_digit, stems
 
 FUNCTION_WORDS = frozenset(
     ("a", "an", "and", "at", "by", "for", "from", "in", "my", "of", "on", "or", "that", "the", "this", "to", "with")

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gram.arrays import each_once, offsets, ragged
 from gram.errors import IndexFolderError
 from gram.folders import load_array
-from gram.index.postings import each_once, offsets, ragged
-from gram.index.words import Words
+from gram.index.bm25 import Words
 
 KINDS = (
     "title_covered",  # share of the query's words, by idf, that the title holds

@@ -1,0 +1,1 @@
+"""`gram bench`: GRAM and its rivals, measured in one run."""

@@ -1,0 +1,211 @@
+"""The benchmark's figures as JSON and as tables in Markdown, each rival with its paired significance against GRAM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gram.baselines.base import TrainingData
+from gram.bench.cuts import query_cuts
+from gram.bench.plots import plot_latency, plot_recall
+from gram.bench.rows import ROWS
+from gram.data.log import Qrels
+from gram.evaluation.comparison import LEVEL, significance
+from gram.folders import new_file, read_json, write_json
+
+OURS = "gram"
+MEASURES = ("R@10", "R@50", "R@100", "R@300", "nDCG@10", "RR", "relevance")
+CUT_MEASURES = ("R@10", "R@100", "nDCG@10")
+ABLATED_MEASURES = ("R@10", "R@100", "R@300", "nDCG@10")
+
+Values = Mapping[str, float]
+"""One measure's value per query."""
+Figures = Mapping[str, Mapping[str, Any]]
+"""`figures/NAME.json` by name."""
+
+
+def write_report(folder: Path, data: TrainingData, queries: Mapping[str, str], qrels: Qrels) -> Path:
+    """Writes table.md, results.json and plots/ from the figures that `folder` has; returns the table's path.
+
+    Raises MissingExtra without matplotlib.
+    """
+    figures = {name: read_json(path) for name in ROWS if (path := folder / "figures" / f"{name}.json").is_file()}
+    ablated = [read_json(path) for path in sorted((folder / "figures" / "ablation").glob("*.json"))]
+    results = results_of(figures, [one for one in ablated if one], query_cuts(data.products, data.log, queries, qrels))
+    write_json(folder / "results.json", results)
+    if figures:
+        means = {name: one["mean"] for name, one in figures.items()}
+        plot_recall(means, folder / "plots" / "recall")
+        plot_latency(means, {n: one["latency"]["p50_ms"] for n, one in figures.items()}, folder / "plots" / "latency")
+    with new_file(folder / "table.md") as path:
+        path.write_text(markdown(results, read_json(folder / "bench.json")), encoding="utf-8")
+    return folder / "table.md"
+
+
+def results_of(
+    figures: Figures, ablated: Sequence[Mapping[str, Any]], cuts: Mapping[str, Iterable[str]]
+) -> dict[str, Any]:
+    """All that the report says. A measure is {"mean", "p", "marker"}: p of the test against GRAM, null for GRAM itself,
+    and "+" or "-" where it is better or worse than GRAM by more than chance."""
+    per_query = {name: one["per_query"] for name, one in figures.items()}
+    found: dict[str, Any] = {"all": beside(per_query, MEASURES)}
+    found["engines"] = {
+        name: {
+            "queries_per_second": one["queries"] / max(one["search_seconds"], 1e-9),
+            **one["latency"],
+            **{k: one[k] for k in ("index_bytes", "training_seconds", "unanswered", "settings")},
+        }
+        for name, one in figures.items()
+    }
+    found["cuts"] = {}
+    for cut, ids in cuts.items():
+        kept = set(ids)
+        part = {n: {m: _only(v[m], kept) for m in CUT_MEASURES} for n, v in per_query.items()}
+        found["cuts"][cut] = {"queries": len(kept), "engines": beside(part, CUT_MEASURES)}
+    found["products"] = {}
+    for side in ("seen", "unseen"):
+        rows = {name: one[side] for name, one in figures.items()}
+        n = max((len(row["R@100"]) for row in rows.values()), default=0)
+        found["products"][side] = {"queries": n, "engines": beside(rows, ("R@100",))}
+    found["misspelt"] = _misspelt(figures)
+    found["ablation"] = _ablation(ablated, figures)
+    return found
+
+
+def beside(rows: Mapping[str, Mapping[str, Values]], measures: Sequence[str], ours: str = OURS) -> dict[str, Any]:
+    """Each row's means, with p and marker against the row `ours` on the queries that both have."""
+    found: dict[str, Any] = {}
+    for name, row in rows.items():
+        found[name] = {}
+        for measure in measures:
+            other = rows[ours][measure] if ours in rows and name != ours else {}
+            both = sorted(row[measure].keys() & other.keys())
+            one, other = {q: row[measure][q] for q in both}, {q: other[q] for q in both}
+            p = significance(one, other) if both else None
+            told_apart = p is not None and p < LEVEL
+            marker = ("+" if sum(one.values()) > sum(other.values()) else "-") if told_apart else ""
+            found[name][measure] = {"mean": _mean(row[measure]), "p": p, "marker": marker}
+    return found
+
+
+def _mean(values: Values) -> float | None:
+    return sum(values.values()) / len(values) if values else None
+
+
+def _only(values: Values, ids: set[str]) -> dict[str, float]:
+    return {query_id: value for query_id, value in values.items() if query_id in ids}
+
+
+def _misspelt(figures: Figures) -> dict[str, Any]:
+    """R@100 on the queries that got a typo, with it and without, and the share kept."""
+    wrong = {name: one["misspelt"] for name, one in figures.items()}
+    engines = beside(wrong, ("R@100",))
+    n = 0
+    for name, one in figures.items():
+        n = len(wrong[name]["R@100"])
+        clean, typed = _mean(_only(one["per_query"]["R@100"], set(wrong[name]["R@100"]))), engines[name]["R@100"]
+        kept = typed["mean"] / clean if clean else None
+        engines[name] = {"clean": clean, "misspelt": typed, "kept": kept}
+    return {"queries": n, "engines": engines}
+
+
+def _ablation(ablated: Sequence[Mapping[str, Any]], figures: Figures) -> list[dict[str, Any]]:
+    """GRAM's variants, each beside what it was made from: what was fitted again beside all evidence fitted again."""
+    whole: dict[str, Mapping[str, Values]] = {"all evidence": figures[OURS]["per_query"]} if OURS in figures else {}
+    refitted = {one["name"]: one["per_query"] for one in ablated if one["way"] == "refitted"}
+    other = {one["name"]: one["per_query"] for one in ablated if one["way"] != "refitted"}
+    ways = {one["name"]: one["way"] for one in ablated if one["way"] != "refitted"} | {"all evidence": "as trained"}
+    found = []
+    for rows in (whole | other, refitted):
+        for name, row in beside(rows, ABLATED_MEASURES, "all evidence").items():
+            found.append({"name": name, "way": "refitted" if rows is refitted else ways[name], **row})
+    return found
+
+
+def markdown(results: Mapping[str, Any], circumstances: Mapping[str, Any]) -> str:
+    """The whole report as a page."""
+    c = circumstances
+    reduced = " Everything was cut short by `--quick`: these figures say nothing." if c["settings"]["quick"] else ""
+    parts = [
+        "# Benchmark",
+        f"{c['products']:,} products, {c['interactions']:,} interactions to train on, {c['dev_queries']:,} dev "
+        f"queries, {c['queries']:,} judged test queries, {c['queries_in_log']:,} of them in the log. {c['cpu']}, "
+        f"{c['cores']} cores, {c['precision']}, seed {c['settings']['seed']}.{reduced}",
+        "`+` better, `-` worse than GRAM: paired randomisation test on the queries, two-sided, p < .05, not corrected "
+        "for the number of rivals. A query without an answer counts as 0. `relevance`: share of relevant ones among "
+        "the judged products of the first ten.",
+        _table(("engine", *MEASURES), [(n, *_cells(row, MEASURES)) for n, row in results["all"].items()]),
+        "## Cost",
+        "One query: one thread, to 100 hits. Many: all threads, to 300 hits. Index: what is needed to answer, without "
+        "the product table and the weights that read queries. Training: with indexing and the choice of settings, "
+        "without the engines that an engine stands on.",
+        _table(
+            ("engine", "one query p50 ms", "p99 ms", "queries a second", "index MB", "training s"),
+            [(name, *_cost(row)) for name, row in results["engines"].items()],
+        ),
+        "## Groups of queries",
+        "Head and tail: the thirds of the queries whose rarest word most and fewest of the log's queries hold; where "
+        "most test queries stand in the log, the thirds asked most and least.",
+    ]
+    for measure in CUT_MEASURES:
+        parts.append(_groups(results["cuts"], measure))
+    parts += [
+        "## Products that no training interaction names",
+        "R@100 among a query's relevant products of the one kind, over the queries that have any.",
+        _groups(results["products"], "R@100"),
+        "## Misspelt queries",
+        f"One typo a query, {results['misspelt']['queries']:,} queries. GRAM trains on typos made in the same way, and "
+        "reads queries through its speller; no rival has either.",
+        _table(
+            ("engine", "R@100 clean", "R@100 misspelt", "kept"),
+            [
+                (n, _figure(row["clean"]), _cell(row["misspelt"]), _figure(row["kept"]))
+                for n, row in results["misspelt"]["engines"].items()
+            ],
+        ),
+    ]
+    if len(results["ablation"]) > 1:
+        rows = [(one["name"], one["way"], *_cells(one, ABLATED_MEASURES)) for one in results["ablation"]]
+        parts += [
+            "## What each part of GRAM is worth",
+            "Weight 0: a kind of evidence left out, the weights of the others kept, beside GRAM as trained. "
+            "Refitted: the other weights fitted again on the dev part, beside all evidence fitted so.",
+            _table(("GRAM", "scorer", *ABLATED_MEASURES), rows),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _groups(groups: Mapping[str, Any], measure: str) -> str:
+    """One measure, a column a group."""
+    head = (measure, *(f"{name} ({group['queries']:,})" for name, group in groups.items()))
+    engines = next(iter(groups.values()))["engines"] if groups else {}
+    rows = [(e, *(_cell(group["engines"][e][measure]) for group in groups.values())) for e in engines]
+    return _table(head, rows)
+
+
+def _cost(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        f"{row['p50_ms']:.1f}",
+        f"{row['p99_ms']:.1f}",
+        f"{row['queries_per_second']:,.0f}",
+        f"{row['index_bytes'] / 1e6:,.1f}",
+        f"{row['training_seconds']:,.0f}",
+    )
+
+
+def _cells(row: Mapping[str, Any], measures: Sequence[str]) -> list[str]:
+    return [_cell(row[measure]) for measure in measures]
+
+
+def _cell(figure: Mapping[str, Any]) -> str:
+    return _figure(figure["mean"]) + str(figure["marker"])
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}".removeprefix("0")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,1 @@
+"""Coders: what turns texts into representations."""

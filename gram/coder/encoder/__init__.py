@@ -1,0 +1,1 @@
+"""The encoder as a coder: one pass writes single codes, a small decoder compound ones."""

@@ -1,0 +1,1 @@
+"""The generated shop: a catalogue, searchers, their log and their judgements."""

@@ -1,0 +1,295 @@
+"""A generated shop with searchers: catalogue, click log and judged queries in seconds, for demonstrations and tests.
+
+Sellers and searchers use different words. A seller lists "Velanto Swift Road Runners, Engineered Mesh, US 9"; one who
+wants them types "comfy sneakers size 9". A searcher has a product in mind and asks for one to four of its attributes in
+a searcher's words; the words mean everything that searchers call so, and that meaning is the judgement:
+
+    3  every attribute asked for is true of the product
+    2  of three attributes or more, all are but one minor one: colour, size or brand
+    0  otherwise (not listed)
+
+Searchers of the log see the answers of a simple engine, and click what stands high, what they want and what is popular.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import numpy as np
+
+from gram.data.dataset import Dataset, Judged, split_part
+from gram.data.shop.catalogue import Kind, Offer, Value, pick, stock
+from gram.errors import SettingError
+from gram.records import Interaction
+from gram.text.typos import misspell
+
+MINOR = ("colour", "size", "brand")
+MOST_ANSWERS = 100
+"""A judged query with more relevant products than this would tell no engine from another."""
+
+_HELD_OUT = 0.1  # of the products: listed after the log ended
+_COUNTS = (0.16, 0.42, 0.3, 0.12)  # how many searchers ask for 1, 2, 3, 4 attributes
+_ASKED = {
+    "brand": 0.5, "series": 0.1, "colour": 0.6, "size": 0.6, "material": 0.6, "audience": 0.8, "function": 1.0,
+    "scenario": 0.8, "style": 0.5, "season": 0.3,
+}  # fmt: skip
+"""How often an attribute is asked for beside the type, relative to the others."""
+
+_AFTER = ("for ", "with ", "that ", "to ", "when ", "works ", "good ", "not ", "wont ")
+_SHOWN, _POOL = 24, 60  # products on a page of results; candidates that noise can bring there
+
+
+class Wish(NamedTuple):
+    """An attribute asked for: its slot, and the searcher's words."""
+
+    slot: str
+    words: str
+
+
+class _Shop(NamedTuple):
+    """The offers with what searchers' words mean. P products.
+
+    `answers` maps words to the products they are true of, bool (P,); `said` maps a word of the sellers' texts to places
+    in the catalogue; `popularity` (P,) is in 0..1.
+    """
+
+    offers: list[Offer]
+    answers: dict[str, np.ndarray]
+    said: dict[str, np.ndarray]
+    popularity: np.ndarray
+
+
+def generate(products: int = 4000, interactions: int = 20000, seed: int = 0, queries: int = 3000) -> Dataset:
+    """The shop: its catalogue, its log, and the judged parts "dev" and "test".
+
+    `queries` is how many different ones the log holds (fewer where the shop is too small for so many, or the log too
+    short). The judged queries, a tenth and a fifth of all, stand apart by `split_part`; none is in the log. A tenth of
+    the products is never in the log. The same arguments give the same shop.
+    """
+    if products < 1 or interactions < 1 or queries < 1:
+        raise SettingError("The shop needs at least one product, one interaction and one query.")
+    rng = np.random.default_rng(seed)
+    shop = _open(stock(products, rng))
+    logged: dict[str, tuple[Wish, ...]] = {}
+    drawn: Counter[str] = Counter()
+    parts = {"dev": Judged({}, {}), "test": Judged({}, {})}
+    for query, wishes in _searches(shop, rng, tries=40 * queries):
+        drawn[query] += 1
+        part = split_part(query)
+        if part == "train":
+            logged.setdefault(query, wishes)
+            if len(logged) == min(queries, interactions):
+                break
+        elif drawn[query] == 1:
+            _judge(shop, f"{part}-{len(parts[part].queries) + 1:04d}", query, wishes, parts[part])
+    if not logged:
+        raise SettingError("A shop so small has no queries. Fix: ask for more products, or more queries.")
+    by_use = sorted(logged, key=lambda query: (-drawn[query], len(query)))
+    log = _log(shop, {query: logged[query] for query in by_use}, interactions, rng)
+    return Dataset([offer.product for offer in shop.offers], log, parts)
+
+
+def _judge(shop: _Shop, query_id: str, query: str, wishes: Sequence[Wish], judged: Judged) -> None:
+    """Adds a query with its grades, if it has answers and not too many."""
+    grades = _grades(shop, wishes)
+    relevant = np.flatnonzero(grades)
+    if 0 < len(relevant) <= MOST_ANSWERS:
+        judged.queries[query_id] = query
+        judged.qrels[query_id] = {shop.offers[i].product.product_id: float(grades[i]) for i in relevant}
+
+
+def held_out_products(dataset: Dataset) -> set[str]:
+    """Ids of the products that the log never names: those listed after it ended, and those that nobody clicked."""
+    return {product.product_id for product in dataset.products} - {row.product_id for row in dataset.log}
+
+
+def plural(name: str) -> str:
+    """The other number of a name, as searchers write it, right or nearly so.
+
+    >>> plural("running shoes"), plural("couch"), plural("knife"), plural("dress")
+    ('running shoe', 'couches', 'knives', 'dresses')
+    """
+    for one, many in (("knife", "knives"), ("shelf", "shelves"), ("diary", "diaries"), ("battery", "batteries")):
+        if name.endswith(one) or name.endswith(many):
+            return name[: -len(one)] + many if name.endswith(one) else name[: -len(many)] + one
+    if name.endswith(("ss", "ch", "sh", "x")):
+        return name + "es"
+    if name.endswith(("sses", "ches", "shes", "xes")):
+        return name[:-2]
+    return name[:-1] if name.endswith("s") else name + "s"
+
+
+def _open(offers: list[Offer]) -> _Shop:
+    answers: dict[str, np.ndarray] = {}
+    said: dict[str, list[int]] = {}
+    for place, offer in enumerate(offers):
+        for value in (value for held in offer.values.values() for value in held):
+            for words in _names(value):
+                answers.setdefault(words, np.zeros(len(offers), dtype=bool))[place] = True
+        text = " ".join((offer.product.title, offer.product.description, *offer.product.category))
+        for word in sorted(set(_words(text))):
+            said.setdefault(word, []).append(place)
+    sold = np.array([offer.product.value for offer in offers], dtype=np.float64)
+    rank = np.argsort(np.argsort(sold, kind="stable"), kind="stable")
+    return _Shop(offers, answers, {word: np.array(places) for word, places in said.items()}, rank / len(offers))
+
+
+def _names(value: Value) -> list[str]:
+    """All that searchers call a value: their own words, and now and then the sellers'."""
+    return [*value.asked, value.sold[0].lower()] if value.slot in ("type", "brand", "function") else list(value.asked)
+
+
+def _words(text: str) -> list[str]:
+    return [word.rstrip("s") or word for word in re.findall(r"\w+", text.lower())]
+
+
+def _searches(shop: _Shop, rng: np.random.Generator, tries: int) -> Iterator[tuple[str, tuple[Wish, ...]]]:
+    """Queries with what they ask for, common ones early and often: popular products are wanted most."""
+    wanted = np.cumsum(0.15 + shop.popularity**2)
+    for _ in range(tries):
+        place = int(np.searchsorted(wanted, rng.random() * wanted[-1], side="right").clip(max=len(wanted) - 1))
+        wishes = _intent(shop.offers[place], rng)
+        query = _query(wishes, rng)
+        yield (misspell(query, rng) if rng.random() < 0.06 else query), wishes
+
+
+def _intent(offer: Offer, rng: np.random.Generator) -> tuple[Wish, ...]:
+    """One to four attributes of an offer in a searcher's words, or an exact look-up of its model or series."""
+    held = offer.values
+    if rng.random() < 0.06:
+        if "model" in held:
+            return (_wish(held["model"][0], rng),)
+        if "series" in held:
+            return _wish(held["brand"][0], rng), _wish(held["series"][0], rng)
+    others = int(np.searchsorted(np.cumsum(_COUNTS), rng.random()).clip(max=3))
+    slots = [slot for slot in _ASKED if slot in held]
+    chosen = []
+    for _ in range(min(others, len(slots))):
+        weights = np.cumsum([_ASKED[slot] for slot in slots])
+        chosen.append(slots.pop(int(np.searchsorted(weights, rng.random() * weights[-1]).clip(max=len(slots) - 1))))
+    return (_type_wish(offer.kind, bool(chosen), rng), *(_wish(pick(rng, held[slot]), rng) for slot in chosen))
+
+
+def _wish(value: Value, rng: np.random.Generator) -> Wish:
+    return Wish(value.slot, pick(rng, _names(value), 0.8))
+
+
+def _type_wish(kind: Kind, has_more: bool, rng: np.random.Generator) -> Wish:
+    names = [name for name in _names(kind.value) if has_more or name not in kind.broad]
+    return Wish("type", pick(rng, names, 0.6))
+
+
+def _query(wishes: Sequence[Wish], rng: np.random.Generator) -> str:
+    """The wishes as one types them: brand, what it is like, what it is, what it is for."""
+    before: list[str] = []
+    after: list[str] = []
+    middle = brand = ""
+    for slot, words in wishes:
+        if slot == "type":
+            middle = plural(words) if rng.random() < 0.2 else words
+        elif slot == "brand":
+            brand = words
+        elif words.startswith(_AFTER) or (slot in ("size", "series") and rng.random() < 0.5):
+            after.append(words)
+        else:
+            before.append(words)
+    before = [before[i] for i in rng.permutation(len(before))]
+    front = [brand, *before] if rng.random() < 0.8 else [*before, brand]
+    return " ".join(" ".join(part for part in (*front, middle, *after) if part).split())
+
+
+def _matches(shop: _Shop, wishes: Sequence[Wish]) -> np.ndarray:
+    """Which wish each product meets, bool (W, P)."""
+    return np.stack([shop.answers[wish.words] for wish in wishes])
+
+
+def _grades(shop: _Shop, wishes: Sequence[Wish]) -> np.ndarray:
+    """The judgement of every product, int (P,), as the head of this file says."""
+    met = _matches(shop, wishes)
+    grades = np.where(met.all(axis=0), 3, 0)
+    if len(wishes) >= 3:
+        minor = np.array([wish.slot in MINOR for wish in wishes])
+        grades[(np.sum(~met, axis=0) == 1) & met[~minor].all(axis=0)] = 2
+    return grades
+
+
+class _Page(NamedTuple):
+    """What a query's searchers may see, C candidates.
+
+    `places` (C,) in the catalogue, the engine's `scores` (C,), `appeal` (C,) the chance of a click at rank 1, `fits`
+    (C,) whether it is all that was asked for.
+    """
+
+    places: np.ndarray
+    scores: np.ndarray
+    appeal: np.ndarray
+    fits: np.ndarray
+
+
+def _page(shop: _Shop, query: str, wishes: Sequence[Wish], listed: np.ndarray) -> _Page:
+    """The shop's own engine: half of what it knows is words, half what its filters and merchandisers make of them."""
+    met = _matches(shop, wishes)
+    words = np.zeros(len(shop.offers))
+    for word in _words(query):
+        if word in shop.said:
+            words[shop.said[word]] += 1 / (1 + len(shop.said[word]) / len(shop.offers) * 20)
+    scores = 2 * met.mean(axis=0) + words / max(1.0, float(words.max())) + 0.4 * shop.popularity
+    scores[~listed] = -1
+    places = np.argsort(-scores, kind="stable")[:_POOL]
+    places = places[listed[places]]
+    grades = _grades(shop, wishes)[places]
+    appeal = np.choose(grades, [np.where(met[0][places], 0.05, 0.01), 0, 0.2, 0.5]) * (
+        0.7 + 0.6 * shop.popularity[places]
+    )
+    return _Page(places, scores[places], appeal, grades == 3)
+
+
+def _log(
+    shop: _Shop, searches: dict[str, tuple[Wish, ...]], interactions: int, rng: np.random.Generator
+) -> list[Interaction]:
+    """Sessions until there are enough clicks: first one for every query, then by how common a query is (Zipf)."""
+    listed = rng.random(len(shop.offers)) >= _HELD_OUT
+    if not listed.any():
+        listed[:] = True
+    pages: dict[str, _Page] = {}
+    names = list(searches)
+    common = np.cumsum((np.arange(len(names)) + 8.0) ** -0.9)
+    clicks: list[tuple[str, int, bool, int]] = []
+    session = 0
+    while len(clicks) < interactions:
+        if session < len(names):
+            query = names[session]
+        else:
+            query = names[int(np.searchsorted(common, rng.random() * common[-1]).clip(max=len(names) - 1))]
+        if query not in pages:
+            pages[query] = _page(shop, query, searches[query], listed)
+        left = interactions - len(clicks) - max(0, len(names) - session - 1)  # every query is to have its click
+        for place, bought in _session(pages[query], rng, must_click=session < len(names))[: max(left, 1)]:
+            clicks.append((query, place, bought, session))
+        session += 1
+    start, step = datetime(2025, 3, 1), 90 * 86400 / session
+    order = rng.permutation(session)  # the first sessions are no older than the others
+    users = rng.integers(1, max(2, session // 6), size=session)
+    rows = sorted((int(order[row[3]]), n) for n, row in enumerate(clicks))
+    log = []
+    for when, n in rows:
+        query, place, bought, number = clicks[n]
+        moment = (start + timedelta(seconds=int(when * step))).isoformat()
+        product_id = shop.offers[place].product.product_id
+        log.append(Interaction(query, product_id, 3.0 if bought else 1.0, f"u{users[number]:05d}", moment))
+    return log
+
+
+def _session(page: _Page, rng: np.random.Generator, must_click: bool) -> list[tuple[int, bool]]:
+    """One searcher's clicks (place, bought or not), by rank, appeal and luck; a patient one finds something."""
+    noise = rng.random((3, len(page.places)))
+    order = np.argsort(-(page.scores + 0.8 * noise[0]), kind="stable")[:_SHOWN]
+    seen = 1 / (1 + 0.3 * np.arange(len(order)))  # (S,) how many look as far as that rank
+    chosen = order[noise[1][order] < page.appeal[order] * seen]
+    if not len(chosen) and must_click:
+        chosen = order[[int(np.argmax(page.appeal[order] * seen))]]
+    return [(int(page.places[i]), bool(page.fits[i] and noise[2][i] < 0.15)) for i in chosen]

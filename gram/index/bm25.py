@@ -1,0 +1,161 @@
+"""Words as evidence: BM25 over products, unlearned, the floor under everything that the model learns.
+
+    score(q, p) = Σ_w∈q  idf(w) · f_w / (f_w + k1·(1 − b + b·|p|/mean|p|)),   idf(w) = log(1 + (N − n_w + ½)/(n_w + ½))
+
+with N products, n_w of them holding the word w, and w standing f_w times among the |p| words of p (Lucene's variant:
+Kamphuis et al., ECIR 2020; bm25s calls it "lucene"). All but the sum is known when the index is built, so each word's
+share of a product's score is what is stored.
+
+Dimension letters:
+    N  products                    V  different stems
+    T  stems of all the products   P  postings: (stem, product) pairs
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gram.errors import IndexFolderError, SettingError
+from gram.index.postings import Postings
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """Which products hold which stem, and what it adds to their score. Stems are as `gram.text.words.stems` cuts them.
+
+    >>> words = Words.build([["red", "shoe"], ["red", "red", "hat"], ["coat"]])
+    >>> [round(score, 3) for score in words.score(["red", "parrot"]).tolist()]
+    [0.247, 0.305, 0.0]
+    >>> words.holding("hat").tolist(), words.document_frequency("red"), "parrot" in words
+    ([1], 2, False)
+    """
+
+    ids: Mapping[str, int]  # V stems → keys of the postings, 0 … V − 1 in their order
+    postings: Postings  # V keys, P postings, over N products
+    n_products: int
+    k1: float
+    b: float
+
+    @staticmethod
+    def build(texts: Iterable[Sequence[str]], k1: float = 0.9, b: float = 0.4) -> Words:
+        """From the stems of each product, all its fields together; a product without any keeps its position.
+
+        `k1` says how slowly repetition stops counting, `b` how much a long text is discounted. Raises SettingError for
+        settings out of range, ValueError for a stem that is empty or holds a line break.
+        """
+        if not (k1 >= 0 and 0 <= b <= 1):
+            raise SettingError(f"BM25 needs k1 ≥ 0 and 0 ≤ b ≤ 1, not k1={k1}, b={b}.")
+        ids: defaultdict[str, int] = defaultdict()
+        ids.default_factory = ids.__len__  # a stem met for the first time gets the next id
+        met, counts = array("i"), array("i")
+        for text in texts:
+            met.extend(map(ids.__getitem__, text))
+            counts.append(len(text))
+        for stem in ids:
+            if not stem or "\n" in stem:
+                raise ValueError(f"{stem!r} is no stem: it must be one word on one line")
+        n_products, n_stems = len(counts), len(ids)
+        stem_id = np.array(met, dtype=np.int64)  # (T,)
+        length = np.array(counts, dtype=np.int64)  # (N,)
+        product = np.repeat(np.arange(n_products), length)  # (T,)
+        pair, frequency = np.unique(stem_id * n_products + product, return_counts=True)  # (P,) (P,)
+        key, holder = np.divmod(pair, max(n_products, 1))  # (P,) (P,)
+        held = np.bincount(key, minlength=n_stems)  # (V,) products that hold the stem
+        idf = _rarity(held, n_products)  # (V,)
+        mean = len(stem_id) / max(n_products, 1)
+        damping = k1 * (1 - b + b * length / mean) if mean else np.zeros(n_products)  # (N,)
+        weight = idf[key] * frequency / (frequency + damping[holder])  # (P,)
+        return Words(dict(ids), Postings.build(key, holder, weight, n_stems), n_products, k1, b)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, stem: object) -> bool:
+        return stem in self.ids
+
+    def score(self, stems: Sequence[str], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """(N,) the BM25 score of every product. A stem that the query repeats counts each time, an unknown one adds 0.
+
+        With `out` (N,), that array is overwritten and returned, which spares a caller with many queries the new one.
+        """
+        scores = np.empty(self.n_products, dtype=np.float32) if out is None else out  # (N,)
+        if scores.shape != (self.n_products,):
+            raise ValueError(f"out must have one place for each of {self.n_products} products, not {scores.shape}")
+        keys = [self.ids[stem] for stem in stems if stem in self.ids]
+        scores.fill(0)
+        self.postings.accumulate(keys, np.ones(len(keys)), scores)
+        return scores
+
+    def holding(self, stem: str) -> NDArray[np.int32]:
+        """Positions of the products that hold a stem, those it says most about first; empty for an unknown stem."""
+        key = self.ids.get(stem)
+        return np.empty(0, dtype=np.int32) if key is None else self.postings.of(key)[0]
+
+    def document_frequency(self, stem: str) -> int:
+        """How many products hold a stem."""
+        return len(self.holding(stem))
+
+    def idf(self, stem: str) -> float:
+        """How rare a stem is; an unknown one is rarer than any, as one that no product holds."""
+        held = self.document_frequency(stem)
+        return math.log1p((self.n_products - held + 0.5) / (held + 0.5))
+
+    def idf_of(self, keys: NDArray[np.int32]) -> NDArray[np.float32]:
+        """`idf` of many stems by their keys, in the shape of `keys`."""
+        held = self.postings.start[keys + 1] - self.postings.start[keys]
+        return _rarity(held, self.n_products).astype(np.float32)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `words.txt`, `words.json` and the postings `words.*.npy` into an existing folder."""
+        save_lines(Path(folder, "words.txt"), self.ids)
+        settings = {"n_products": self.n_products, "k1": self.k1, "b": self.b}
+        Path(folder, "words.json").write_text(json.dumps(settings) + "\n", encoding="utf-8")
+        self.postings.save(folder, "words")
+
+    @staticmethod
+    def load(folder: str | Path, mmap: bool = True) -> Words:
+        """What `save` wrote, postings read page by page when `mmap`. Raises IndexFolderError if it cannot be used."""
+        path, settings_path = Path(folder, "words.txt"), Path(folder, "words.json")
+        ids = {stem: i for i, stem in enumerate(load_lines(path))}
+        try:
+            settings = json.loads(settings_path.read_bytes())
+            n_products, k1, b = int(settings["n_products"]), float(settings["k1"]), float(settings["b"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            problem = f"the settings of BM25 cannot be read ({error!r})"
+            raise IndexFolderError(f"{settings_path}: {problem}. Fix: build the index again") from None
+        postings = Postings.load(folder, "words", mmap)
+        if postings.n_keys != len(ids):
+            problem = f"there are {len(ids)} different words, but postings for {postings.n_keys}"
+            raise IndexFolderError(f"{path}: {problem}. Fix: build the index again")
+        return Words(ids, postings, n_products, k1, b)
+
+
+def _rarity(held: NDArray[np.int64], n_products: int) -> NDArray[np.float64]:
+    """idf of stems that so many of the products hold."""
+    idf: NDArray[np.float64] = np.log1p((n_products - held + 0.5) / (held + 0.5))
+    return idf
+
+
+def save_lines(path: Path, lines: Iterable[str]) -> None:
+    """Writes words one a line, in UTF-8."""
+    path.write_bytes("".join(f"{line}\n" for line in lines).encode())
+
+
+def load_lines(path: Path) -> list[str]:
+    """What `save_lines` wrote. Raises IndexFolderError for a file that is missing, cut off or not UTF-8."""
+    try:
+        *lines, end = path.read_bytes().decode().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise IndexFolderError(f"{path}: the words cannot be read ({error}). Fix: build the index again") from None
+    if end:
+        raise IndexFolderError(f"{path}: the file ends in the middle of a word. Fix: build the index again")
+    return lines

@@ -1,0 +1,268 @@
+"""The index folder as one object: what a search needs besides the model, checked when opened, memory-mapped.
+
+    meta.json                 format version, the model's hash, the size of every other file
+    products.*                the product table
+    words.*                   BM25 over every field
+    own.* written.*           attribute → products whose text holds it; attribute → products it was generated for
+    deep.* trie.*             code → products; the codes
+    vectors.npy value.npy     the products' vectors; how much the shop values them
+    sketch.* titles.*         the vectors' main coordinates; the titles' words in their order
+    pieces.*                  a vector for each of the products' word pieces
+    extra_words.txt extra_counts.npy   words of the catalogue that the model's lexicon lacks
+
+Dimension letters:
+    N  products     D  width of a vector
+    E  extra words  M  products with a value, F of them different
+    P  postings
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gram.codes.trie import CodeTrie
+from gram.errors import DataError, IndexFolderError, IndexMismatch
+from gram.folders import load_array, new_folder, read_json, write_json
+from gram.index.bm25 import Words, load_lines, save_lines
+from gram.index.nearest import Sketch
+from gram.index.postings import Postings
+from gram.index.table import OFFSETS, ProductTable
+from gram.index.titles import Titles
+from gram.index.token_vectors import Pieces
+from gram.records import Product
+
+FORMAT_VERSION = 4
+META = "meta.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """A catalogue as a model reads it. Positions 0 … N − 1 mean the same product in every part.
+
+    `meta` holds at least `model_hash` and `model`, the model folder as it was given; settings of the build may follow.
+    """
+
+    table: ProductTable  # N products
+    words: Words  # over N products
+    own: Postings  # attribute id → products whose text holds it
+    written: Postings  # attribute id → products for which the generator wrote it
+    deep: Postings  # code id → products
+    trie: CodeTrie  # the codes, with one id for every key of `deep`
+    vectors: NDArray[np.float32]  # (N, D)
+    sketch: Sketch  # of N vectors
+    titles: Titles  # N titles, of stems that `words` knows
+    pieces: Pieces  # of N products
+    value: NDArray[np.float32]  # (N,) from 0 to 1, see `value_scores`
+    extra_words: list[str]  # (E,) stems that the lexicon lacks, in the order of their attribute ids
+    extra_counts: NDArray[np.int64]  # (E,) products that would hold them among as many as the model was trained on
+    meta: dict[str, Any]
+
+    @property
+    def n_products(self) -> int:
+        """N, how many products there are."""
+        return len(self.table)
+
+    @property
+    def width(self) -> int:
+        """D, the length of a product's vector."""
+        return int(self.vectors.shape[1])
+
+    def save(self, path: str | Path) -> None:
+        """Writes the folder, whole or not at all, in the place of an index that is there already.
+
+        Raises ValueError where the parts do not fit each other or `meta` lacks a key, DataError where `path` holds
+        something that is no index.
+        """
+        problem = _misfit(self) or _stray_posting(self)
+        missing = [key for key in ("model_hash", "model") if key not in self.meta]
+        if problem or missing:
+            raise ValueError(problem or f"meta lacks {' and '.join(missing)}")
+        with new_folder(path, marker=OFFSETS) as folder:
+            self.table.save(folder)
+            self.words.save(folder)
+            for name in ("own", "written", "deep"):
+                getattr(self, name).save(folder, name)
+            self.trie.save(folder)
+            self.sketch.save(folder)
+            self.titles.save(folder)
+            self.pieces.save(folder)
+            save_lines(folder / "extra_words.txt", self.extra_words)
+            for name in ("vectors", "value", "extra_counts"):
+                np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
+            made = {
+                "format_version": FORMAT_VERSION,
+                "created_with": f"gram {_gram_version()}",
+                "n_products": self.n_products,
+                "width": self.width,
+                "files": {file.name: file.stat().st_size for file in sorted(folder.iterdir())},
+            }
+            write_json(folder / META, self.meta | made)
+
+    @staticmethod
+    def open(path: str | Path, mmap: bool = True) -> Index:
+        """The index in a folder; `mmap` leaves the arrays on disk until they are read.
+
+        Raises IndexFolderError where the folder is no index, is of an unknown format, or has a file that is missing,
+        cut off or at odds with the others.
+        """
+        folder = Path(path)
+        while True:
+            before = _identity(folder)
+            try:
+                index = _read(folder, mmap)
+            except IndexFolderError:
+                if _identity(folder) == before:
+                    raise
+                continue
+            if _identity(folder) == before:
+                return index
+            # The folder was replaced while it was read, so the parts may be of two indexes: read the new one.
+
+
+def same_model(path: str | Path, meta: dict[str, Any], model_hash: str) -> None:
+    """Raises IndexMismatch unless the index at `path`, with this `meta`, was built with the model of that hash."""
+    if meta["model_hash"] != model_hash:
+        problem = f"was built with model {meta['model_hash']} ({meta['model']}), and this is model {model_hash}"
+        raise IndexMismatch(f"{path}: {problem}. {_fix(Path(path))}")
+
+
+def value_scores(products: Iterable[Product]) -> NDArray[np.float32]:
+    """(N,) the products' values as ranks from 0, the least, to 1, so that any scale and any outlier will do.
+
+    Equal values share their mean rank. A product without a value (none, or NaN) stands in the middle, at ½: nothing
+    is known against it. Where no product has a value all are 0, and the shop's weight for it does nothing.
+
+    >>> value_scores(Product(str(i), "", value=v) for i, v in enumerate([5, 900, None, 5, 7, 6])).tolist()
+    [0.125, 1.0, 0.5, 0.125, 0.75, 0.5]
+    """
+    values = np.array([np.nan if p.value is None else p.value for p in products], dtype=np.float64)  # (N,)
+    known = ~np.isnan(values)  # (N,)
+    if not known.any():
+        return np.zeros(len(values), dtype=np.float32)
+    scores = np.full(len(values), 0.5, dtype=np.float32)  # (N,)
+    _, place, count = np.unique(values[known], return_inverse=True, return_counts=True)  # (F,) (M,) (F,)
+    mean_rank = np.cumsum(count) - (count + 1) / 2  # (F,) from 0 to M − 1
+    if known.sum() > 1:
+        scores[known] = mean_rank[place] / (known.sum() - 1)
+    return scores
+
+
+def _read(folder: Path, mmap: bool) -> Index:
+    meta = _read_meta(folder)
+    _check_files(folder, meta["files"])
+    index = Index(
+        table=ProductTable.load(folder, mmap),
+        words=Words.load(folder, mmap),
+        own=Postings.load(folder, "own", mmap),
+        written=Postings.load(folder, "written", mmap),
+        deep=Postings.load(folder, "deep", mmap),
+        trie=CodeTrie.load(folder, mmap),
+        vectors=load_array(folder, "vectors.npy", mmap),
+        sketch=Sketch.load(folder, mmap),
+        titles=Titles.load(folder, mmap),
+        pieces=Pieces.load(folder, mmap),
+        value=load_array(folder, "value.npy", mmap),
+        extra_words=load_lines(folder / "extra_words.txt"),
+        extra_counts=load_array(folder, "extra_counts.npy", mmap),
+        meta=meta,
+    )
+    problem = _misfit(index)
+    if not problem and (index.n_products, index.width) != (meta["n_products"], meta["width"]):
+        problem = (
+            f"{META} tells of {meta['n_products']} products and vectors of width {meta['width']}, "
+            f"the arrays of {index.n_products} and {index.width}"
+        )
+    if problem:
+        raise IndexFolderError(f"{folder}: {problem}. {_fix(folder)}")
+    return index
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    path = folder / META
+    try:
+        meta = read_json(path)
+    except DataError as error:
+        raise IndexFolderError(f"{path}: {error.problem} So this is no index. {_fix(folder)}") from None
+    if not isinstance(meta, dict) or "format_version" not in meta:
+        raise IndexFolderError(f"{path}: tells no format version, so this is no index. {_fix(folder)}")
+    if meta["format_version"] != FORMAT_VERSION:
+        maker = meta.get("created_with", "another gram")
+        problem = f"{maker} wrote format version {meta['format_version']}, and this gram reads {FORMAT_VERSION}"
+        raise IndexFolderError(f"{path}: {problem}. {_fix(folder)}")
+    missing = [key for key in ("model_hash", "model", "n_products", "width", "files") if key not in meta]
+    if missing or not isinstance(meta["files"], dict):
+        raise IndexFolderError(f"{path}: lacks {', '.join(missing) or 'the list of files'}. {_fix(folder)}")
+    return meta
+
+
+def _check_files(folder: Path, sizes: dict[str, int]) -> None:
+    """Every file is there at its full length: one look at each, none is read."""
+    for name, size in sizes.items():
+        try:
+            found = (folder / name).stat().st_size
+        except OSError as error:
+            raise IndexFolderError(f"{folder / name}: cannot be read ({error.strerror}). {_fix(folder)}") from None
+        if found != size:
+            raise IndexFolderError(f"{folder / name}: has {found} bytes where {size} were written. {_fix(folder)}")
+
+
+def _misfit(index: Index) -> str:
+    """What does not fit together among the parts, by their shapes alone; empty if all does."""
+    n = index.n_products
+    if index.vectors.ndim != 2 or index.vectors.dtype != np.float32:
+        return f"vectors are {index.vectors.dtype} {index.vectors.shape}, not float32 (N, D)"
+    if index.value.dtype != np.float32:
+        return f"value is {index.value.dtype}, not float32"
+    lengths = {
+        "words": (index.words.n_products,),
+        "vectors": index.vectors.shape[:1],
+        "value": index.value.shape,
+        "sketch": index.sketch.coordinates.shape[1:],
+        "titles": (len(index.titles.start) - 1,),
+        "pieces": (len(index.pieces.start) - 1,),
+    }
+    for name, shape in lengths.items():
+        if shape != (n,):
+            return f"the table has {n} products, but {name} {shape}"
+    if index.deep.n_keys != index.trie.n_code_ids:
+        return f"there are {index.trie.n_code_ids} code ids, but deep postings for {index.deep.n_keys}"
+    if index.extra_counts.shape != (len(index.extra_words),):
+        return f"there are {len(index.extra_words)} extra words, but counts {index.extra_counts.shape}"
+    return ""
+
+
+def _stray_posting(index: Index) -> str:
+    """Names a posting of a product that is not there; it reads all postings, so only before they are written."""
+    parts = {"words": index.words.postings, "own": index.own, "written": index.written, "deep": index.deep}
+    for name, postings in parts.items():
+        product = postings.product  # (P,)
+        if len(product) and product.max() >= index.n_products:
+            return f"'{name}' has a posting of product {product.max()}, but there are {index.n_products} products"
+    return ""
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another one under the same name."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _fix(folder: Path) -> str:
+    return f"Fix: gram index MODEL PRODUCTS -o {folder}"
+
+
+def _gram_version() -> str:
+    try:
+        return version("gram")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unreleased"

@@ -1,1 +1,0 @@
-"""The generator: network, training, beam and scorer."""

@@ -1,0 +1,1 @@
+"""Features of a candidate, and the scorer that weighs them."""

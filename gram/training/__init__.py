@@ -1,0 +1,1 @@
+"""How a model comes about: a list of stages over products and a log."""
