@@ -20,20 +20,21 @@ if TYPE_CHECKING:
     from gram.codes.mining import MiningSettings
     from gram.data.catalogue import read_products
     from gram.data.log import read_log, read_queries
+    from gram.indexing import make_index
     from gram.search import Searcher
     from gram.training.joint import TrainingSettings
-    from gram.training.pipeline import Settings, train
-    from gram.training.pipeline import index as make_index
+    from gram.training.pipeline import train
+    from gram.training.run import Settings
 
     load = Searcher.load
 
 _LATER = {
     "MiningSettings": ("gram.codes.mining", "MiningSettings"),
     "Searcher": ("gram.search", "Searcher"),
-    "Settings": ("gram.training.pipeline", "Settings"),
+    "Settings": ("gram.training.run", "Settings"),
     "TrainingSettings": ("gram.training.joint", "TrainingSettings"),
     "load": ("gram.search", "Searcher.load"),
-    "make_index": ("gram.training.pipeline", "index"),  # `gram.index` is a room
+    "make_index": ("gram.indexing", "make_index"),
     "read_log": ("gram.data.log", "read_log"),
     "read_products": ("gram.data.catalogue", "read_products"),
     "read_queries": ("gram.data.log", "read_queries"),

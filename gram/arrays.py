@@ -8,7 +8,7 @@ Dimension letters:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,3 +63,44 @@ def ragged(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArra
     row = np.repeat(np.arange(len(starts)), counts)
     within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     return starts[row] + within, row
+
+
+class SparseRow(NamedTuple):
+    """The keys of one text and their weights."""
+
+    key: Ints
+    weight: NDArray[np.float32]
+
+
+class SparseRows(NamedTuple):
+    """Keys with weights, row after row (CSR).
+
+    >>> rows = SparseRows.build([1, 0, 1], [7, 3, 5], [0.5, 1.0, 2.0], n_rows=3)
+    >>> rows.of(1).key.tolist(), rows.counts().tolist()
+    ([7, 5], [1, 2, 0])
+    """
+
+    start: NDArray[np.int64]  # (N + 1,)
+    key: NDArray[np.int64]  # (X,)
+    weight: NDArray[np.float32]  # (X,)
+
+    @staticmethod
+    def build(row: Any, key: Any, weight: Any, n_rows: int) -> SparseRows:
+        """From unordered triples (X,) (X,) (X,); the entries of a row keep their order."""
+        rows = np.asarray(row, dtype=np.int64)
+        order = np.argsort(rows, kind="stable")
+        start = offsets(np.bincount(rows, minlength=n_rows))
+        return SparseRows(start, np.asarray(key, np.int64)[order], np.asarray(weight, np.float32)[order])
+
+    def of(self, row: int) -> SparseRow:
+        """One row; views, not copies."""
+        at = slice(int(self.start[row]), int(self.start[row + 1]))
+        return SparseRow(self.key[at], self.weight[at])
+
+    def counts(self) -> NDArray[np.int64]:
+        """(N,) how many keys each row has."""
+        return np.diff(self.start)
+
+    def rows(self) -> NDArray[np.int64]:
+        """(X,) the row of every entry."""
+        return np.repeat(np.arange(len(self.start) - 1), self.counts())

@@ -1,21 +1,24 @@
-"""Indexing: a catalogue as one model codes it."""
+"""Indexing: a catalogue as one coder represents it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gram.coder.encoder.coding import PRODUCT_CODING, Coded, CodingSettings, code_texts
-from gram.coder.encoder.generator import Generator
-from gram.coder.encoder.network import PRODUCT
-from gram.index.bm25 import Words
+from gram.arrays import SparseRows
+from gram.coder.base import PRODUCT_CODING, Coder, CodingSettings, Representations, Side
+from gram.coder.folder import load_coder, model_hash
+from gram.errors import SettingError
+from gram.folders import check_replaceable
+from gram.index.bm25 import BM25Index
 from gram.index.nearest import Sketch
 from gram.index.postings import Postings
 from gram.index.segment import Index, value_scores
-from gram.index.table import ProductTable
+from gram.index.table import OFFSETS, ProductTable
 from gram.index.titles import Titles
 from gram.records import Product
 from gram.text.fields import field_texts
@@ -25,41 +28,66 @@ NO_MODEL = {"model": "", "model_hash": ""}
 """What an index remembers that is never saved."""
 
 
+def make_index(model: str | Path, products: Sequence[Product], output: str | Path, device: str = "cpu") -> Path:
+    """Represents a catalogue with a trained model and writes the index folder.
+
+    Raises SettingError where there are no products or an id stands twice, ModelError for a model that cannot be read.
+    """
+    if not products:
+        raise SettingError("there are no products to index")
+    unique_ids(products)
+    check_replaceable(output, marker=OFFSETS)
+    meta = {"model": str(model), "model_hash": model_hash(Path(model))}
+    build_index(load_coder(Path(model), device), products, meta).save(output)
+    return Path(output)
+
+
+def unique_ids(products: Sequence[Product]) -> set[str]:
+    """The products' ids. Raises SettingError for one that stands twice."""
+    ids: set[str] = set()
+    for product in products:
+        if product.product_id in ids:
+            raise SettingError(f"the product id {product.product_id!r} stands twice. Fix: keep one product of an id")
+        ids.add(product.product_id)
+    return ids
+
+
 def build_index(
-    generator: Generator,
+    coder: Coder,
     products: Sequence[Product],
     meta: dict[str, Any] | None = None,
     coding: CodingSettings = PRODUCT_CODING,
 ) -> Index:
-    """Codes products and gathers everything a search needs, in memory."""
-    words = Words.build(product_stems(products, generator.lexicon.language))
-    extra = _missing(generator, words)
-    generator = generator.with_words(extra)
-    coded = code_texts(generator, generator.texts.products(products), PRODUCT, coding, progress="coding products")
-    return assembled(generator, products, coded, words, extra, (meta or NO_MODEL) | {"coding": asdict(coding)})
+    """Represents products and gathers everything a search needs, in memory."""
+    bm25 = BM25Index.build(product_stems(products, coder.lexicon.language))
+    extra = _missing_words(coder, bm25)
+    coder = coder.with_words(extra)
+    represented = coder.represent(products, Side.PRODUCT, coding, progress="coding products")
+    meta = (meta or NO_MODEL) | {"coding": asdict(coding)}
+    return assemble_index(coder, products, represented, bm25, extra, meta)
 
 
-def assembled(
-    generator: Generator,
+def assemble_index(
+    coder: Coder,
     products: Sequence[Product],
-    coded: Coded,
-    words: Words,
+    represented: Representations,
+    bm25: BM25Index,
     extra: dict[str, int],
     meta: dict[str, Any],
 ) -> Index:
-    """The index of coded products; `extra` are the words that the lexicon had to learn for them."""
-    lexicon = generator.lexicon
+    """The index of represented products; `extra` are the words that the lexicon had to learn for them."""
+    lexicon = coder.lexicon
     return Index(
         table=ProductTable.build(products),
-        words=words,
-        own=Postings.build(coded.own[1], coded.own[0], coded.own[2], len(lexicon)),
-        written=Postings.build(coded.written[1], coded.written[0], coded.written[2], len(lexicon)),
-        deep=Postings.build(coded.deep[1], coded.deep[0], coded.deep[2], generator.trie.n_code_ids),
-        trie=generator.trie,
-        vectors=coded.vectors,
-        sketch=Sketch.build(coded.vectors),
-        pieces=coded.pieces,
-        titles=Titles.build([stems(p.title, lexicon.language) for p in products], words),
+        bm25=bm25,
+        lexical=_postings(represented.lexical, len(lexicon)),
+        expansion=_postings(represented.expansion, len(lexicon)),
+        compound=_postings(represented.compound, coder.trie.n_code_ids),
+        trie=coder.trie,
+        dense=represented.dense,
+        sketch=Sketch.build(represented.dense),
+        token_vectors=represented.token_vectors,
+        titles=Titles.build([stems(p.title, lexicon.language) for p in products], bm25),
         value=value_scores(products),
         extra_words=list(extra),
         extra_counts=np.array(list(extra.values()), dtype=np.int64),
@@ -68,13 +96,17 @@ def assembled(
 
 
 def product_stems(products: Sequence[Product], language: str) -> Iterator[list[str]]:
-    """The stems of all fields of each product, for the keyword evidence."""
+    """The stems of all fields of each product, for BM25."""
     return ([s for _, text in field_texts(p) for s in stems(text, language)] for p in products)
 
 
-def _missing(generator: Generator, words: Words) -> dict[str, int]:
+def _postings(rows: SparseRows, n_keys: int) -> Postings:
+    return Postings.build(rows.key, rows.rows(), rows.weight, n_keys)
+
+
+def _missing_words(coder: Coder, bm25: BM25Index) -> dict[str, int]:
     """The words of a catalogue that a lexicon lacks: {stem: products that would hold it among the lexicon's many}."""
-    lexicon = generator.lexicon
-    share = lexicon.n_products / words.n_products
-    new = [stem for stem in sorted(words.ids) if lexicon.id_of((stem,)) < 0]
-    return {stem: max(1, round(words.document_frequency(stem) * share)) for stem in new}
+    lexicon = coder.lexicon
+    share = lexicon.n_products / bm25.n_products
+    new = [stem for stem in sorted(bm25.ids) if lexicon.id_of((stem,)) < 0]
+    return {stem: max(1, round(bm25.document_frequency(stem) * share)) for stem in new}

@@ -59,27 +59,27 @@ def code_text(code: Code) -> str:
 class SharedCode(NamedTuple):
     """A code through which a hit was found.
 
-    `query_weight` and `product_weight` are the two sides' weights of it; `query_copied` and `product_copied` say
-    whether that side's text holds it (True) or the generator wrote it (False); `share` is its part, 0 to 1, of all the
-    weighed evidence that speaks for the hit.
+    `query_weight` and `product_weight` are the two sides' weights of it; `query_source` and `product_source` say where
+    that side has it from: `lexical`, its text holds it; `expansion`, the model wrote it; `compound`, the model wrote a
+    code of several attributes. `share` is its part, 0 to 1, of all the weighed features that speak for the hit.
     """
 
     code: Code
     query_weight: float
     product_weight: float
-    query_copied: bool
-    product_copied: bool
+    query_source: str
+    product_source: str
     share: float
 
 
 class Hit(NamedTuple):
-    """A found product: `score` is comparable across queries; `codes` and `evidence` are filled when asked to explain.
+    """A found product: `score` is comparable across queries; `codes` and `features` are filled when asked to explain.
 
-    `evidence` maps the name of each kind of evidence to its part of `score`.
+    `features` maps the name of each feature to its part of `score`.
     """
 
     product_id: str
     score: float
     title: str = ""
     codes: tuple[SharedCode, ...] = ()
-    evidence: Mapping[str, float] = {}
+    features: Mapping[str, float] = {}

@@ -1,4 +1,4 @@
-"""Search: an index and the model it was built with, as one object that answers queries."""
+"""Search: an index and the coder it was built with, as one object that answers queries."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from gram.arrays import top_k
-from gram.coder.encoder.coding import QUERY_CODING, Coded, CodingSettings, code_texts
-from gram.coder.encoder.generator import Generator, model_hash
-from gram.coder.encoder.network import QUERY
+from gram.coder.base import QUERY_CODING, Coder, CodingSettings, QueryRepresentation, QueryTerms, Side
+from gram.coder.folder import load_coder, model_hash
 from gram.codes.lexicon import Lexicon
 from gram.codes.slots import STOPWORDS
-from gram.errors import GramError, IndexFolderError, ModelError, SettingError
+from gram.errors import GramError, IndexFolderError, SettingError
 from gram.index.postings import Postings
 from gram.index.segment import Index, same_model
-from gram.ranking.candidates import EVIDENCE, FOUND, NEAR, Candidates, CodedQuery, gather
+from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Candidates, find_candidates
+from gram.ranking.features import FEATURES, NAMES, SharedKeys, columns
 from gram.ranking.scorer import Scorer
 from gram.records import Attribute, Code, Hit, SharedCode
 from gram.text.spelling import RARE, Speller
 from gram.text.words import stems, words
 
-BATCH = 256  # queries coded at a time
+BATCH = 256  # queries represented at a time
 
 
 class Searcher:
@@ -43,14 +42,12 @@ class Searcher:
 
     name = "GRAM"
 
-    def __init__(
-        self, generator: Generator, index: Index, scorer: Scorer, coding: CodingSettings = QUERY_CODING
-    ) -> None:
+    def __init__(self, coder: Coder, index: Index, scorer: Scorer, coding: CodingSettings = QUERY_CODING) -> None:
         extra = dict(zip(index.extra_words, index.extra_counts.tolist(), strict=True))
-        self.generator = generator.with_words(extra)
+        self.coder = coder.with_words(extra)
         self.index, self.scorer, self.coding = index, scorer, coding
-        self.lexicon, self.texts = self.generator.lexicon, self.generator.texts
-        self.speller = _speller(index, self.lexicon)
+        self.lexicon = self.coder.lexicon
+        self.speller = make_speller(index, self.lexicon)
 
     @classmethod
     def load(cls, index: str | Path, model: str | Path | None = None, device: str = "cpu") -> Searcher:
@@ -60,71 +57,70 @@ class Searcher:
             IndexMismatch: the model is not the one that the index was built with.
             ModelError, IndexFolderError: a folder that cannot be read.
         """
-        found = Index.open(index)
-        folder = Path(model) if model is not None else _model_folder(Path(index), found.meta)
-        try:
-            wanted = model_hash(folder)
-        except OSError as error:
-            raise ModelError(f"{folder}: no model there ({error}). Fix: name it with --model") from error
-        same_model(index, found.meta, wanted)
-        generator, _ = Generator.load(folder, device)
-        return cls(generator, found, Scorer.load(folder))
+        opened = Index.open(index)
+        folder = Path(model) if model is not None else _model_folder(Path(index), opened.meta)
+        same_model(index, opened.meta, model_hash(folder))
+        return cls(load_coder(folder, device), opened, Scorer.load(folder))
 
     def search(self, query: str, k: int = 10, explain: bool = False) -> list[Hit]:
-        """The k best products of one query, best first; with `explain`, the codes and evidence behind each."""
-        return self._hits(self.code([query], deep=explain)[0], k, explain)
+        """The k best products of one query, best first; with `explain`, the codes and features behind each.
+
+        Raises SettingError for a query that is no text or a k that is no whole number from 1.
+        """
+        return self._hits(self.represent([query], compound=explain)[0], k, explain)
 
     def search_many(
         self, queries: Mapping[str, str], k: int = 300, progress: bool = False
     ) -> dict[str, dict[str, float]]:
-        """A run: for each query id the scores of its k best products."""
+        """A run: for each query id the scores of its k best products. Errors as of `search`."""
         run: dict[str, dict[str, float]] = {}
         ids = list(queries)
         for begin in tqdm(range(0, len(ids), BATCH), desc="searching", unit="batch", disable=not progress):
             part = ids[begin : begin + BATCH]
-            for query_id, coded in zip(part, self.code([queries[i] for i in part], deep=False), strict=True):
-                run[query_id] = self.found(coded, k)
+            for query_id, query in zip(part, self.represent([queries[i] for i in part], compound=False), strict=True):
+                run[query_id] = self.rank(query, k)
         return run
 
-    def found(self, query: CodedQuery, k: int) -> dict[str, float]:
-        """The k best products of a coded query, best first, with their scores."""
-        positions, scores, _ = self._rank(query, k)
-        return dict(zip(self.index.table.ids[positions].tolist(), scores.tolist(), strict=True))
+    def rank(self, query: QueryRepresentation, k: int) -> dict[str, float]:
+        """The k best products of a represented query, best first, with their scores."""
+        candidates, scores = self._rank(query, k)
+        return dict(zip(self.index.table.ids[candidates.rows].tolist(), scores.tolist(), strict=True))
 
-    def code(self, queries: Sequence[str], deep: bool = True) -> list[CodedQuery]:
-        """What the generator writes for each query. One query is computed in float32, which is faster there.
+    def represent(self, queries: Sequence[str], compound: bool = True) -> list[QueryRepresentation]:
+        """What the coder says of each query, misspelt words read right.
 
-        Codes of two and more attributes are written where the scorer weighs them, or `deep` asks for them: for one
-        query they take as long as all the rest.
+        Compound codes are written where the scorer weighs them, or `compound` asks for them: for one query they take as
+        long as all the rest. Raises SettingError for a query that is no text.
         """
-        queries = [self.spelled(q) for q in queries]
-        encoded = self.texts.queries(queries)
-        dtype = torch.float32 if len(queries) == 1 else None
-        deep = deep or bool(self.scorer.weights[EVIDENCE.index("deep")])
-        coding = self.coding if deep else dataclasses.replace(self.coding, codes=0)
-        coded = code_texts(self.generator, encoded, QUERY, coding, dtype=dtype)
-        return split_queries(coded, [stems(q, self.lexicon.language) for q in queries])
+        for query in queries:
+            if not isinstance(query, str):
+                raise SettingError(f"a query is a text, not {query!r} ({type(query).__name__})")
+        read = [self.correct(query) for query in queries]
+        compound = compound or bool(self.scorer.weights[columns(("compound",))].any())
+        coding = self.coding if compound else dataclasses.replace(self.coding, codes=0)
+        represented = self.coder.represent(read, Side.QUERY, coding)
+        terms = [QueryTerms.read(query, self.lexicon.language) for query in read]
+        return [represented.query(row, terms[row]) for row in range(len(read))]
 
-    def spelled(self, query: str) -> str:
-        """The query with words read right that neither the shop nor the backbone knows.
+    def correct(self, query: str) -> str:
+        """The query with words read right that neither the shop nor the coder knows.
 
-        A word that the backbone has a piece of its own for is left as it is: "couch" is no misspelt "coach", even where
-        nobody sells couches.
+        A word that the coder knows is left as it is: "couch" is no misspelt "coach", even where nobody sells couches.
         """
         row = words(query)
         read = []
         for i, word in enumerate(row):
             right = None
-            if len(self.generator.backbone.pieces(word)) > 1:
+            if not self.coder.knows(word):
                 right = self.speller.correct(word, partial(self._together, row[:i] + row[i + 1 :]))
             read += [word] if right is None else right.split()
         return query if read == row else " ".join(read)
 
     def _together(self, others: Sequence[str], stem: str) -> float:
         """How many products hold a stem and each of the other words of a query, each by its idf."""
-        known, held = self.index.words, self.index.words.holding(stem)
-        rest = {s for word in others for s in stems(word, self.lexicon.language) if s in known.ids} - STOPWORDS
-        return sum(known.idf(s) * len(np.intersect1d(held, known.holding(s), assume_unique=True)) for s in rest)
+        bm25, holding = self.index.bm25, self.index.bm25.holding(stem)
+        rest = {s for word in others for s in stems(word, self.lexicon.language) if s in bm25.ids} - STOPWORDS
+        return sum(bm25.idf(s) * len(np.intersect1d(holding, bm25.holding(s), assume_unique=True)) for s in rest)
 
     def with_scorer(self, scorer: Scorer) -> Searcher:
         """The same search under other weights."""
@@ -132,100 +128,82 @@ class Searcher:
         made.scorer = scorer
         return made
 
-    def _rank(self, query: CodedQuery, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32], Candidates]:
-        if k < 1:
-            raise SettingError(f"k must be at least 1, not {k}")
-        found = max(FOUND, k)
-        candidates = gather(self.index, query, self.scorer.finding, found + NEAR, found)
+    def _rank(self, query: QueryRepresentation, k: int) -> tuple[Candidates, NDArray[np.float32]]:
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+            raise SettingError(f"k counts products: a whole number from 1, not {k!r}")
+        depth = max(FROM_POSTINGS, int(k))
+        candidates = find_candidates(self.index, query, self.scorer.first_phase, depth + NEAREST, depth)
         scores = self.scorer.score(candidates.features)
-        order, best = top_k(scores, min(k, len(scores)))
-        return candidates.positions[order], best, Candidates(candidates.positions[order], candidates.features[order])
+        order, best = top_k(scores, min(int(k), len(scores)))
+        return Candidates(candidates.rows[order], candidates.features[order]), best
 
-    def _hits(self, query: CodedQuery, k: int, explain: bool) -> list[Hit]:
-        positions, scores, shown = self._rank(query, k)
-        table = self.index.table
-        hits = list(map(Hit, table.ids[positions].tolist(), scores.tolist(), map(table.title, positions.tolist())))
+    def _hits(self, query: QueryRepresentation, k: int, explain: bool) -> list[Hit]:
+        candidates, scores = self._rank(query, k)
+        table, rows = self.index.table, candidates.rows
+        hits = list(map(Hit, table.ids[rows].tolist(), scores.tolist(), map(table.title, rows.tolist())))
         if explain:
-            told = zip(hits, positions.tolist(), shown.features, strict=True)
-            hits = [self._explained(query, hit, position, features) for hit, position, features in told]
+            shown = zip(hits, rows.tolist(), candidates.features, strict=True)
+            hits = [self._explain(query, hit, row, features) for hit, row, features in shown]
         return hits
 
-    def _explained(self, query: CodedQuery, hit: Hit, position: int, features: NDArray[np.float32]) -> Hit:
-        """A hit with the codes and the evidence (F,) that speak for it."""
-        parts = features * self.scorer.weights
-        evidence = {n: float(p) for n, p in zip(EVIDENCE, parts, strict=True) if p}
-        rest = hit.score - sum(evidence.values()) - self.scorer.shift
-        evidence["base"] = self.scorer.shift  # what a product without evidence would have
+    def _explain(self, query: QueryRepresentation, hit: Hit, row: int, features: NDArray[np.float32]) -> Hit:
+        """A hit with the codes and the features (F,) that speak for it; the parts add up to its score."""
+        weighed = features * self.scorer.weights
+        parts = {name: float(part) for name, part in zip(NAMES, weighed, strict=True) if part}
+        rest = hit.score - sum(parts.values()) - self.scorer.shift
+        parts["base"] = self.scorer.shift  # what a product without any feature would have
         if self.scorer.network is not None:
-            evidence["network"] = rest
-        speaking_for = float(parts[parts > 0].sum())
-        return hit._replace(codes=self._shared(query, position, speaking_for), evidence=evidence)
+            parts["network"] = rest
+        speaking_for = float(weighed[weighed > 0].sum())
+        return hit._replace(codes=self._shared_codes(query, row, speaking_for), features=parts)
 
-    def _shared(self, query: CodedQuery, position: int, speaking_for: float) -> tuple[SharedCode, ...]:
-        """The codes that the query and the product at `position` share, the weightiest first.
+    def _shared_codes(self, query: QueryRepresentation, row: int, speaking_for: float) -> tuple[SharedCode, ...]:
+        """The codes that the query and the product in `row` share, the weightiest first.
 
         `speaking_for` is the sum of all parts of the score that speak for the product: what shares are of.
         """
-        weights = dict(zip(EVIDENCE, self.scorer.weights.tolist(), strict=True))
-        index, shared = self.index, []
-        for kind, (keys, by), postings, copied in (
-            ("own_own", query.own, index.own, (True, True)),
-            ("own_written", query.own, index.written, (True, False)),
-            ("written_own", query.written, index.own, (False, True)),
-            ("written_written", query.written, index.written, (False, False)),
-            ("deep", query.deep, index.deep, (False, False)),
-        ):
-            for key, weight in zip(keys.tolist(), by.tolist(), strict=True):
-                there = _weight(postings, key, position)
+        shared = []
+        for feature, feature_weight in zip(FEATURES, self.scorer.weights.tolist(), strict=True):
+            sides = feature.first_phase
+            if not isinstance(sides, SharedKeys):
+                continue
+            keys, postings = sides.keys(query), sides.postings(self.index)
+            for key, weight in zip(keys.key.tolist(), keys.weight.tolist(), strict=True):
+                there = _weight(postings, key, row)
                 if there:
-                    share = weights[kind] * weight * there / max(speaking_for, 1e-9)
-                    code = self.written_code(key) if kind == "deep" else (self.lexicon.attributes[key],)
-                    shared.append(SharedCode(code, weight, there, *copied, share))
+                    share = feature_weight * weight * there / max(speaking_for, 1e-9)
+                    code = self.code_of(key) if sides.query == "compound" else (self.lexicon.attributes[key],)
+                    shared.append(SharedCode(code, weight, there, sides.query, sides.product, share))
         return tuple(sorted(shared, key=lambda s: -s.share))
 
     @cached_property
     def _codes(self) -> NDArray[np.int32]:
-        return self.generator.trie.table()
+        return self.coder.trie.table()
 
-    def written_code(self, code_id: int) -> Code:
+    def code_of(self, code_id: int) -> Code:
         """The code of an id, as its attributes."""
         row = self._codes[code_id]
         return tuple(Attribute(*self.lexicon.attributes[a]) for a in row.tolist() if a >= 0)
 
 
-def _speller(index: Index, lexicon: Lexicon) -> Speller:
+def make_speller(index: Index, lexicon: Lexicon) -> Speller:
     """Knows the words of the catalogue, and those of several of the log's queries: of what one query alone says and no
     product, most is misspelt."""
-    counts = dict(zip(index.words.ids, np.diff(index.words.postings.start).astype(float).tolist(), strict=True))
-    written = {}
+    counts = dict(zip(index.bm25.ids, np.diff(index.bm25.postings.start).astype(float).tolist(), strict=True))
+    spellings = {}
     for attribute, forms, queries in zip(lexicon.attributes, lexicon.forms, lexicon.queries.tolist(), strict=True):
         if len(forms[0]) == 1:
-            written[forms[0][0]] = attribute.value
+            spellings[forms[0][0]] = attribute.value
             if queries >= RARE:
                 counts[forms[0][0]] = counts.get(forms[0][0], 0.0) + queries
-    return Speller(counts, written, lexicon.language)
+    return Speller(counts, spellings, lexicon.language)
 
 
-def split_queries(coded: Coded, query_stems: Sequence[Sequence[str]]) -> list[CodedQuery]:
-    """Coded queries one by one."""
-    n = len(query_stems)
-    cuts = [np.searchsorted(part[0], np.arange(n + 1)) for part in (coded.own, coded.written, coded.deep)]
-    rows = []
-    for i in range(n):
-        own, written, deep = (
-            (part[1][cut[i] : cut[i + 1]], part[2][cut[i] : cut[i + 1]])
-            for part, cut in zip((coded.own, coded.written, coded.deep), cuts, strict=True)
-        )
-        weights = coded.piece_weights[coded.pieces.start[i] : coded.pieces.start[i + 1]]
-        rows.append(CodedQuery(query_stems[i], own, written, deep, coded.vectors[i], coded.pieces.of(i), weights))
-    return rows
-
-
-def _weight(postings: Postings, key: int, position: int) -> float:
+def _weight(postings: Postings, key: int, row: int) -> float:
     if not 0 <= key < postings.n_keys:
         return 0.0
     products, weights = postings.of(key)
-    at = np.flatnonzero(products == position)
+    at = np.flatnonzero(products == row)
     return float(weights[at[0]]) if len(at) else 0.0
 
 

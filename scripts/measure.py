@@ -29,7 +29,7 @@ from gram.data.log import read_log, read_qrels, read_queries
 from gram.evaluation.comparison import table
 from gram.evaluation.measures import evaluate, threshold
 from gram.index.postings import Postings
-from gram.ranking.candidates import CodedQuery
+from gram.ranking.candidates import QueryRepresentation
 from gram.records import code_text
 from gram.search import Searcher
 from gram.training.health import health, text
@@ -51,36 +51,38 @@ def quality(args: argparse.Namespace) -> None:
         print(f"misses at {name[2:]}: GRAM {(1 - mean['GRAM']) / (1 - mean['BM25 titles']):.1%} of BM25 titles'")
     print("weights:", json.dumps(searcher.scorer.named()))
     least = threshold(qrels)
-    wanted = {queries[q]: {p: g for p, g in row.items() if g >= least} for q, row in qrels.items()}
-    wanted = {q: row for q, row in wanted.items() if row}
-    print(text(health(searcher, wanted)))
+    relevant = {queries[q]: {p: g for p, g in row.items() if g >= least} for q, row in qrels.items()}
+    relevant = {q: row for q, row in relevant.items() if row}
+    print(text(health(searcher, relevant)))
     if args.log:
         log = read_log(args.log, {p.product_id for p in products})
-        linked: dict[str, dict[str, float]] = {}
+        clicked: dict[str, dict[str, float]] = {}
         for i in log:
-            linked.setdefault(i.query, {})[i.product_id] = i.weight
+            clicked.setdefault(i.query, {})[i.product_id] = i.weight
         print(
             "products' ten best attributes held by them or a linked query:",
-            health(searcher, linked)["products"]["grounded"],
+            health(searcher, clicked)["products"]["grounded"],
         )
-    _depths(searcher, wanted)
+    _depths(searcher, relevant)
     if args.curve:
-        _curve(searcher, queries, qrels, wanted)
+        _curve(searcher, queries, qrels, relevant)
 
 
-def _depths(searcher: Searcher, wanted: dict[str, dict[str, float]]) -> None:
+def _depths(searcher: Searcher, relevant: dict[str, dict[str, float]]) -> None:
     """The share of relevant products that codes of one depth alone bring back, and the postings touched for it."""
-    index, trie = searcher.index, searcher.generator.trie
+    index, trie = searcher.index, searcher.coder.trie
     rows: dict[str, list[tuple[float, int, int]]] = {}
     outside = 0
-    for coded, row in zip(searcher.code(list(wanted)), wanted.values(), strict=True):
+    for represented, row in zip(searcher.code(list(relevant)), relevant.values(), strict=True):
         positions = np.array([index.table.position(p) for p in row])
         outside += (
-            sum(trie.find(tuple(a for a in c if a >= 0)) < 0 for c in trie.table()[coded.deep[0]].tolist())
-            if len(coded.deep[0])
+            sum(trie.find(tuple(a for a in c if a >= 0)) < 0 for c in trie.table()[represented.compound[0]].tolist())
+            if len(represented.compound[0])
             else 0
         )
-        for name, found in _found(index.n_products, coded, index.own, index.written, index.deep).items():
+        for name, found in _found(
+            index.n_products, represented, index.lexical, index.expansion, index.compound
+        ).items():
             scores, touched = found
             rows.setdefault(name, []).append((float((scores[positions] > 0).mean()), touched, int((scores > 0).sum())))
     print(f"codes outside the code space: {outside}")
@@ -93,7 +95,7 @@ def _depths(searcher: Searcher, wanted: dict[str, dict[str, float]]) -> None:
 
 
 def _found(
-    n: int, query: CodedQuery, own: Postings, written: Postings, deep: Postings
+    n: int, query: QueryRepresentation, lexical: Postings, expansion: Postings, compound: Postings
 ) -> dict[str, tuple[np.ndarray, int]]:
     def reach(parts: list[tuple[tuple[np.ndarray, np.ndarray], Postings]]) -> tuple[np.ndarray, int]:
         scores, touched = np.zeros(n, np.float32), 0
@@ -105,22 +107,30 @@ def _found(
 
     return {
         "one-attribute codes": reach(
-            [(query.own, own), (query.own, written), (query.written, own), (query.written, written)]
+            [
+                (query.lexical, lexical),
+                (query.lexical, expansion),
+                (query.expansion, lexical),
+                (query.expansion, expansion),
+            ]
         ),
-        "one-attribute codes, copied on both sides": reach([(query.own, own)]),
-        "codes of two and more attributes": reach([(query.deep, deep)]),
+        "one-attribute codes, copied on both sides": reach([(query.lexical, lexical)]),
+        "codes of two and more attributes": reach([(query.compound, compound)]),
     }
 
 
 def _curve(
-    searcher: Searcher, queries: dict[str, str], qrels: dict[str, dict[str, float]], wanted: dict[str, dict[str, float]]
+    searcher: Searcher,
+    queries: dict[str, str],
+    qrels: dict[str, dict[str, float]],
+    relevant: dict[str, dict[str, float]],
 ) -> None:
     """Groundedness against recall, by how sure a generated attribute must be to be kept."""
     coding = searcher.coding
     print("least probability: grounded, by chance, nothing generated; R@10 R@100 R@300 nDCG@10")
     for least in THRESHOLDS:
         searcher.coding = dataclasses.replace(coding, least=least)
-        figures = health(searcher, wanted)["queries"]
+        figures = health(searcher, relevant)["queries"]
         mean = evaluate(qrels, searcher.search_many(queries)).mean
         shown = " ".join(f"{mean[m]:.3f}" for m in ("R@10", "R@100", "R@300", "nDCG@10"))
         print(
@@ -143,14 +153,14 @@ def losses(args: argparse.Namespace) -> None:
             f"\n{queries[q]!r}: "
             + ", ".join(f"{m} {a[m][q]:.2f} (BM25 {b[m][q]:.2f})" for m in ("nDCG@10", "R@10", "R@100"))
         )
-        coded = searcher.code([queries[q]])[0]
-        best = np.argsort(-coded.written[1])[:6]
-        print("  writes:", ", ".join(searcher.lexicon.attributes[k].value for k in coded.written[0][best]))
-        place = {p: i + 1 for i, p in enumerate(sorted(ours[q], key=lambda p: -ours[q][p]))}
-        place_b = {p: i + 1 for i, p in enumerate(sorted(theirs[q], key=lambda p: -theirs[q][p]))}
+        represented = searcher.code([queries[q]])[0]
+        best = np.argsort(-represented.expansion[1])[:6]
+        print("  writes:", ", ".join(searcher.lexicon.attributes[k].value for k in represented.expansion[0][best]))
+        rank = {p: i + 1 for i, p in enumerate(sorted(ours[q], key=lambda p: -ours[q][p]))}
+        rank_b = {p: i + 1 for i, p in enumerate(sorted(theirs[q], key=lambda p: -theirs[q][p]))}
         for p, g in qrels[q].items():
             if g >= least:
-                print(f"  wanted at {place.get(p, '-')} (BM25 {place_b.get(p, '-')}): {title[p][:110]}")
+                print(f"  wanted at {rank.get(p, '-')} (BM25 {rank_b.get(p, '-')}): {title[p][:110]}")
         for p in sorted(ours[q], key=lambda p: -ours[q][p])[:3]:
             print(f"  found: {title[p][:110]}" + (f"  [judged {qrels[q][p]:g}]" if p in qrels[q] else ""))
 
@@ -170,7 +180,7 @@ def speed(args: argparse.Namespace) -> None:
     rival.encode(titles[: len(part)], batch_size=64)
     embed = time.perf_counter() - begin
     begin = time.perf_counter()
-    build_index(searcher.generator, part)
+    build_index(searcher.coder, part)
     ours = time.perf_counter() - begin
     print(
         f"{len(part)} products: index {ours:.1f} s, sentence-transformers embeds the titles in {embed:.1f} s: "
@@ -200,22 +210,22 @@ def speed(args: argparse.Namespace) -> None:
 def codes(args: argparse.Namespace) -> None:
     searcher = Searcher.load(args.index)
     products, queries = read_products(args.products), list(read_queries(args.queries).values())
-    random = np.random.default_rng(0)
-    some = [queries[i] for i in random.permutation(len(queries))[:50]]
+    rng = np.random.default_rng(0)
+    some = [queries[i] for i in rng.permutation(len(queries))[:50]]
     print("# Fifty random queries and products, and what the model writes for them\n")
     print("| Query | Its five likeliest codes |\n|---|---|")
-    for query, coded in zip(some, searcher.code(some), strict=True):
-        print(f"| {_cell(query)} | {_best(searcher, *coded.deep)} |")
+    for query, represented in zip(some, searcher.code(some), strict=True):
+        print(f"| {_cell(query)} | {_best(searcher, *represented.compound)} |")
     print("\n| Product | Its five likeliest codes |\n|---|---|")
-    by_product = searcher.index.deep.transpose(len(products))
-    for i in random.permutation(len(products))[:50].tolist():
+    by_product = searcher.index.compound.transpose(len(products))
+    for i in rng.permutation(len(products))[:50].tolist():
         product = searcher.index.table[i]
         print(f"| {_cell(product.title)} | {_best(searcher, *by_product.of(i))} |")
 
 
 def _best(searcher: Searcher, ids: np.ndarray, weights: np.ndarray) -> str:
     best = ids[np.argsort(-weights, kind="stable")[:5]].tolist()
-    return "<br>".join(_cell(code_text(searcher.written_code(i))) for i in best)
+    return "<br>".join(_cell(code_text(searcher.code_of(i))) for i in best)
 
 
 def _cell(text: str) -> str:

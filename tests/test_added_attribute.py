@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gram.coder.encoder.backbone import ScratchSettings, scratch_backbone
-from gram.coder.encoder.generator import Generator
+from gram.coder.encoder.coder import EncoderCoder
 from gram.coder.encoder.network import QUERY
 from gram.codes.mining import mine
 from gram.codes.trie import CodeTrie
@@ -23,44 +23,44 @@ PRODUCTS = [
 
 
 @pytest.fixture(scope="module")
-def generator() -> Generator:
+def coder() -> EncoderCoder:
     torch.manual_seed(0)
     lexicon = mine(PRODUCTS, [])
     backbone = scratch_backbone([p.title for p in PRODUCTS], ScratchSettings(width=48, layers=1, heads=2))
-    codes = np.arange(lexicon.n_generated)[:, None]
-    made = Generator(backbone, lexicon, CodeTrie.build(codes)).eval()
+    codes = np.arange(lexicon.n_learnt)[:, None]
+    made = EncoderCoder(backbone, lexicon, CodeTrie.build(codes)).eval()
     made.read_attributes()
     return made
 
 
-def logits(generator: Generator, text: str) -> dict[str, float]:
-    batch = generator.texts.queries([text]).batch([0])
+def logits(coder: EncoderCoder, text: str) -> dict[str, float]:
+    batch = coder.texts.queries([text]).batch([0])
     with torch.inference_mode():
-        row = generator.network(batch, QUERY).logits[0].tolist()
-    return {str(a): v for a, v in zip(generator.lexicon.attributes, row, strict=False)}
+        row = coder.network(batch, QUERY).logits[0].tolist()
+    return {str(a): v for a, v in zip(coder.lexicon.attributes, row, strict=False)}
 
 
-def test_the_new_attribute_is_written_and_the_others_stay(generator: Generator) -> None:
-    wider = generator.with_attribute(Attribute("brand", "novabrand"))
-    before, after = logits(generator, "red hose"), logits(wider, "red hose")
+def test_the_new_attribute_is_written_and_the_others_stay(coder: EncoderCoder) -> None:
+    wider = coder.with_attribute(Attribute("brand", "novabrand"))
+    before, after = logits(coder, "red hose"), logits(wider, "red hose")
     assert set(after) - set(before) == {"brand: novabrand"}
     assert all(after[name] == pytest.approx(value, abs=1e-4) for name, value in before.items())
-    own = logits(wider, "novabrand")
-    assert own["brand: novabrand"] > np.median(list(own.values()))
-    assert (generator.lexicon.n_generated,) in wider.trie
-    assert (generator.lexicon.n_generated,) not in generator.trie
+    lexical = logits(wider, "novabrand")
+    assert lexical["brand: novabrand"] > np.median(list(lexical.values()))
+    assert (coder.lexicon.n_learnt,) in wider.trie
+    assert (coder.lexicon.n_learnt,) not in coder.trie
 
 
-def test_a_copied_word_that_becomes_generated_is_still_one_attribute(generator: Generator) -> None:
-    lexicon = generator.lexicon.extended({"novabrand": 1})
-    generator = Generator(generator.backbone, lexicon, generator.trie).eval()
-    wider = generator.with_attribute(Attribute("brand", "novabrand"))
+def test_a_copied_word_that_becomes_generated_is_still_one_attribute(coder: EncoderCoder) -> None:
+    lexicon = coder.lexicon.extended({"novabrand": 1})
+    coder = EncoderCoder(coder.backbone, lexicon, coder.trie).eval()
+    wider = coder.with_attribute(Attribute("brand", "novabrand"))
     assert [a.value for a in wider.lexicon.attributes].count("novabrand") == 1
-    assert wider.lexicon.id_of(("novabrand",)) == generator.lexicon.n_generated
+    assert wider.lexicon.id_of(("novabrand",)) == coder.lexicon.n_learnt
 
 
-def test_an_unknown_slot_or_a_known_attribute_is_refused(generator: Generator) -> None:
+def test_an_unknown_slot_or_a_known_attribute_is_refused(coder: EncoderCoder) -> None:
     with pytest.raises(SettingError, match="no slot"):
-        generator.with_attribute(Attribute("flavour", "mint"))
+        coder.with_attribute(Attribute("flavour", "mint"))
     with pytest.raises(ValueError, match="already"):
-        generator.with_attribute(generator.lexicon.attributes[0])
+        coder.with_attribute(coder.lexicon.attributes[0])

@@ -10,24 +10,24 @@ import pytest
 import torch
 
 from gram.coder.encoder.backbone import ScratchSettings, scratch_backbone
-from gram.coder.encoder.coding import PRODUCT_CODING, QUERY_CODING, code_texts
-from gram.coder.encoder.generator import Generator
+from gram.coder.encoder.coding import PRODUCT_CODING, QUERY_CODING, represent_texts
+from gram.coder.encoder.coder import EncoderCoder
 from gram.coder.encoder.network import PRODUCT, QUERY
-from gram.coder.encoder.tokens import TextEncoder
+from gram.coder.encoder.tokens import TextTokenizer
 from gram.codes.mining import mine
 from gram.codes.trie import CodeTrie
 from gram.data.shop.generate import generate
-from gram.index.bm25 import Words
-from gram.training.co_alignment import Alignment, AlignmentSettings, WrittenCodes, efficiency
+from gram.index.bm25 import BM25Index
+from gram.training.co_alignment import CoAlignment, CoAlignmentSettings, CompoundCodes, efficiency
 from gram.training.samples import Samples
 
-SETTINGS = AlignmentSettings(steps=12, batch=16, rate=3e-3)
+SETTINGS = CoAlignmentSettings(steps=12, batch=16, rate=3e-3)
 
 
 class Made(NamedTuple):
-    generator: Generator
+    coder: EncoderCoder
     samples: Samples
-    written: tuple[WrittenCodes, WrittenCodes]
+    expansion: tuple[CompoundCodes, CompoundCodes]
 
 
 @pytest.fixture
@@ -38,38 +38,38 @@ def made() -> Made:
     backbone = scratch_backbone(
         (p.title for p in data.products), ScratchSettings(width=24, layers=1, heads=2, vocabulary=400)
     )
-    encoder = TextEncoder(lexicon, backbone)
-    words = Words.build([p.title.lower().split() for p in data.products])
-    samples = Samples.gather(data.products, encoder.products(data.products), data.log, encoder, words)
-    generator = Generator(backbone, lexicon, CodeTrie.build(samples.space.codes)).eval()
-    generator.texts = encoder
-    generator.read_attributes()
-    return Made(generator, samples, written(generator, samples))
+    encoder = TextTokenizer(lexicon, backbone)
+    words = BM25Index.build([p.title.lower().split() for p in data.products])
+    samples = Samples.find_candidates(data.products, encoder.products(data.products), data.log, encoder, words)
+    coder = EncoderCoder(backbone, lexicon, CodeTrie.build(samples.space.codes)).eval()
+    coder.texts = encoder
+    coder.read_attributes()
+    return Made(coder, samples, expansion(coder, samples))
 
 
-def written(generator: Generator, samples: Samples) -> tuple[WrittenCodes, WrittenCodes]:
+def expansion(coder: EncoderCoder, samples: Samples) -> tuple[CompoundCodes, CompoundCodes]:
     queries = samples.encoder.queries(samples.queries)
-    n_codes = generator.trie.n_code_ids
-    of_queries = code_texts(generator, queries, QUERY, QUERY_CODING).deep
-    of_products = code_texts(generator, samples.encoded, PRODUCT, PRODUCT_CODING).deep
+    n_codes = coder.trie.n_code_ids
+    of_queries = represent_texts(coder, queries, QUERY, QUERY_CODING).compound
+    of_products = represent_texts(coder, samples.tokenized, PRODUCT, PRODUCT_CODING).compound
     return (
-        WrittenCodes.of(of_queries, len(queries), n_codes),
-        WrittenCodes.of(of_products, len(samples.products), n_codes),
+        CompoundCodes.of(of_queries, len(queries), n_codes),
+        CompoundCodes.of(of_products, len(samples.products), n_codes),
     )
 
 
-def aligner(made: Made, settings: AlignmentSettings = SETTINGS, seed: int = 0) -> Alignment:
+def aligner(made: Made, settings: CoAlignmentSettings = SETTINGS, seed: int = 0) -> CoAlignment:
     queries = made.samples.encoder.queries(made.samples.queries)
-    codes = made.generator.trie.table().astype(np.int32)
-    return Alignment(
-        made.generator, queries, made.samples.encoded, made.samples.linked, made.written, codes, settings, seed
+    codes = made.coder.trie.table().astype(np.int32)
+    return CoAlignment(
+        made.coder, queries, made.samples.tokenized, made.samples.clicked, made.expansion, codes, settings, seed
     )
 
 
 def test_efficiency_weighs_what_is_found_against_what_else_is() -> None:
     # Code 0 was written by products 0 and 1, code 1 by all four, code 2 by none.
     text, code = np.array([0, 0, 1, 1, 2, 3]), np.array([0, 1, 0, 1, 1, 1])
-    products = WrittenCodes.of((text, code, np.ones(6, np.float32)), 4, 3)
+    products = CompoundCodes.of((text, code, np.ones(6, np.float32)), 4, 3)
     assert products.row(1).tolist() == [0, 1]
     both = np.array([0, 1])
     assert efficiency(0, both, products) == pytest.approx(np.log(4 / 2) / np.log(4))
@@ -91,25 +91,25 @@ def test_alignment_raises_what_both_sides_write_over_what_one_does(made: Made) -
 
 
 def test_only_the_decoder_moves(made: Made) -> None:
-    before = {k: v.clone() for k, v in made.generator.state_dict().items()}
+    before = {k: v.clone() for k, v in made.coder.state_dict().items()}
     aligner(made).run()
-    moved = {k for k, v in made.generator.state_dict().items() if not torch.equal(v, before[k])}
+    moved = {k for k, v in made.coder.state_dict().items() if not torch.equal(v, before[k])}
     assert moved
     assert all(name.startswith("decoder.") for name in moved)
-    assert not made.generator.training
+    assert not made.coder.training
 
 
 def test_the_same_seed_aligns_the_same_way(made: Made) -> None:
-    start = {k: v.clone() for k, v in made.generator.state_dict().items()}
+    start = {k: v.clone() for k, v in made.coder.state_dict().items()}
     short = replace(SETTINGS, steps=3)
     results = []
     for seed in (1, 1, 2):
-        made.generator.load_state_dict(start)
+        made.coder.load_state_dict(start)
         results.append([row["preference"] for row in aligner(made, short, seed).run()])
     assert results[0] == results[1] != results[2]
 
 
 def test_nothing_to_align_is_no_error(made: Made) -> None:
     none = np.zeros(0, np.int64)
-    empty = WrittenCodes.of((none, none, np.zeros(0, np.float32)), len(made.samples.queries), 1)
-    assert aligner(made._replace(written=(empty, made.written[1]))).run() == []
+    empty = CompoundCodes.of((none, none, np.zeros(0, np.float32)), len(made.samples.queries), 1)
+    assert aligner(made._replace(expansion=(empty, made.expansion[1]))).run() == []

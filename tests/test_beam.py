@@ -37,11 +37,11 @@ class Scorer:
 
     def __init__(self, logit: Logit = noise) -> None:
         self.logit = logit
-        self.asked: list[tuple[int, Code]] = []
+        self.mention_rate: list[tuple[int, Code]] = []
 
     def __call__(self, rows: Tensor, prefixes: Tensor, row_of_child: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         hypotheses = [(row, tuple(prefix)) for row, prefix in zip(rows.tolist(), prefixes.tolist(), strict=True)]
-        self.asked += hypotheses
+        self.mention_rate += hypotheses
         pairs = zip(row_of_child.tolist(), tokens.tolist(), strict=True)
         child = [self.logit(hypotheses[parent][0], hypotheses[parent][1], token) for parent, token in pairs]
         end = [self.logit(row, prefix, END) for row, prefix in hypotheses]
@@ -140,12 +140,12 @@ def test_length_correction_and_min_length_choose_among_the_same_codes(
 @given(spaces, st.lists(st.lists(st.integers(-1, 4), min_size=4, max_size=4), min_size=1, max_size=3))
 def test_a_start_stands_in_for_the_first_step(codes: list[Code], given_first: list[list[int]]) -> None:
     attributes = torch.tensor(given_first)
-    log_probs = -torch.rand(attributes.shape, generator=torch.Generator().manual_seed(5))
+    log_probs = -torch.rand(attributes.shape, coder=torch.Generator().manual_seed(5))
     scorer = Scorer()
     n_rows = len(given_first)
     start = Start(attributes, log_probs)
     result = beam_search(TorchTrie(build(codes)), scorer, n_rows, BeamOptions(len(codes), n_codes=14), start)
-    assert all(prefix for _, prefix in scorer.asked)
+    assert all(prefix for _, prefix in scorer.mention_rate)
     for row, (firsts, values) in enumerate(zip(given_first, log_probs.tolist(), strict=True)):
         best = {first: max(v for f, v in zip(firsts, values, strict=True) if f == first) for first in firsts}
         expected = [
@@ -186,7 +186,10 @@ def test_the_search_stops_when_nothing_can_win() -> None:
     scorer = Scorer(lambda row, prefix, token: 5.0 if token == 0 else 0.0)
     result = beam_search(TorchTrie(build(codes)), scorer, 1, BeamOptions(n_codes=1))
     same(found_in(result, 0), every_code(codes, scorer.logit, 0)[:1])
-    assert scorer.asked == [(0, ()), (0, (1,))]  # (0,) ends in the second step, and (1, 2) is then out of the running
+    assert scorer.mention_rate == [
+        (0, ()),
+        (0, (1,)),
+    ]  # (0,) ends in the second step, and (1, 2) is then out of the running
 
 
 def test_a_long_code_that_the_correction_will_lift_is_not_given_up() -> None:
@@ -201,7 +204,7 @@ def test_a_long_code_that_the_correction_will_lift_is_not_given_up() -> None:
 def test_a_scorer_is_never_asked_about_leaves() -> None:
     scorer = Scorer()
     beam_search(TorchTrie(build([(0,), (1, 2)])), scorer, 1)
-    assert scorer.asked == [(0, ()), (0, (1,))]
+    assert scorer.mention_rate == [(0, ()), (0, (1,))]
 
 
 @pytest.mark.parametrize("start", [None, Start(torch.zeros(2, 1, dtype=torch.int64), torch.zeros(2, 1))])

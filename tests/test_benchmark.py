@@ -175,8 +175,8 @@ def test_what_cannot_be_is_refused_before_anything_is_made(shop: Path, tmp_path:
 def test_rows_stand_after_those_they_need() -> None:
     names = list(ROWS)
     assert all(names.index(need) < i for i, row in enumerate(ROWS.values()) for need in row.needs)
-    wanted = [row.name for row in selected(["bm25+dense-rrf", "gram"], Options())]
-    assert wanted == ["bm25", "dense", "bm25+dense-rrf", "gram"]
+    clicked = [row.name for row in selected(["bm25+dense-rrf", "gram"], Options())]
+    assert clicked == ["bm25", "dense", "bm25+dense-rrf", "gram"]
     assert "splade-init" in [row.name for row in selected([], Options(splade_model="x"))]
 
 
@@ -190,12 +190,12 @@ def test_dev_queries_are_kept_from_all_engines(shop: Path) -> None:
     assert dev_part(log[:40], seed=1) == (({}, {}), log[:40])
     data = gathered(sources(shop), seed=0)
     assert not {i.query for i in data.log} & set(data.parts["dev"].queries.values())
-    asked = data.log[0].query
-    own = shop / "own.queries.tsv"
-    own.write_text(f"query_id\tquery\nq1\t{asked}\n", encoding="utf-8")
+    mention_rate = data.log[0].query
+    lexical = shop / "own.queries.tsv"
+    lexical.write_text(f"query_id\tquery\nq1\t{mention_rate}\n", encoding="utf-8")
     (shop / "own.qrels.tsv").write_text(f"q1\t{data.products[0].product_id}\t2\n", encoding="utf-8")
-    given = gathered(sources(shop, dev_queries=own, dev_qrels=shop / "own.qrels.tsv"), seed=0)
-    assert asked not in {i.query for i in given.log}
+    given = gathered(sources(shop, dev_queries=lexical, dev_qrels=shop / "own.qrels.tsv"), seed=0)
+    assert mention_rate not in {i.query for i in given.log}
 
 
 def test_judgements_of_another_catalogue_are_refused(shop: Path, tmp_path: Path) -> None:

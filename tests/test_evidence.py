@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from gram.codes.trie import CodeTrie
-from gram.index.bm25 import Words
+from gram.index.bm25 import BM25Index
 from gram.index.nearest import Sketch
 from gram.index.postings import Postings
 from gram.index.segment import Index
 from gram.index.table import ProductTable
 from gram.index.titles import KINDS, Titles
-from gram.index.token_vectors import UNIT, Pieces
-from gram.ranking.candidates import EVIDENCE, Candidates, CodedQuery, gather
+from gram.index.token_vectors import UNIT, TokenVectors
+from gram.ranking.candidates import EVIDENCE, Candidates, QueryRepresentation, find_candidates
 from gram.records import Product
 
 TEXTS = [["red", "hose", "50", "ft"], ["hose", "25", "ft"], ["lamp"], ["garden", "pipe"]]
@@ -21,18 +21,18 @@ TEXTS = [["red", "hose", "50", "ft"], ["hose", "25", "ft"], ["lamp"], ["garden",
 
 @pytest.fixture
 def index() -> Index:
-    words, vectors = Words.build(TEXTS), np.eye(4, 2, dtype=np.float32)
+    words, vectors = BM25Index.build(TEXTS), np.eye(4, 2, dtype=np.float32)
     return Index(
         table=ProductTable.build([Product(str(i), " ".join(t)) for i, t in enumerate(TEXTS)]),
         words=words,
-        own=Postings.build([0, 0, 1], [0, 1, 3], [2.0, 1.0, 1.5], n_keys=3),
-        written=Postings.build([0, 2], [3, 2], [0.5, 1.0], n_keys=3),
-        deep=Postings.build([0, 0], [0, 3], [0.5, 0.25], n_keys=1),
+        lexical=Postings.build([0, 0, 1], [0, 1, 3], [2.0, 1.0, 1.5], n_keys=3),
+        expansion=Postings.build([0, 2], [3, 2], [0.5, 1.0], n_keys=3),
+        compound=Postings.build([0, 0], [0, 3], [0.5, 0.25], n_keys=1),
         trie=CodeTrie.build(np.array([[0, 1]])),
         vectors=vectors,
         sketch=Sketch.build(vectors),
         titles=Titles.build(TEXTS, words),
-        pieces=Pieces(
+        pieces=TokenVectors(
             np.array([0, 2, 3, 3, 4]), np.array([[UNIT, 0], [0, UNIT], [UNIT, 0], [0, -UNIT]], dtype=np.int8)
         ),
         value=np.array([0.0, 1.0, 0.5, 0.25], dtype=np.float32),
@@ -42,13 +42,18 @@ def index() -> Index:
     )
 
 
-def coded(stems: list[str], own: dict[int, float], written: dict[int, float], deep: dict[int, float]) -> CodedQuery:
+def represented(
+    stems: list[str], lexical: dict[int, float], expansion: dict[int, float], compound: dict[int, float]
+) -> QueryRepresentation:
     parts = [
-        (np.array(list(d), dtype=np.int64), np.array(list(d.values()), dtype=np.float32)) for d in (own, written, deep)
+        (np.array(list(d), dtype=np.int64), np.array(list(d.values()), dtype=np.float32))
+        for d in (lexical, expansion, compound)
     ]
     pieces = np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
     weights = np.array([0.75, 0.25], dtype=np.float32)
-    return CodedQuery(stems, parts[0], parts[1], parts[2], np.array([0.6, 0.8], dtype=np.float32), pieces, weights)
+    return QueryRepresentation(
+        stems, parts[0], parts[1], parts[2], np.array([0.6, 0.8], dtype=np.float32), pieces, weights
+    )
 
 
 def by_position(found: Candidates) -> dict[int, dict[str, float]]:
@@ -57,8 +62,8 @@ def by_position(found: Candidates) -> dict[int, dict[str, float]]:
 
 
 def test_every_kind_of_evidence_by_hand(index: Index) -> None:
-    query = coded(["hose", "50", "ft"], own={0: 3.0}, written={1: 2.0}, deep={0: 1.0})
-    found = gather(index, query, np.ones(len(EVIDENCE), np.float32), keep=4)
+    query = represented(["hose", "50", "ft"], lexical={0: 3.0}, expansion={1: 2.0}, compound={0: 1.0})
+    found = find_candidates(index, query, np.ones(len(EVIDENCE), np.float32), keep=4)
     rows = {
         int(p): dict(zip(EVIDENCE, f.tolist(), strict=True))
         for p, f in zip(found.positions, found.features, strict=True)
@@ -81,8 +86,8 @@ def test_every_kind_of_evidence_by_hand(index: Index) -> None:
 
 
 def test_a_measure_of_another_size_is_contradicted(index: Index) -> None:
-    query = coded(["hose", "50", "ft"], own={0: 1.0}, written={}, deep={})
-    found = gather(index, query, np.ones(len(EVIDENCE), np.float32), keep=4)
+    query = represented(["hose", "50", "ft"], lexical={0: 1.0}, expansion={}, compound={})
+    found = find_candidates(index, query, np.ones(len(EVIDENCE), np.float32), keep=4)
     rows = {
         int(p): dict(zip(EVIDENCE, f.tolist(), strict=True))
         for p, f in zip(found.positions, found.features, strict=True)
@@ -92,8 +97,8 @@ def test_a_measure_of_another_size_is_contradicted(index: Index) -> None:
 
 
 def test_where_words_stand_in_a_title(index: Index) -> None:
-    query = coded(["hose", "50", "ft"], own={0: 3.0}, written={}, deep={})
-    found = by_position(gather(index, query, np.ones(len(EVIDENCE), np.float32), keep=4))
+    query = represented(["hose", "50", "ft"], lexical={0: 3.0}, expansion={}, compound={})
+    found = by_position(find_candidates(index, query, np.ones(len(EVIDENCE), np.float32), keep=4))
     idf = {s: index.words.idf(s) for s in ("hose", "50", "ft")}
     whole = {k: found[0][k] for k in KINDS}  # "red hose 50 ft"
     assert whole["title_covered"] == pytest.approx(1.0)
@@ -107,15 +112,17 @@ def test_where_words_stand_in_a_title(index: Index) -> None:
 
 
 def test_each_piece_of_a_query_is_met_by_the_nearest_of_a_products(index: Index) -> None:
-    query = coded(["hose", "50", "ft"], own={}, written={}, deep={})  # pieces along both axes, ¾ and ¼ of the weight
-    found = by_position(gather(index, query, np.ones(len(EVIDENCE), np.float32), keep=4))
+    query = represented(
+        ["hose", "50", "ft"], lexical={}, expansion={}, compound={}
+    )  # pieces along both axes, ¾ and ¼ of the weight
+    found = by_position(find_candidates(index, query, np.ones(len(EVIDENCE), np.float32), keep=4))
     met = {p: (row["maxsim"], row["least_maxsim"]) for p, row in found.items()}
     assert met == {0: (1.0, 1.0), 1: (0.75, 0.0), 2: (0.0, 0.0), 3: (-0.25, -1.0)}, "the lamp has no pieces"
 
 
 def test_a_query_without_pieces_is_met_nowhere(index: Index) -> None:
-    query = coded(["hose"], {}, {}, {})._replace(pieces=np.zeros((0, 2), np.float32), piece_weights=np.zeros(0))
-    found = gather(index, query, np.ones(len(EVIDENCE), np.float32), keep=4)
+    query = represented(["hose"], {}, {}, {})._replace(pieces=np.zeros((0, 2), np.float32), token_weights=np.zeros(0))
+    found = find_candidates(index, query, np.ones(len(EVIDENCE), np.float32), keep=4)
     assert len(found.positions)
     assert not found.features[:, [EVIDENCE.index("maxsim"), EVIDENCE.index("least_maxsim")]].any()
 
@@ -136,17 +143,17 @@ def test_titles_like_those_of_the_best_by_hand(index: Index) -> None:
 
 def test_a_word_said_twice_makes_a_title_no_more_like_itself() -> None:
     texts = [["2", "in", "2", "in"], ["2", "in"], ["hose"]]
-    words = Words.build(texts)
+    words = BM25Index.build(texts)
     titles = Titles.build(texts, words)
     likeness = titles.likeness(titles.read(np.arange(3)), np.array([0]), np.ones(1, dtype=np.float32))
     assert likeness.tolist() == pytest.approx([1.0, 1.0, 0.0])
 
 
 def test_the_best_are_kept(index: Index) -> None:
-    query = coded(["hose", "50", "ft"], own={0: 3.0}, written={}, deep={})
+    query = represented(["hose", "50", "ft"], lexical={0: 3.0}, expansion={}, compound={})
     weights = np.ones(len(EVIDENCE), np.float32)
-    every = gather(index, query, weights, keep=4)
-    two = gather(index, query, weights, keep=2)
+    every = find_candidates(index, query, weights, keep=4)
+    two = find_candidates(index, query, weights, keep=2)
     best = every.positions[np.argsort(-(every.features @ weights))][:2]
     assert two.positions.tolist() == best.tolist()
 
@@ -154,22 +161,22 @@ def test_the_best_are_kept(index: Index) -> None:
 def test_without_weight_for_vectors_they_find_nothing(index: Index) -> None:
     weights = np.ones(len(EVIDENCE), np.float32)
     weights[EVIDENCE.index("vectors")] = 0.0
-    found = gather(index, coded(["hose"], own={}, written={}, deep={}), weights, keep=4)
+    found = find_candidates(index, represented(["hose"], lexical={}, expansion={}, compound={}), weights, keep=4)
     assert sorted(found.positions.tolist()) == [0, 1]
 
 
 def test_with_nothing_in_common_it_finds_what_is_near(index: Index) -> None:
-    found = gather(index, coded(["sofa"], {}, {}, {}), np.ones(len(EVIDENCE), np.float32), keep=4)
+    found = find_candidates(index, represented(["sofa"], {}, {}, {}), np.ones(len(EVIDENCE), np.float32), keep=4)
     assert sorted(found.positions.tolist()) == [0, 1, 2, 3]
     assert not found.features[:, : EVIDENCE.index("vectors")].any()
 
 
 def test_without_words_it_finds_nothing(index: Index) -> None:
-    found = gather(index, coded([], {}, {}, {}), np.ones(len(EVIDENCE), np.float32), keep=4)
+    found = find_candidates(index, represented([], {}, {}, {}), np.ones(len(EVIDENCE), np.float32), keep=4)
     assert len(found.positions) == 0
 
 
 def test_keys_newer_than_the_index_are_passed_over(index: Index) -> None:
-    found = gather(index, coded(["lamp"], {99: 5.0}, {}, {}), np.ones(len(EVIDENCE), np.float32), keep=4)
+    found = find_candidates(index, represented(["lamp"], {99: 5.0}, {}, {}), np.ones(len(EVIDENCE), np.float32), keep=4)
     assert by_position(found)[2]["own_own"] == 0.0
     assert found.positions[0] == 2

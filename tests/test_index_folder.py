@@ -15,13 +15,13 @@ import pytest
 
 from gram.codes.trie import CodeTrie
 from gram.errors import DataError, IndexFolderError, IndexMismatch
-from gram.index.bm25 import Words
+from gram.index.bm25 import BM25Index
 from gram.index.nearest import Sketch
 from gram.index.postings import Postings
 from gram.index.segment import Index, same_model, value_scores
 from gram.index.table import ProductTable
 from gram.index.titles import Titles
-from gram.index.token_vectors import Pieces
+from gram.index.token_vectors import TokenVectors
 from gram.records import Product
 
 SHELF = [Product("b7", "Red shoes", value=3.0), Product("a1", "Red hat"), Product("c3", "Blue dw713", value=8.0)]
@@ -30,18 +30,18 @@ SHELF = [Product("b7", "Red shoes", value=3.0), Product("a1", "Red hat"), Produc
 def make(model_hash: str = "abc123", **parts: Any) -> Index:
     """Three products; attributes 0 red, 1 blue, 2 shoe are the model's, 3 (dw713) is the catalogue's own."""
     texts = [["red", "shoe"], ["red", "hat"], ["blue", "dw713"]]
-    words, vectors = Words.build(texts), np.arange(6, dtype=np.float32).reshape(3, 2)
+    words, vectors = BM25Index.build(texts), np.arange(6, dtype=np.float32).reshape(3, 2)
     index = Index(
         table=ProductTable.build(SHELF),
         words=words,
-        own=Postings.build([0, 0, 1, 2, 3], [0, 1, 2, 0, 2], [1.0, 0.5, 1.0, 2.0, 3.0], n_keys=4),
-        written=Postings.build([1, 2], [0, 1], [0.25, 0.5], n_keys=3),
-        deep=Postings.build([0, 1, 1], [0, 2, 0], [-1.0, -0.5, -2.0], n_keys=2),
+        lexical=Postings.build([0, 0, 1, 2, 3], [0, 1, 2, 0, 2], [1.0, 0.5, 1.0, 2.0, 3.0], n_keys=4),
+        expansion=Postings.build([1, 2], [0, 1], [0.25, 0.5], n_keys=3),
+        compound=Postings.build([0, 1, 1], [0, 2, 0], [-1.0, -0.5, -2.0], n_keys=2),
         trie=CodeTrie.build(np.array([[0, 2], [1, -1]])),
         vectors=vectors,
         sketch=Sketch.build(vectors),
         titles=Titles.build(texts, words),
-        pieces=Pieces(np.array([0, 2, 4, 5]), np.arange(10, dtype=np.int8).reshape(5, 2)),
+        pieces=TokenVectors(np.array([0, 2, 4, 5]), np.arange(10, dtype=np.int8).reshape(5, 2)),
         value=value_scores(SHELF),
         extra_words=["dw713"],
         extra_counts=np.array([1], dtype=np.int64),
@@ -150,7 +150,7 @@ def test_a_place_without_an_index(tmp_path: Path) -> None:
         ({"vectors": np.zeros((4, 2), np.float32)}, "3 products, but vectors"),
         ({"vectors": np.zeros((3, 2))}, "float64"),
         ({"vectors": np.zeros(3, np.float32)}, "vectors"),
-        ({"words": Words.build([["red"]])}, "3 products, but words"),
+        ({"words": BM25Index.build([["red"]])}, "3 products, but words"),
         ({"deep": Postings.build([0], [0], [1.0], n_keys=1)}, "2 code ids, but deep postings for 1"),
         ({"extra_words": []}, "0 extra words"),
         ({"own": Postings.build([0], [3], [1.0], n_keys=4)}, "'own' has a posting of product 3"),
@@ -205,16 +205,16 @@ index.save(sys.argv[1])
 
 def test_an_index_replaced_while_it_is_opened_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make("old").save(tmp_path / "index")
-    load = Words.load
+    load = BM25Index.load
     replaced: list[bool] = []
 
-    def replace_once(folder: Path, mmap: bool = True) -> Words:
+    def replace_once(folder: Path, mmap: bool = True) -> BM25Index:
         if not replaced:
             replaced.append(True)
             make("new", vectors=np.zeros((3, 5), np.float32)).save(tmp_path / "index")
         return load(folder, mmap)
 
-    monkeypatch.setattr(Words, "load", staticmethod(replace_once))
+    monkeypatch.setattr(BM25Index, "load", staticmethod(replace_once))
     opened = Index.open(tmp_path / "index")
     assert (opened.meta["model_hash"], opened.width) == ("new", 5)
 

@@ -15,20 +15,27 @@ import torch
 from torch import Tensor
 
 from gram.coder.encoder import backbone as backbones
-from gram.coder.encoder.backbone import Backbone, ScratchSettings, load_backbone, piece_ids, rebuilt, scratch_backbone
+from gram.coder.encoder.backbone import (
+    Backbone,
+    ScratchSettings,
+    load_backbone,
+    tokenize_words,
+    rebuilt,
+    scratch_backbone,
+)
 from gram.coder.encoder.beam import TorchTrie
-from gram.coder.encoder.coding import QUERY_CODING, code_texts
+from gram.coder.encoder.coding import QUERY_CODING, represent_texts
 from gram.coder.encoder.decoder import Decoder, Memory
-from gram.coder.encoder.generator import Generator
+from gram.coder.encoder.coder import EncoderCoder
 from gram.coder.encoder.match import SMALL, best_match
 from gram.coder.encoder.network import QUERY
-from gram.coder.encoder.tokens import PRODUCT_PIECES, TextEncoder
+from gram.coder.encoder.tokens import PRODUCT_TOKENS, TextTokenizer
 from gram.codes.mining import mine
 from gram.codes.trie import CodeTrie
 from gram.errors import ModelError
 from gram.records import Product
 from gram.text.fields import FIELDS
-from gram.training.losses import attribute_loss, code_loss, late_scores, meeting_loss, meeting_scores
+from gram.training.losses import attribute_loss, code_loss, late_scores, contrastive_loss, code_scores
 
 TINY = ScratchSettings(width=24, layers=1, heads=2, vocabulary=200)
 PRODUCTS = [
@@ -46,8 +53,8 @@ def backbone() -> Backbone:
 
 
 @pytest.fixture(scope="module")
-def encoder(backbone: Backbone) -> TextEncoder:
-    return TextEncoder(mine(PRODUCTS, []), backbone)
+def encoder(backbone: Backbone) -> TextTokenizer:
+    return TextTokenizer(mine(PRODUCTS, []), backbone)
 
 
 # --- matching -------------------------------------------------------------------------------------------------------
@@ -61,10 +68,10 @@ def plain_match(places: Tensor, mask: Tensor, attributes: Tensor) -> Tensor:
 @pytest.mark.parametrize("n_texts", [1, 4, 9])
 def test_the_best_match_is_the_plain_forms_and_so_is_its_gradient(n_texts: int) -> None:
     made = torch.Generator().manual_seed(n_texts)
-    places = torch.randn(n_texts, 5, 6, generator=made)
-    attributes = torch.randn(7, 6, generator=made)
-    mask = (torch.arange(5) < torch.randint(1, 6, (n_texts, 1), generator=made)).long()
-    weight = 1 + torch.rand(n_texts, 7, generator=made)  # every gradient far above the share that is dropped
+    places = torch.randn(n_texts, 5, 6, coder=made)
+    attributes = torch.randn(7, 6, coder=made)
+    mask = (torch.arange(5) < torch.randint(1, 6, (n_texts, 1), coder=made)).long()
+    weight = 1 + torch.rand(n_texts, 7, coder=made)  # every gradient far above the share that is dropped
     found = []
     for form in (best_match, plain_match):
         ours, table = places.clone().requires_grad_(), attributes.clone().requires_grad_()
@@ -94,41 +101,41 @@ def test_no_attributes_match_nothing_and_can_be_trained() -> None:
 
 
 def test_meeting_scores_are_sums_over_shared_attributes() -> None:
-    random = np.random.default_rng(0)
-    n_generated, n_all = 4, 9
+    rng = np.random.default_rng(0)
+    n_learnt, n_all = 4, 9
 
     def side(n: int) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, list[defaultdict[int, float]]]:
         tags, rows = [], []
-        written = torch.from_numpy(random.random((n, n_generated)).astype(np.float32))
+        expansion = torch.from_numpy(rng.random((n, n_learnt)).astype(np.float32))
         for row in range(n):
-            held = random.choice(n_all, 3, replace=False).tolist()
-            written[row, [a for a in held if a < n_generated]] = 0.0
-            weights = {a: float(random.random()) for a in held}
+            held = rng.choice(n_all, 3, replace=False).tolist()
+            expansion[row, [a for a in held if a < n_learnt]] = 0.0
+            weights = {a: float(rng.random()) for a in held}
             tags += [(row, a, w) for a, w in weights.items()]
-            rows.append(defaultdict(float, dict(enumerate(written[row].tolist())) | weights))
+            rows.append(defaultdict(float, dict(enumerate(expansion[row].tolist())) | weights))
         row, attribute, weight = zip(*tags, strict=True)
-        return (torch.tensor(row), torch.tensor(attribute), torch.tensor(weight)), written, rows
+        return (torch.tensor(row), torch.tensor(attribute), torch.tensor(weight)), expansion, rows
 
-    query_tags, query_written, queries = side(3)
-    product_tags, product_written, products = side(5)
+    query_tags, query_expanded, queries = side(3)
+    product_tags, product_expanded, products = side(5)
     expected = [[sum(q[a] * p[a] for a in range(n_all)) for p in products] for q in queries]
-    scores = meeting_scores(query_tags, query_written, product_tags, product_written)
+    scores = code_scores(query_tags, query_expanded, product_tags, product_expanded)
     torch.testing.assert_close(scores, torch.tensor(expected))
 
 
 def test_meeting_scores_without_any_rare_attribute() -> None:
     tags = (torch.tensor([0]), torch.tensor([1]), torch.tensor([2.0]))
-    written = torch.tensor([[0.5, 0.0]])
-    assert meeting_scores(tags, written, tags, written).tolist() == [[0.25 + 4.0]]
+    expansion = torch.tensor([[0.5, 0.0]])
+    assert code_scores(tags, expansion, tags, expansion).tolist() == [[0.25 + 4.0]]
     none = (torch.zeros(0).long(), torch.zeros(0).long(), torch.zeros(0))
-    assert meeting_scores(none, written, tags, written).tolist() == [[0.25]]
+    assert code_scores(none, expansion, tags, expansion).tolist() == [[0.25]]
 
 
 def test_late_scores_are_of_the_nearest_pieces() -> None:
-    random = torch.Generator().manual_seed(0)
-    queries, products = torch.randn(3, 4, 8, generator=random), torch.randn(5, 6, 8, generator=random)
+    rng = torch.Generator().manual_seed(0)
+    queries, products = torch.randn(3, 4, 8, coder=rng), torch.randn(5, 6, 8, coder=rng)
     products[1, 2:] = 0.0  # a product of two pieces
-    weights = torch.softmax(torch.randn(3, 4, generator=random), dim=1)
+    weights = torch.softmax(torch.randn(3, 4, coder=rng), dim=1)
     scores = late_scores((queries, weights), products)
     for b in range(3):
         for m in range(5):
@@ -141,23 +148,23 @@ def test_late_scores_are_of_the_nearest_pieces() -> None:
 
 def test_the_meeting_loss_is_the_surprise_at_the_wanted_product() -> None:
     scores = torch.tensor([[0.0, math.log(3.0), 5.0], [1.0, 1.0, 1.0]])
-    hidden = torch.tensor([[False, False, True], [False, False, False]])
+    ignored = torch.tensor([[False, False, True], [False, False, False]])
     expected = (math.log(4.0) + math.log(3.0)) / 2  # 1 of 1 + 3; 1 of 3
-    assert meeting_loss(scores, hidden).item() == pytest.approx(expected)
+    assert contrastive_loss(scores, ignored).item() == pytest.approx(expected)
 
 
 def test_the_attribute_loss_is_binary_cross_entropy() -> None:
     logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, -3.0]])
     targets = (torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1]), torch.tensor([1.0, 0.5, 1.0]))
 
-    def surprise(logit: float, wanted: float) -> float:
+    def surprise(logit: float, clicked: float) -> float:
         chance = 1 / (1 + math.exp(-logit))
-        return -wanted * math.log(chance) - (1 - wanted) * math.log(1 - chance)
+        return -clicked * math.log(chance) - (1 - clicked) * math.log(1 - chance)
 
-    wanted = [[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]]
-    total = sum(surprise(float(logits[b, g]), wanted[b][g]) for b in range(2) for g in range(3))
+    clicked = [[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]]
+    total = sum(surprise(float(logits[b, g]), clicked[b][g]) for b in range(2) for g in range(3))
     assert attribute_loss(logits, targets).item() == pytest.approx(total / 2.5, rel=1e-5)
-    known = sum(surprise(float(logits[0, g]), wanted[0][g]) for g in range(3)) + surprise(1.0, 1.0)
+    known = sum(surprise(float(logits[0, g]), clicked[0][g]) for g in range(3)) + surprise(1.0, 1.0)
     only_targets = torch.tensor([False, True])  # of the second text only attribute 1 is known
     assert attribute_loss(logits, targets, only_targets).item() == pytest.approx(known / 2.5, rel=1e-5)
 
@@ -236,7 +243,7 @@ def test_the_chances_of_all_codes_with_one_beginning_add_up_to_one(
 
 
 def test_a_words_span_holds_its_own_pieces(backbone: Backbone) -> None:
-    ids, spans = piece_ids(backbone, ["red", "hose", "xylophone", "lamp"], 64)
+    ids, spans = tokenize_words(backbone, ["red", "hose", "xylophone", "lamp"], 64)
     assert ids[0] == backbone.start_id
     assert ids[-1] == backbone.end_id
     for word, (start, end) in zip(["red", "hose", "xylophone", "lamp"], spans, strict=True):
@@ -244,18 +251,20 @@ def test_a_words_span_holds_its_own_pieces(backbone: Backbone) -> None:
 
 
 def test_a_word_beyond_the_limit_points_at_the_start(backbone: Backbone) -> None:
-    ids, spans = piece_ids(backbone, ["red"] * 50, 10)
+    ids, spans = tokenize_words(backbone, ["red"] * 50, 10)
     assert len(ids) <= 10
     assert spans[0] == (1, 1 + len(backbone.pieces("red")))
     assert spans[-1] == (0, 1)
 
 
-def test_a_held_attribute_stands_at_its_words(encoder: TextEncoder) -> None:
-    encoded = encoder.products(PRODUCTS)
+def test_a_held_attribute_stands_at_its_words(encoder: TextTokenizer) -> None:
+    tokenized = encoder.products(PRODUCTS)
     seen = set()
     for row in range(len(PRODUCTS)):
-        pieces = encoded.pieces[encoded.piece_start[row] : encoded.piece_start[row + 1]].tolist()
-        for attribute, start, end, field in encoded.tags[encoded.tag_start[row] : encoded.tag_start[row + 1]].tolist():
+        pieces = tokenized.pieces[tokenized.token_start[row] : tokenized.token_start[row + 1]].tolist()
+        for attribute, start, end, field in tokenized.tags[
+            tokenized.tag_start[row] : tokenized.tag_start[row + 1]
+        ].tolist():
             words = encoder.lexicon.attributes[attribute].value.split()
             seen.add(FIELDS[field])
             if FIELDS[field] == "description":
@@ -265,19 +274,19 @@ def test_a_held_attribute_stands_at_its_words(encoder: TextEncoder) -> None:
     assert {"title", "brand", "category", "description"} <= seen
 
 
-def test_an_attribute_is_held_once_by_the_first_field_that_has_it(encoder: TextEncoder) -> None:
-    encoded = encoder.products([Product("x", "Red hose", brand="Red", description="red red")])
+def test_an_attribute_is_held_once_by_the_first_field_that_has_it(encoder: TextTokenizer) -> None:
+    tokenized = encoder.products([Product("x", "Red hose", brand="Red", description="red red")])
     red = encoder.lexicon.id_of(("red",))
-    (tag,) = [row for row in encoded.tags.tolist() if row[0] == red]
+    (tag,) = [row for row in tokenized.tags.tolist() if row[0] == red]
     assert FIELDS[tag[3]] == "title"
 
 
-def test_a_batch_is_what_its_texts_are_alone(encoder: TextEncoder) -> None:
-    encoded = encoder.queries(["red hose", "lamp", "", "dark blue desk lamp of acme"])
-    batch = encoded.batch([3, 1, 2])
-    assert batch.mask.sum(1).tolist() == encoded.lengths[[3, 1, 2]].tolist()
+def test_a_batch_is_what_its_texts_are_alone(encoder: TextTokenizer) -> None:
+    tokenized = encoder.queries(["red hose", "lamp", "", "dark blue desk lamp of acme"])
+    batch = tokenized.batch([3, 1, 2])
+    assert batch.mask.sum(1).tolist() == tokenized.lengths[[3, 1, 2]].tolist()
     for place, row in enumerate((3, 1, 2)):
-        alone = encoded.batch([row])
+        alone = tokenized.batch([row])
         n = int(alone.mask.sum())
         assert batch.pieces[place, :n].tolist() == alone.pieces[0].tolist()
         mine = batch.tag_row == place
@@ -285,25 +294,25 @@ def test_a_batch_is_what_its_texts_are_alone(encoder: TextEncoder) -> None:
             assert getattr(batch, name)[mine].tolist() == getattr(alone, name).tolist()
 
 
-def test_coded_pieces_are_the_networks_without_the_marks(backbone: Backbone, encoder: TextEncoder) -> None:
-    generator = Generator(backbone, encoder.lexicon, CodeTrie.build(np.array([[0]]))).eval()
+def test_coded_pieces_are_the_networks_without_the_marks(backbone: Backbone, encoder: TextTokenizer) -> None:
+    coder = EncoderCoder(backbone, encoder.lexicon, CodeTrie.build(np.array([[0]]))).eval()
     texts = ["red hose", "lamp", "", "dark blue desk lamp of acme"]
-    coded = code_texts(generator, encoder.queries(texts), QUERY, replace(QUERY_CODING, codes=0))
-    start = coded.pieces.start
+    represented = represent_texts(coder, encoder.queries(texts), QUERY, replace(QUERY_CODING, codes=0))
+    start = represented.pieces.start
     for i, text in enumerate(texts):
-        encoded = encoder.queries([text])
-        n = int(encoded.lengths[0]) - 2
+        tokenized = encoder.queries([text])
+        n = int(tokenized.lengths[0]) - 2
         with torch.no_grad():
-            step = generator.network(encoded.batch([0]), QUERY)
+            step = coder.network(tokenized.batch([0]), QUERY)
         assert start[i + 1] - start[i] == n
-        assert np.abs(coded.pieces.of(i) - step.pieces[0, 1 : n + 1].numpy()).max(initial=0) < 0.01
-        assert coded.piece_weights[start[i] : start[i + 1]].sum() == pytest.approx(1 if n else 0, abs=1e-5)
+        assert np.abs(represented.pieces.of(i) - step.pieces[0, 1 : n + 1].numpy()).max(initial=0) < 0.01
+        assert represented.token_weights[start[i] : start[i + 1]].sum() == pytest.approx(1 if n else 0, abs=1e-5)
 
 
-def test_no_text_is_longer_than_the_network_reads(encoder: TextEncoder) -> None:
-    encoded = encoder.products([Product("x", "red " * 500 + "gizmo")])
-    assert encoded.lengths[0] <= PRODUCT_PIECES
-    assert encoder.lexicon.id_of(("gizmo",)) in encoded.held(0).tolist()  # beyond what is read, still held
+def test_no_text_is_longer_than_the_network_reads(encoder: TextTokenizer) -> None:
+    tokenized = encoder.products([Product("x", "red " * 500 + "gizmo")])
+    assert tokenized.lengths[0] <= PRODUCT_TOKENS
+    assert encoder.lexicon.id_of(("gizmo",)) in tokenized.held(0).tolist()  # beyond what is read, still held
 
 
 # --- backbones ------------------------------------------------------------------------------------------------------

@@ -24,14 +24,14 @@ from gram.folders import read_json
 from gram.ranking.candidates import EVIDENCE
 from gram.records import Hit, Product
 from gram.search import Searcher, _speller
-from gram.training.co_alignment import AlignmentSettings
-from gram.training.joint import Trainer, TrainingSettings
+from gram.training.co_alignment import CoAlignmentSettings
+from gram.training.joint import JointTrainer, TrainingSettings
 from gram.training.pipeline import Settings, index, train
 
 SETTINGS = Settings(
     backbone="scratch",
     training=TrainingSettings(steps=6, batch=16, hard_negatives=4, validate_every=2, co_training=2),
-    alignment=AlignmentSettings(steps=2, batch=8),
+    alignment=CoAlignmentSettings(steps=2, batch=8),
     scratch=ScratchSettings(width=24, layers=1, heads=2, vocabulary=600),
 )
 
@@ -128,10 +128,10 @@ def test_an_explanation_adds_up(shop: Shop) -> None:
         plain = shop.searcher.search(query, k=5)
         for hit, same in zip(shop.searcher.search(query, k=5, explain=True), plain, strict=True):
             assert (hit.product_id, hit.score) == (same.product_id, same.score)
-            assert sum(hit.evidence.values()) == pytest.approx(hit.score, rel=1e-3, abs=1e-4)
-            from_codes = sum(hit.evidence.get(name, 0.0) for name in by_codes)
+            assert sum(hit.features.values()) == pytest.approx(hit.score, rel=1e-3, abs=1e-4)
+            from_codes = sum(hit.features.get(name, 0.0) for name in by_codes)
             shares = sum(shared.share for shared in hit.codes)
-            speaking_for = sum(max(hit.evidence.get(name, 0.0), 0.0) for name in EVIDENCE)
+            speaking_for = sum(max(hit.features.get(name, 0.0), 0.0) for name in EVIDENCE)
             assert shares * speaking_for == pytest.approx(from_codes, rel=1e-2, abs=1e-3)
             assert 0 <= shares <= 1.001
             assert [c.share for c in hit.codes] == sorted((c.share for c in hit.codes), reverse=True)
@@ -143,9 +143,11 @@ def test_an_explanation_adds_up(shop: Shop) -> None:
 def test_a_shared_code_that_both_texts_hold_stands_in_both(shop: Shop) -> None:
     product = shop.data.products[3]
     hit = shop.searcher.search(product.title, k=1, explain=True)[0]
-    copied = [c.code[0].value for c in hit.codes if c.query_copied and c.product_copied]
-    assert copied
-    assert all(value in hit.title.lower().replace("-", " ") for value in copied if value.isalpha() and " " not in value)
+    lexical = [c.code[0].value for c in hit.codes if c.query_copied and c.product_copied]
+    assert lexical
+    assert all(
+        value in hit.title.lower().replace("-", " ") for value in lexical if value.isalpha() and " " not in value
+    )
 
 
 def test_many_queries_are_answered_as_one_by_one(shop: Shop) -> None:
@@ -171,14 +173,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(shop: Shop
 
 def killed_at(step: int, patch: pytest.MonkeyPatch, stage: str = "joint") -> None:
     """Training stops dead before that step, as a process that is killed does."""
-    loss = Trainer.loss
+    loss = JointTrainer.loss
 
-    def until_killed(trainer: Trainer, *args: Any) -> Any:
-        if trainer.generator.training and (trainer.stage, trainer.done + 1) == (stage, step):
+    def until_killed(trainer: JointTrainer, *args: Any) -> Any:
+        if trainer.coder.training and (trainer.stage, trainer.done + 1) == (stage, step):
             raise KeyboardInterrupt
         return loss(trainer, *args)
 
-    patch.setattr(Trainer, "loss", until_killed)
+    patch.setattr(JointTrainer, "loss", until_killed)
 
 
 @pytest.mark.parametrize(
@@ -201,14 +203,14 @@ def test_a_killed_training_leaves_no_model_and_is_resumed_to_the_same_weights(
             train(shop.data.products, shop.data.log, tmp_path / "model", SETTINGS)
     assert not (tmp_path / "model").exists()
     steps: list[tuple[str, int]] = []
-    loss = Trainer.loss
+    loss = JointTrainer.loss
 
-    def counted(trainer: Trainer, *args: Any) -> Any:
-        steps.extend([(trainer.stage, trainer.done + 1)] if trainer.generator.training else [])
+    def counted(trainer: JointTrainer, *args: Any) -> Any:
+        steps.extend([(trainer.stage, trainer.done + 1)] if trainer.coder.training else [])
         return loss(trainer, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "loss", counted)
+        patch.setattr(JointTrainer, "loss", counted)
         train(shop.data.products, shop.data.log, tmp_path / "model", SETTINGS, resume=True)
     assert steps == again
     assert same_weights(tmp_path / "model", shop.model)
@@ -219,7 +221,7 @@ def test_later_stages_can_begin_with_joint_training_done_before(shop: Shop, tmp_
     train(shop.data.products, shop.data.log, tmp_path / "one", SETTINGS, keep_joint=tmp_path / "joint.pt")
     train(shop.data.products, shop.data.log, tmp_path / "two", SETTINGS, joint=tmp_path / "joint.pt")
     assert same_weights(tmp_path / "one", tmp_path / "two")
-    only = replace(SETTINGS, training=replace(SETTINGS.training, co_training=0), alignment=AlignmentSettings(steps=0))
+    only = replace(SETTINGS, training=replace(SETTINGS.training, co_training=0), alignment=CoAlignmentSettings(steps=0))
     train(shop.data.products, shop.data.log, tmp_path / "joint", only, joint=tmp_path / "joint.pt")
     one, joint = weights_of(tmp_path / "one"), weights_of(tmp_path / "joint")
     assert any(not torch.equal(one[name], joint[name]) for name in one if name.startswith("decoder."))
@@ -288,8 +290,8 @@ def test_products_and_words_that_training_never_saw_are_found(shop: Shop, tmp_pa
     ]
     index(shop.model, [*shop.data.products[:20], *new], tmp_path / "index")
     searcher = Searcher.load(tmp_path / "index")
-    for query, wanted in (("blorptable", "n1"), ("zumbrel 9000z", "n1"), ("frobnicator", "n2"), ("wheelie", "n2")):
-        assert ids(searcher.search(query, k=1)) == [wanted], query
+    for query, clicked in (("blorptable", "n1"), ("zumbrel 9000z", "n1"), ("frobnicator", "n2"), ("wheelie", "n2")):
+        assert ids(searcher.search(query, k=1)) == [clicked], query
     hit = searcher.search("blorptable", k=1, explain=True)[0]
     held = [shared.code[0].value for shared in hit.codes if shared.query_copied and shared.product_copied]
     assert len(held) == 1
@@ -299,8 +301,8 @@ def test_products_and_words_that_training_never_saw_are_found(shop: Shop, tmp_pa
 def test_a_word_that_one_query_says_and_no_product_is_not_known(shop: Shop) -> None:
     lexicon = shop.searcher.lexicon.extended({"shoez": 0})
     for queries, known in ((1.0, False), (2.0, True)):
-        asked = replace(lexicon, queries=np.append(lexicon.queries[:-1], np.float32(queries)))
-        assert ("shoez" in _speller(shop.searcher.index, asked).counts) == known
+        mention_rate = replace(lexicon, queries=np.append(lexicon.queries[:-1], np.float32(queries)))
+        assert ("shoez" in _speller(shop.searcher.index, mention_rate).counts) == known
 
 
 def test_an_id_twice_is_refused_before_the_work(shop: Shop, tmp_path: Path) -> None:

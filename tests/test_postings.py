@@ -54,13 +54,13 @@ def test_scores_are_those_of_a_dense_matrix(rows: list[Triple], query: list[tupl
     postings = build(rows)
     assert as_rows(postings) == in_order(rows)
     assert len(postings) == len(rows)
-    keys, asked = [key for key, _ in query], [weight for _, weight in query]
+    keys, mention_rate = [key for key, _ in query], [weight for _, weight in query]
     expected = sum((weight * dense(rows)[key] for key, weight in query), np.zeros(N_PRODUCTS))
-    scores = postings.score(keys, asked, N_PRODUCTS)
+    scores = postings.score(keys, mention_rate, N_PRODUCTS)
     assert scores.dtype == np.float32
     assert scores.tolist() == expected.tolist()
     out = np.ones(N_PRODUCTS, dtype=np.float32)
-    postings.accumulate(keys, asked, out)
+    postings.accumulate(keys, mention_rate, out)
     assert out.tolist() == (expected + 1).tolist()
     assert postings.touched(keys) == sum(row[0] == key for key in keys for row in rows)
 

@@ -14,8 +14,8 @@ from gram.ranking.scorer import AGAINST, COMPARED, DEFAULTS, Scorer, fit
 
 def queries(n: int, telling: str, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Queries whose wanted candidate is the one with the most of one kind of evidence; all else is noise."""
-    random = np.random.default_rng(seed)
-    features = [random.random((20, len(EVIDENCE))).astype(np.float32) for _ in range(n)]
+    rng = np.random.default_rng(seed)
+    features = [rng.random((20, len(EVIDENCE))).astype(np.float32) for _ in range(n)]
     gains = []
     for f in features:
         gain = np.zeros(20, np.float32)
@@ -30,23 +30,23 @@ def test_without_data_the_defaults_stay() -> None:
 
 def test_the_telling_evidence_gets_the_weight() -> None:
     features, gains = queries(200, "covered", seed=1)
-    fitted = fit(features, gains, pull=1.0)
+    fit_scorer = fit(features, gains, pull=1.0)
     held_out = queries(100, "covered", seed=2)
 
     def right(scorer: Scorer) -> float:
         return float(np.mean([scorer.score(f).argmax() == g.argmax() for f, g in zip(*held_out, strict=True)]))
 
-    assert right(fitted) > 0.8
+    assert right(fit_scorer) > 0.8
     assert right(Scorer.default()) < 0.3
 
 
 def test_no_evidence_but_contradiction_counts_against_a_product() -> None:
     """Also where one kind counts against it only once another is left out."""
     for seed in range(5):
-        random = np.random.default_rng(seed)
-        common = random.random((60, 20, 1))
-        features = list((common + 0.3 * random.random((60, 20, len(EVIDENCE)))).astype(np.float32))
-        gains = [np.eye(20, dtype=np.float32)[random.integers(20)] for _ in features]
+        rng = np.random.default_rng(seed)
+        common = rng.random((60, 20, 1))
+        features = list((common + 0.3 * rng.random((60, 20, len(EVIDENCE)))).astype(np.float32))
+        gains = [np.eye(20, dtype=np.float32)[rng.integers(20)] for _ in features]
         against = [name for name, weight in fit(features, gains, pull=0.1).named().items() if weight < 0]
         assert set(against) <= {AGAINST}
 
@@ -56,10 +56,10 @@ def test_the_network_finds_what_a_sum_cannot() -> None:
     a, b = EVIDENCE.index("covered"), EVIDENCE.index("numbers")
 
     def made(n: int, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        random = np.random.default_rng(seed)
-        features = [random.random((20, len(EVIDENCE))).astype(np.float32) for _ in range(n)]
+        rng = np.random.default_rng(seed)
+        features = [rng.random((20, len(EVIDENCE))).astype(np.float32) for _ in range(n)]
         for f in features:
-            f[:, [a, b]] = random.integers(0, 2, (20, 2))
+            f[:, [a, b]] = rng.integers(0, 2, (20, 2))
         return features, [(f[:, a] != f[:, b]).astype(np.float32) for f in features]
 
     scorer = fit(*made(500, seed=1))
@@ -79,10 +79,10 @@ def test_scores_are_logarithms_of_odds() -> None:
     scorer = fit(features, gains, pull=1.0)
     unseen = queries(300, "covered", seed=2)
     chance = 1 / (1 + np.exp(-np.concatenate([scorer.score(f) for f in unseen[0]])))
-    wanted = np.concatenate(unseen[1])
-    assert chance.mean() == pytest.approx(wanted.mean(), abs=0.01)
+    clicked = np.concatenate(unseen[1])
+    assert chance.mean() == pytest.approx(clicked.mean(), abs=0.01)
     sure = chance > 0.3
-    assert wanted[sure].mean() == pytest.approx(chance[sure].mean(), abs=0.1)
+    assert clicked[sure].mean() == pytest.approx(chance[sure].mean(), abs=0.1)
 
 
 def test_a_scorer_deaf_to_some_evidence_does_not_hear_it() -> None:
@@ -118,7 +118,7 @@ def test_a_saved_scorer_scores_the_same(tmp_path: Path) -> None:
         scorer.save(tmp_path)
         found = Scorer.load(tmp_path)
         assert found.score(features[0]).tolist() == scorer.score(features[0]).tolist()
-        assert found.finding.tolist() == scorer.finding.tolist()
+        assert found.first_phase.tolist() == scorer.first_phase.tolist()
     (tmp_path / "scorer.safetensors").write_bytes(b"broken")
     with pytest.raises(ModelError, match=r"scorer\.safetensors"):
         Scorer.load(tmp_path)

@@ -18,8 +18,8 @@ def unit(rows: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def vectors() -> np.ndarray:
     """Three times as many as are all read, wider than a sketch, their variance falling as that of texts does."""
-    random = np.random.default_rng(0)
-    return unit(random.normal(size=(3 * FEW, 2 * WIDTH)) / np.sqrt(np.arange(1, 2 * WIDTH + 1)))
+    rng = np.random.default_rng(0)
+    return unit(rng.normal(size=(3 * FEW, 2 * WIDTH)) / np.sqrt(np.arange(1, 2 * WIDTH + 1)))
 
 
 def nearest(vectors: np.ndarray, query: np.ndarray, k: int) -> list[int]:
@@ -34,21 +34,21 @@ def test_few_products_are_searched_exactly(vectors: np.ndarray) -> None:
 def test_many_are_searched_nearly_so(vectors: np.ndarray) -> None:
     sketch = Sketch.build(vectors)
     assert sketch.coordinates.shape == (WIDTH, len(vectors))
-    random = np.random.default_rng(1)
-    queries = unit(vectors[random.integers(len(vectors), size=30)] + 0.05 * random.normal(size=(30, 2 * WIDTH)))
+    rng = np.random.default_rng(1)
+    queries = unit(vectors[rng.integers(len(vectors), size=30)] + 0.05 * rng.normal(size=(30, 2 * WIDTH)))
     shares = [np.isin(nearest(vectors, q, 50), sketch.nearest(vectors, q, 50)).mean() for q in queries]
     assert np.mean(shares) > 0.95
 
 
 def test_a_catalogue_that_lists_colours_in_turn_is_read_evenly() -> None:
     """A sample of every fourth product would be of one colour alone."""
-    random = np.random.default_rng(2)
+    rng = np.random.default_rng(2)
     colours = 3 * np.eye(4, 2 * WIDTH)
-    forms = random.normal(size=(4096, 1, 2 * WIDTH)) / np.sqrt(np.arange(1, 2 * WIDTH + 1))
+    forms = rng.normal(size=(4096, 1, 2 * WIDTH)) / np.sqrt(np.arange(1, 2 * WIDTH + 1))
     vectors = unit((forms + colours).reshape(-1, 2 * WIDTH))
     sketch = Sketch.build(vectors)
     for colour in range(4):
-        query = unit(vectors[[colour]] + 0.05 * random.normal(size=(1, 2 * WIDTH)))[0]
+        query = unit(vectors[[colour]] + 0.05 * rng.normal(size=(1, 2 * WIDTH)))[0]
         assert np.isin(nearest(vectors, query, 300), sketch.nearest(vectors, query, 300)).mean() > 0.95
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gram.errors import IndexFolderError, SettingError
-from gram.index.bm25 import Words
+from gram.index.bm25 import BM25Index
 
 SHELF = [["red", "shoe"], ["red", "red", "hat"], ["long", "blue", "coat"], []]
 
@@ -25,7 +25,7 @@ def test_scores_by_hand() -> None:
     red = [math.log(2) / 1.9, math.log(2) * 2 / 3.08, 0, 0]
     # "hat" is in 1: log(1 + 3.5/1.5) = log(10/3), divided by 1 + 1.08.
     hat = [0, math.log(10 / 3) / 2.08, 0, 0]
-    words = Words.build(SHELF)
+    words = BM25Index.build(SHELF)
     assert words.score(["red", "hat"]).tolist() == pytest.approx([r + h for r, h in zip(red, hat, strict=True)])
     assert words.score(["red", "parrot", "red"]).tolist() == pytest.approx([2 * r for r in red])
     assert words.score([]).tolist() == words.score(["parrot"]).tolist() == [0, 0, 0, 0]
@@ -33,7 +33,7 @@ def test_scores_by_hand() -> None:
 
 
 def test_what_is_known_of_a_stem() -> None:
-    words = Words.build(SHELF)
+    words = BM25Index.build(SHELF)
     assert ("red" in words, "parrot" in words, len(words)) == (True, False, 6)
     assert words.holding("red").tolist() == [1, 0]  # twice among three words says more than once among two
     assert words.holding("parrot").tolist() == []
@@ -45,7 +45,7 @@ def test_what_is_known_of_a_stem() -> None:
 @settings(deadline=None)
 @given(texts, queries, st.sampled_from([0.0, 0.9, 2.0]), st.sampled_from([0.0, 0.4, 1.0]))
 def test_agrees_with_the_formula(shelf: list[list[str]], query: list[str], k1: float, b: float) -> None:
-    words = Words.build(iter(shelf), k1, b)
+    words = BM25Index.build(iter(shelf), k1, b)
     expected = []
     for text in shelf:
         score = 0.0
@@ -68,14 +68,14 @@ def test_agrees_with_bm25s() -> None:
     ]
     reference = bm25s.BM25(k1=1.2, b=0.75, method="lucene")
     reference.index(shelf, show_progress=False)
-    words = Words.build(shelf, k1=1.2, b=0.75)
+    words = BM25Index.build(shelf, k1=1.2, b=0.75)
     for query in (["w1"], ["w1", "w7", "w7"], ["w59", "w40", "w3", "w2"]):
         assert all(stem in words for stem in query)
         np.testing.assert_allclose(words.score(query), reference.get_scores(query), rtol=1e-5)
 
 
 def test_out_is_overwritten() -> None:
-    words = Words.build(SHELF)
+    words = BM25Index.build(SHELF)
     out = np.full(4, 9, dtype=np.float32)
     assert words.score(["red"], out) is out
     assert out.tolist() == words.score(["red"]).tolist()
@@ -86,9 +86,9 @@ def test_out_is_overwritten() -> None:
 @pytest.mark.parametrize("mmap", [True, False])
 @pytest.mark.parametrize("shelf", [SHELF, [["größe", "½", "мир", "靴"]], [[], []], []])
 def test_saved_and_loaded_it_is_the_same(shelf: list[list[str]], mmap: bool, tmp_path: Path) -> None:
-    words = Words.build(shelf, k1=1.5, b=0.25)
+    words = BM25Index.build(shelf, k1=1.5, b=0.25)
     words.save(tmp_path)
-    loaded = Words.load(tmp_path, mmap)
+    loaded = BM25Index.load(tmp_path, mmap)
     assert (loaded.ids, loaded.n_products, loaded.k1, loaded.b) == (words.ids, len(shelf), 1.5, 0.25)
     assert isinstance(loaded.postings.weight.base, np.memmap) == mmap
     query = ["red", "coat", "größe", "靴", "parrot"]
@@ -99,10 +99,10 @@ def test_saved_and_loaded_it_is_the_same(shelf: list[list[str]], mmap: bool, tmp
 def test_what_cannot_be_built() -> None:
     for k1, b in ((-1, 0.4), (0.9, 1.1), (math.nan, 0.4)):
         with pytest.raises(SettingError, match="k1"):
-            Words.build(SHELF, k1, b)
+            BM25Index.build(SHELF, k1, b)
     for stem in ("", "two\nlines"):
         with pytest.raises(ValueError, match="no stem"):
-            Words.build([[stem]])
+            BM25Index.build([[stem]])
 
 
 @pytest.mark.parametrize(
@@ -118,9 +118,9 @@ def test_what_cannot_be_built() -> None:
     ],
 )
 def test_a_damaged_file_is_named_with_the_fix(name: str, content: bytes | None, told: str, tmp_path: Path) -> None:
-    Words.build(SHELF).save(tmp_path)
+    BM25Index.build(SHELF).save(tmp_path)
     (tmp_path / name).unlink()
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(IndexFolderError, match=f"{told}.*Fix: "):
-        Words.load(tmp_path)
+        BM25Index.load(tmp_path)

@@ -17,7 +17,7 @@ from gram.evaluation.measures import evaluate, threshold
 from gram.folders import write_json
 from gram.index.titles import KINDS as TITLE_KINDS
 from gram.index.token_vectors import KINDS as PIECE_KINDS
-from gram.ranking.candidates import EVIDENCE, CodedQuery, gather
+from gram.ranking.candidates import EVIDENCE, QueryRepresentation, find_candidates
 from gram.ranking.scorer import COMPARED, Scorer, fit
 from gram.search import Searcher
 
@@ -25,7 +25,7 @@ log = logging.getLogger("gram.bench")
 
 MEASURES = ("R@10", "R@100", "R@300", "nDCG@10")
 DEPTH = 300
-GENERATED = ("own_written", "written_own", "written_written")
+EXPANSION = ("own_written", "written_own", "written_written")
 COVERAGE = ("covered", "all_covered", "numbers", "contradicted")
 
 
@@ -52,8 +52,8 @@ VARIANTS = (
     Variant("without titles", TITLE_KINDS),
     Variant("without late interaction", PIECE_KINDS),
     Variant("without vectors and late interaction", ("vectors", "alike", *PIECE_KINDS)),
-    Variant("without generated attributes", GENERATED),
-    Variant("without codes", ("own_own", *GENERATED, "deep")),
+    Variant("without generated attributes", EXPANSION),
+    Variant("without codes", ("own_own", *EXPANSION, "deep")),
     Variant("without coverage", COVERAGE),
     Variant("without keywords and coverage", ("words", *COVERAGE)),
     Variant("with co-training", training={"co_training": 150}),
@@ -71,33 +71,41 @@ def ablate(workshop: Workshop, queries: Mapping[str, str], qrels: Qrels) -> None
     """
     todo = [v for v in VARIANTS if v.trained and not _path(workshop, v.name).is_file()]
     for variant in todo:
-        folder = workshop.place(f"gram {variant.name}".replace(" ", "-"))
-        Gram.train(folder, workshop.data, workshop.options, variant, workshop.place("gram"))
+        folder = workshop.folder_of(f"gram {variant.name}".replace(" ", "-"))
+        Gram.train(folder, workshop.data, workshop.options, variant, workshop.folder_of("gram"))
         _keep(workshop, variant.name, "trained", Gram(folder).search_many(queries, DEPTH), qrels)
     if _path(workshop, "done").is_file():
         return
-    searcher = Gram(workshop.place("gram")).searcher
-    coded = dict(zip(queries, searcher.code(list(queries.values())), strict=True))
-    _keep(workshop, "without a fitted scorer", "default weights", search(searcher, coded, Scorer.default()), qrels)
+    searcher = Gram(workshop.folder_of("gram")).searcher
+    represented = dict(zip(queries, searcher.code(list(queries.values())), strict=True))
+    _keep(
+        workshop, "without a fitted scorer", "default weights", search(searcher, represented, Scorer.default()), qrels
+    )
     refitting = Refitting(searcher, workshop.data.dev_queries, workshop.data.dev_qrels, workshop.options.seed)
-    if refitting.coded:
-        found = search(searcher, coded, refitting.scorer(()))
+    if refitting.represented:
+        found = search(searcher, represented, refitting.scorer(()))
         _keep(workshop, "all evidence", "refitted", found, qrels)
     for variant in VARIANTS:
         if variant.trained:
             continue
         if searcher.scorer.weights[np.isin(EVIDENCE, variant.without)].any():
-            found = search(searcher, coded, searcher.scorer.without(variant.without))
+            found = search(searcher, represented, searcher.scorer.without(variant.without))
             _keep(workshop, variant.name, "weight 0", found, qrels)
-        if refitting.coded:
-            _keep(workshop, variant.name, "refitted", search(searcher, coded, refitting.scorer(variant.without)), qrels)
+        if refitting.represented:
+            _keep(
+                workshop,
+                variant.name,
+                "refitted",
+                search(searcher, represented, refitting.scorer(variant.without)),
+                qrels,
+            )
     write_json(_path(workshop, "done"), {})
 
 
-def search(searcher: Searcher, coded: Mapping[str, CodedQuery], scorer: Scorer) -> Run:
+def search(searcher: Searcher, represented: Mapping[str, QueryRepresentation], scorer: Scorer) -> Run:
     """The run of coded queries (by id) under other weights: `Searcher.search_many` without coding them again."""
     weighing = searcher.with_scorer(scorer)
-    return {query_id: weighing.found(query, DEPTH) for query_id, query in coded.items()}
+    return {query_id: weighing.found(query, DEPTH) for query_id, query in represented.items()}
 
 
 class Refitting:
@@ -105,17 +113,17 @@ class Refitting:
 
     def __init__(self, searcher: Searcher, queries: Mapping[str, str], qrels: Qrels, seed: int) -> None:
         self.searcher, self.seed, least = searcher, seed, threshold(qrels)
-        self.coded = searcher.code(list(queries.values()), deep=False) if queries else []
-        self.wanted = [{p for p, g in qrels.get(q, {}).items() if g >= least} for q in queries]
+        self.represented = searcher.code(list(queries.values()), compound=False) if queries else []
+        self.relevant = [{p for p, g in qrels.get(q, {}).items() if g >= least} for q in queries]
 
     def scorer(self, without: Sequence[str]) -> Scorer:
         """The scorer fitted as in training, to candidates found without these kinds too."""
-        first = self.searcher.scorer.without(without).finding
-        found = [gather(self.searcher.index, query, first, keep=COMPARED) for query in self.coded]
+        first = self.searcher.scorer.without(without).first_phase
+        found = [find_candidates(self.searcher.index, query, first, keep=COMPARED) for query in self.represented]
         ids = self.searcher.index.table.ids
         gains = [
-            np.array([i in wanted for i in ids[f.positions].tolist()], dtype=np.float32)
-            for f, wanted in zip(found, self.wanted, strict=True)
+            np.array([i in relevant for i in ids[f.positions].tolist()], dtype=np.float32)
+            for f, relevant in zip(found, self.relevant, strict=True)
         ]
         left_out = (*without, "deep")
         return fit([f.features for f in found], gains, first=first, without=left_out, seed=self.seed).without(left_out)

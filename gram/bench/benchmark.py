@@ -143,7 +143,7 @@ def make(workshop: Workshop, row: Row, shop: Shop) -> None:
     if (folder / "figures" / f"{name}.json").is_file():
         return
     times = Times(folder / "times" / f"{name}.json")
-    if times.take("training_seconds", lambda: row.train(workshop, workshop.place(name))):
+    if times.take("training_seconds", lambda: row.train(workshop, workshop.folder_of(name))):
         log.info("%s: trained in %.0f s", name, times["training_seconds"])
     clean, wrong = folder / "runs" / f"{name}.trec", folder / "runs" / f"{name}.misspelt.trec"
     if not clean.is_file() or "search_seconds" not in times:
@@ -212,7 +212,7 @@ class Times:
 def _shop(output: Path, sources: Sources, options: Options) -> Shop:
     """The shop that the engines get, kept in `output`/data, where the timing process reads it too."""
     if not (output / "data" / "meta.json").is_file():
-        made = _cut(gathered(sources, options.seed), options)
+        made = _cut(read_sources(sources, options.seed), options)
         with new_folder(output / "data") as folder:
             made.write(folder)
             write_json(folder / "meta.json", {"products": len(made.products), "interactions": len(made.log)})
@@ -235,7 +235,7 @@ def open_workshop(output: Path) -> tuple[Workshop, dict[str, str]]:
     return Workshop(output, shop.data, Options(**read_json(output / "begun.json")["settings"])), shop.queries
 
 
-def gathered(sources: Sources, seed: int) -> Dataset:
+def read_sources(sources: Sources, seed: int) -> Dataset:
     """Reads the files. Without dev files, a seeded tenth of the log's queries becomes the dev part.
 
     Dev queries that stand in the log are taken out of it, for all engines alike. Judgements of products that the
@@ -253,8 +253,8 @@ def gathered(sources: Sources, seed: int) -> Dataset:
         dev, rows = dev_part(rows, seed)
     else:
         dev = _judged(sources.dev_queries, sources.dev_qrels, ids)
-        asked = set(dev.queries.values())
-        kept = [i for i in rows if i.query not in asked]
+        queries = set(dev.queries.values())
+        kept = [i for i in rows if i.query not in queries]
         if len(kept) < len(rows):
             log.warning("%d interactions with dev queries are left out of the log", len(rows) - len(kept))
         rows = kept
@@ -280,16 +280,16 @@ def dev_part(rows: list[Interaction], seed: int) -> tuple[Judged, list[Interacti
 
 def _judged(queries: Path, qrels: Path, products: set[str]) -> Judged:
     """Queries with their judgements of known products; judgements of other queries are warned of and left out."""
-    asked, judged = read_queries(queries), read_qrels(qrels)
-    check_ids(asked)
-    unknown = judged.keys() - asked.keys()
+    queries, judged = read_queries(queries), read_qrels(qrels)
+    check_ids(queries)
+    unknown = judged.keys() - queries.keys()
     if unknown:
         log.warning("%s: %d judged queries are not in %s; they are left out", qrels, len(unknown), queries)
-    kept = {q: {p: g for p, g in row.items() if p in products} for q, row in judged.items() if q in asked}
+    kept = {q: {p: g for p, g in row.items() if p in products} for q, row in judged.items() if q in queries}
     lost = sum(len(judged[q]) - len(row) for q, row in kept.items())
     if lost:
         log.warning("%s: %d judgements name products that the catalogue lacks; they are left out", qrels, lost)
-    return Judged(asked, {q: row for q, row in kept.items() if row})
+    return Judged(queries, {q: row for q, row in kept.items() if row})
 
 
 def _cut(shop: Dataset, options: Options) -> Dataset:
@@ -297,19 +297,19 @@ def _cut(shop: Dataset, options: Options) -> Dataset:
     them."""
     if not options.quick:
         return shop
-    random = np.random.default_rng(options.seed)
-    parts = {name: _fewer(part, random) for name, part in shop.parts.items()}
+    rng = np.random.default_rng(options.seed)
+    parts = {name: _fewer(part, rng) for name, part in shop.parts.items()}
     judged = [p for part in parts.values() for row in part.qrels.values() for p in row]
-    order = [shop.products[i].product_id for i in random.permutation(len(shop.products)).tolist()]
-    wanted = set(list(dict.fromkeys([*judged, *order]))[: max(QUICK_PRODUCTS, len(set(judged)))])
-    products = [p for p in shop.products if p.product_id in wanted]
-    rows = [i for i in shop.log if i.product_id in wanted][:QUICK_LOG]
+    order = [shop.products[i].product_id for i in rng.permutation(len(shop.products)).tolist()]
+    kept_ids = set(list(dict.fromkeys([*judged, *order]))[: max(QUICK_PRODUCTS, len(set(judged)))])
+    products = [p for p in shop.products if p.product_id in kept_ids]
+    rows = [i for i in shop.log if i.product_id in kept_ids][:QUICK_LOG]
     return Dataset(products, rows, parts)
 
 
-def _fewer(part: Judged, random: np.random.Generator) -> Judged:
+def _fewer(part: Judged, rng: np.random.Generator) -> Judged:
     ids = [q for q in part.queries if q in part.qrels]
-    kept = sorted(random.permutation(len(ids))[:QUICK_QUERIES].tolist())
+    kept = sorted(rng.permutation(len(ids))[:QUICK_QUERIES].tolist())
     return Judged({ids[i]: part.queries[ids[i]] for i in kept}, {ids[i]: part.qrels[ids[i]] for i in kept})
 
 
@@ -321,7 +321,7 @@ def circumstances(mark: Mapping[str, Any], command: str, shop: Shop) -> dict[str
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    asked = {i.query for i in shop.data.log}
+    queries = {i.query for i in shop.data.log}
     return {
         "command": command,
         "data": mark["data"],
@@ -329,7 +329,7 @@ def circumstances(mark: Mapping[str, Any], command: str, shop: Shop) -> dict[str
         "products": len(shop.data.products),
         "interactions": len(shop.data.log),
         "queries": len(relevant(shop.qrels)),
-        "queries_in_log": sum(query in asked for query in shop.queries.values()),
+        "queries_in_log": sum(query in queries for query in shop.queries.values()),
         "dev_queries": len(shop.data.dev_queries),
         "python": platform.python_version(),
         "versions": versions,

@@ -28,8 +28,8 @@ def query_cuts(
     judged = {query_id: queries[query_id] for query_id in relevant(qrels) if query_id in queries}
     cuts: dict[str, list[str]] = {}
     if log:
-        asked = demand(judged, log)
-        order = sorted(judged, key=lambda query_id: (-asked[query_id], query_id))
+        times = demand(judged, log)
+        order = sorted(judged, key=lambda query_id: (-times[query_id], query_id))
         third = len(order) // 3
         if third:
             cuts |= {"head": order[:third], "tail": order[-third:]}
@@ -68,8 +68,8 @@ def by_training(qrels: Qrels, log: Sequence[Interaction]) -> dict[str, dict[str,
     """
     seen = {i.product_id for i in log}
     parts: dict[str, dict[str, dict[str, float]]] = {"seen": {}, "unseen": {}}
-    for query_id, wanted in relevant(qrels).items():
-        for product_id in wanted:
+    for query_id, relevant_ids in relevant(qrels).items():
+        for product_id in relevant_ids:
             part = parts["seen" if product_id in seen else "unseen"]
             part.setdefault(query_id, {})[product_id] = qrels[query_id][product_id]
     return parts

@@ -64,5 +64,5 @@ def _style(name: str, i: int) -> dict[str, Any]:
 
 def _save(figure: Any, path: Path) -> None:
     for suffix in (".png", ".svg"):
-        with new_file(path.with_suffix(suffix)) as written:
-            figure.savefig(written, dpi=150, metadata={"Date": None} if suffix == ".svg" else None)
+        with new_file(path.with_suffix(suffix)) as draft:
+            figure.savefig(draft, dpi=150, metadata={"Date": None} if suffix == ".svg" else None)

@@ -48,13 +48,13 @@ class Workshop:
         self.folder, self.data, self.options = folder, data, options
         self._open: dict[str, Contender] = {}
 
-    def place(self, name: str) -> Path:
+    def folder_of(self, name: str) -> Path:
         return self.folder / "engines" / name
 
     def engine(self, name: str) -> Contender:
         """An engine that was trained before."""
         if name not in self._open:
-            self._open[name] = ROWS[name].load(self, self.place(name))
+            self._open[name] = ROWS[name].load(self, self.folder_of(name))
         return self._open[name]
 
     def close(self) -> None:
@@ -110,11 +110,11 @@ class Gram:
         `variant` has settings that differ from the defaults; joint training, which they leave as it is, is then taken
         over from the engine in `begun`.
         """
-        from gram.training.co_alignment import AlignmentSettings
+        from gram.training.co_alignment import CoAlignmentSettings
         from gram.training.joint import TrainingSettings
         from gram.training.pipeline import Settings, index, train
 
-        training, alignment = TrainingSettings(seed=options.seed), AlignmentSettings()
+        training, alignment = TrainingSettings(seed=options.seed), CoAlignmentSettings()
         if variant is not None:
             training, alignment = replace(training, **variant.training), replace(alignment, **variant.alignment)
         if options.quick:
@@ -171,7 +171,7 @@ def _graph() -> Row:
     """The dense engine's vectors searched by a graph: `Dense.train` writes both."""
 
     def load(shop: Workshop, _: Path) -> Contender:
-        found: Contender = _of("dense", "DenseHNSW").load(shop.place("dense"), shop.data.products)
+        found: Contender = _of("dense", "DenseHNSW").load(shop.folder_of("dense"), shop.data.products)
         return found
 
     return Row("dense-hnsw", lambda shop, folder: None, load, ("dense",))
@@ -233,11 +233,11 @@ def selected(only: Sequence[str], options: Options) -> list[Row]:
     if unknown:
         fix = f"choose from {', '.join(known)}" + ("" if options.splade_model else "; splade-init: give --splade-model")
         raise SettingError(f"no row is called '{unknown[0]}'. Fix: {fix}")
-    wanted = set(only or known)
+    names = set(only or known)
     for name in reversed(known):
-        if name in wanted:
-            wanted |= set(known[name].needs)
-    return [row for name, row in known.items() if name in wanted]
+        if name in names:
+            names |= set(known[name].needs)
+    return [row for name, row in known.items() if name in names]
 
 
 def _gram() -> Row:

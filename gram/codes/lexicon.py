@@ -36,10 +36,10 @@ class Lexicon:
 
     attributes: list[Attribute]
     forms: list[list[Stems]]
-    n_generated: int
+    n_learnt: int
     products: NDArray[np.float32]  # (A,)
     queries: NDArray[np.float32]  # (A,)
-    asked: NDArray[np.float32]  # (A,)
+    mention_rate: NDArray[np.float32]  # (A,)
     n_products: int
     language: str = "porter"
     slots: tuple[str, ...] = SLOTS
@@ -84,16 +84,16 @@ class Lexicon:
         return Lexicon(
             attributes=self.attributes + [Attribute(slot, w) for w in new],
             forms=self.forms + [[(w,)] for w in new],
-            n_generated=self.n_generated,
+            n_learnt=self.n_learnt,
             products=np.concatenate([self.products, counts]),
             queries=np.concatenate([self.queries, np.zeros(len(new), np.float32)]),
-            asked=np.concatenate([self.asked, np.full(len(new), 0.02, np.float32)]),
+            mention_rate=np.concatenate([self.mention_rate, np.full(len(new), 0.02, np.float32)]),
             n_products=self.n_products,
             language=self.language,
             slots=self.slots,
         )
 
-    def with_generated(self, attribute: Attribute, form: Stems, asked: float) -> Lexicon:
+    def with_learnt(self, attribute: Attribute, form: Stems, mention_rate: float) -> Lexicon:
         """With one more generated attribute, which gets the id `n_generated`; copied ones move up by one.
 
         A copied attribute of the same form becomes the generated one, so that no form names two. Raises ValueError
@@ -102,9 +102,9 @@ class Lexicon:
         if attribute.slot not in self.slots:
             raise SettingError(f"no slot {attribute.slot!r}. Known: {', '.join(self.slots)}")
         old = self.id_of(form)
-        if 0 <= old < self.n_generated:
+        if 0 <= old < self.n_learnt:
             raise ValueError(f"{attribute} is there already, as {self.attributes[old]}")
-        g = self.n_generated
+        g = self.n_learnt
         order = [*range(g), -1, *(a for a in range(g, len(self)) if a != old)]
 
         def moved(values: NDArray[np.float32], new: float) -> NDArray[np.float32]:
@@ -113,10 +113,10 @@ class Lexicon:
         return Lexicon(
             attributes=[attribute if a < 0 else self.attributes[a] for a in order],
             forms=[[form] if a < 0 else self.forms[a] for a in order],
-            n_generated=g + 1,
+            n_learnt=g + 1,
             products=moved(self.products, float(self.products[old]) if old >= 0 else 1.0),
             queries=moved(self.queries, float(self.queries[old]) if old >= 0 else 0.0),
-            asked=moved(self.asked, asked),
+            mention_rate=moved(self.mention_rate, mention_rate),
             n_products=self.n_products,
             language=self.language,
             slots=self.slots,
@@ -125,7 +125,7 @@ class Lexicon:
     def save(self, path: Path) -> None:
         """One JSON object a line, the first for the whole: a file that a person can read, search and edit."""
         head = {
-            "n_generated": self.n_generated,
+            "n_generated": self.n_learnt,
             "n_products": self.n_products,
             "language": self.language,
             "slots": self.slots,
@@ -135,7 +135,7 @@ class Lexicon:
                 {"slot": a.slot, "value": a.value, "forms": [" ".join(f) for f in forms]}
                 | {"products": round(float(p), 2), "queries": round(float(q), 2), "asked": round(float(r), 5)}
                 for a, forms, p, q, r in zip(
-                    self.attributes, self.forms, self.products, self.queries, self.asked, strict=True
+                    self.attributes, self.forms, self.products, self.queries, self.mention_rate, strict=True
                 )
             )
             with part.open("w", encoding="utf-8") as out:
@@ -157,10 +157,10 @@ class Lexicon:
         return cls(
             attributes=[Attribute(r["slot"], r["value"]) for r in rows],
             forms=[[tuple(f.split()) for f in r["forms"]] for r in rows],
-            n_generated=head["n_generated"],
+            n_learnt=head["n_generated"],
             products=np.array([r["products"] for r in rows], dtype=np.float32),
             queries=np.array([r["queries"] for r in rows], dtype=np.float32),
-            asked=np.array([r["asked"] for r in rows], dtype=np.float32),
+            mention_rate=np.array([r["asked"] for r in rows], dtype=np.float32),
             n_products=head["n_products"],
             language=head["language"],
             slots=tuple(head["slots"]),

@@ -27,7 +27,7 @@ ASKED_PRIOR = {"type": 0.3, "brand": 0.2, "model": 0.15, "size": 0.08, "colour":
 class MiningSettings:
     """How many attributes to keep, and what a phrase must show to be one."""
 
-    max_generated: int = 8000
+    max_learnt: int = 8000
     min_products: int = 3  # a generated attribute stands in so many products,
     min_queries: int = 2  # or in so many queries
     asked_npmi: float = 0.15  # cohesion of a phrase that searchers type
@@ -142,17 +142,17 @@ def mine(products: Sequence[Product], log: Sequence[Interaction], settings: Mini
     for key in sorted(keys, key=len):  # a phrase may take the slot of its last word
         if key not in slots:
             slots[key] = _slot(key, names[key], titles, queries, slots, settings)
-    held, named, asked = _usage(names, slots, products, log, reader)
-    ranked = _generated(names, held, named, asked, titles.texts, settings)
+    held, named, mention_rate = _usage(names, slots, products, log, reader)
+    ranked = _generated(names, held, named, mention_rate, titles.texts, settings)
     chosen = set(ranked)
     order = ranked + [i for i in range(len(keys)) if i not in chosen]
     return Lexicon(
         attributes=[Attribute(slots[keys[i]], names[keys[i]]) for i in order],
         forms=[[keys[i]] for i in order],
-        n_generated=len(ranked),
+        n_learnt=len(ranked),
         products=held[order],
         queries=named[order],
-        asked=asked[order],
+        mention_rate=mention_rate[order],
         n_products=len(products),
         language=settings.language,
         slots=settings.slots,
@@ -209,9 +209,9 @@ def _phrases(titles: _Counts, queries: _Counts, brands: set[Stems], settings: Mi
             continue
         held, named = titles.holding[gram], queries.holding[gram]
         if any(map(has_digit, gram)):
-            asked = named >= settings.min_queries and held >= 2 and not _cuts_size(gram, titles)
+            mention_rate = named >= settings.min_queries and held >= 2 and not _cuts_size(gram, titles)
             kept_size = len(gram) == 2 and gram[0][0].isdigit() and gram[1] in UNIT_NAMES and held >= 2
-            if kept_size or (asked and titles.npmi(gram) >= settings.asked_npmi):
+            if kept_size or (mention_rate and titles.npmi(gram) >= settings.asked_npmi):
                 kept.add(gram)
         elif (named >= settings.min_queries and held >= 2 and titles.npmi(gram) >= settings.asked_npmi) or (
             held >= rare and titles.npmi(gram) >= settings.npmi and not _crosses(gram, brands)
@@ -268,7 +268,7 @@ def _usage(
         return frozenset(tag.attribute for tag in tagger.tag(reader(text)[1]))
 
     times = Counter(interaction.product_id for interaction in log)
-    held, named, wanted, asked = np.zeros((4, len(names)), np.float32)
+    held, named, wanted, mention_rate = np.zeros((4, len(names)), np.float32)
     own: dict[str, frozenset[int]] = {}
     for product in products:
         short = (text for field, text in field_texts(product) if field != "description")
@@ -280,16 +280,16 @@ def _usage(
     for query in {interaction.query for interaction in log}:
         named[list(tagged(query))] += 1
     for (query, product_id), count in Counter((i.query, i.product_id) for i in log).items():
-        asked[list(tagged(query) & own.get(product_id, frozenset()))] += count
+        mention_rate[list(tagged(query) & own.get(product_id, frozenset()))] += count
     prior = np.array([ASKED_PRIOR.get(slots[key], 0.04) * (name not in STOPWORDS) for key, name in names.items()])
-    return held, named, ((asked + 20 * prior) / (wanted + 20)).astype(np.float32)
+    return held, named, ((mention_rate + 20 * prior) / (wanted + 20)).astype(np.float32)
 
 
 def _generated(
     names: dict[Stems, str],
     held: NDArray[np.float32],
     named: NDArray[np.float32],
-    asked: NDArray[np.float32],
+    mention_rate: NDArray[np.float32],
     n_products: int,
     settings: MiningSettings,
 ) -> list[int]:
@@ -304,5 +304,5 @@ def _generated(
         if empty or any(map(has_digit, row)) or held[i] > max(0.25 * n_products, 20):
             continue
         if held[i] >= settings.min_products or named[i] >= settings.min_queries:
-            scored.append((-(held[i] * asked[i] + 3 * named[i]), i))
-    return [i for _, i in sorted(scored)[: settings.max_generated]]
+            scored.append((-(held[i] * mention_rate[i] + 3 * named[i]), i))
+    return [i for _, i in sorted(scored)[: settings.max_learnt]]

@@ -19,9 +19,7 @@ NEVER = 1e-6
 """The chance of what searchers never name, such as stop words: taken only where a product has nothing else."""
 
 
-def pseudo_query(
-    lexicon: Lexicon, tags: NDArray[np.int32], random: np.random.Generator
-) -> tuple[str, list[int]] | None:
+def pseudo_query(lexicon: Lexicon, tags: NDArray[np.int32], rng: np.random.Generator) -> tuple[str, list[int]] | None:
     """A pseudo-query for a product and the attributes it names, or None when the product has none.
 
     Args:
@@ -29,9 +27,9 @@ def pseudo_query(
     """
     if not len(tags):
         return None
-    chance = lexicon.asked[tags[:, 0]] * np.take(_FIELD_CHANCE, tags[:, 3]) + NEVER
-    wanted = 1 + int(random.choice(len(_LENGTHS), p=_LENGTHS))
-    order = np.argsort(-np.log(chance) - random.gumbel(size=len(chance)))  # sampling without replacement, by chance
+    chance = lexicon.mention_rate[tags[:, 0]] * np.take(_FIELD_CHANCE, tags[:, 3]) + NEVER
+    wanted = 1 + int(rng.choice(len(_LENGTHS), p=_LENGTHS))
+    order = np.argsort(-np.log(chance) - rng.gumbel(size=len(chance)))  # sampling without replacement, by chance
     chosen: list[int] = []
     taken: set[str] = set()
     for i in order.tolist():
@@ -46,7 +44,7 @@ def pseudo_query(
     chosen.sort(key=lambda i: (place[i], tags[i, 1]))
     attributes = [int(tags[i, 0]) for i in chosen]
     text = " ".join(lexicon.attributes[a].value for a in attributes)
-    return misspell(text, random) if random.random() < MISSPELT else text, attributes
+    return misspell(text, rng) if rng.random() < MISSPELT else text, attributes
 
 
 def pseudo_share(n_queries: int) -> float:

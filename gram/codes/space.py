@@ -21,7 +21,7 @@ from gram.errors import SettingError
 LONGEST = 4
 """Attributes of the longest code that is made; the trie holds up to six, for those that a person adds."""
 
-MAX_GENERATED = 65_535
+MAX_LEARNT = 65_535
 """Generated attributes of the largest lexicon that a code space can be made of."""
 
 
@@ -65,7 +65,7 @@ def make_space(
     wide = SpaceSettings(settings.combined + 2, settings.max_codes, settings.min_products)
     query_of, query_codes, query_sure = _candidates(lexicon, of_queries, wide)
     product_of, product_codes, product_sure = _candidates(lexicon, of_products, settings)
-    keys = np.concatenate([_keys(product_codes, lexicon.n_generated), _keys(query_codes, lexicon.n_generated)])
+    keys = np.concatenate([_keys(product_codes, lexicon.n_learnt), _keys(query_codes, lexicon.n_learnt)])
     unique, first, place = np.unique(keys, return_index=True, return_inverse=True)
     n_product_side = len(product_codes)
     by_product = np.bincount(place[:n_product_side], minlength=len(unique))
@@ -74,7 +74,7 @@ def make_space(
     worth = np.where(exists, by_product + 5.0 * np.minimum(by_query, by_product), -1.0)
     kept = np.argsort(-worth, kind="stable")[: min(settings.max_codes, int(exists.sum()))]
     kept.sort()
-    n_single = lexicon.n_generated
+    n_single = lexicon.n_learnt
     new_id = np.full(len(unique), -1, dtype=np.int64)
     new_id[kept] = n_single + np.arange(len(kept))
     codes = np.full((n_single + len(kept), MAX_LENGTH), -1, dtype=np.int32)
@@ -104,7 +104,7 @@ def _candidates(
     lexicon: Lexicon, targets: Targets, settings: SpaceSettings
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
     """Of every text in turn: its number (X,), a code (X, LONGEST) padded with −1, and how sure it is of it (X,)."""
-    words = [set(forms[0]) for forms in lexicon.forms[: lexicon.n_generated]]
+    words = [set(forms[0]) for forms in lexicon.forms[: lexicon.n_learnt]]
     order = lexicon.slot_ids.astype(np.int64) * len(lexicon) + np.arange(len(lexicon))
     by_size: dict[int, tuple[list[int], list[list[tuple[int, float]]]]] = {}
     for i in range(len(targets.start) - 1):
@@ -147,13 +147,13 @@ def _best(
     return chosen
 
 
-def _keys(codes: NDArray[np.int32], n_generated: int) -> NDArray[np.uint64]:
+def _keys(codes: NDArray[np.int32], n_learnt: int) -> NDArray[np.uint64]:
     """One number a code, (X,), that rises with the code. Copied attributes stand in none, however many there are."""
-    base = n_generated + 1
+    base = n_learnt + 1
     if base**LONGEST > 2**64:
         raise SettingError(
-            f"{n_generated} generated attributes are too many for codes of {LONGEST}."
-            f" Fix: mine the lexicon with max_generated={MAX_GENERATED} or fewer"
+            f"{n_learnt} generated attributes are too many for codes of {LONGEST}."
+            f" Fix: mine the lexicon with max_generated={MAX_LEARNT} or fewer"
         )
     keys = np.zeros(len(codes), dtype=np.uint64)
     for column in codes.T:

@@ -73,15 +73,15 @@ def make_targets(
 
     def of_product(i: int) -> dict[int, float]:
         own = product_attributes[i].tolist()
-        row = dict(zip(own, lexicon.asked[own].tolist(), strict=True))
+        row = dict(zip(own, lexicon.mention_rate[own].tolist(), strict=True))
         for query in linked.get(i, ()):
             for a in query_attributes[query].tolist():
                 row[a] = row.get(a, UNHELD_BONUS) + LINKED_BONUS / len(linked[i])
         return row
 
     return (
-        _csr([of_query(i) for i in range(len(query_attributes))], lexicon.n_generated),
-        _csr([of_product(i) for i in range(len(product_attributes))], lexicon.n_generated),
+        _csr([of_query(i) for i in range(len(query_attributes))], lexicon.n_learnt),
+        _csr([of_product(i) for i in range(len(product_attributes))], lexicon.n_learnt),
     )
 
 
@@ -132,8 +132,8 @@ def co_targets(
     return _csr(of_query, everything), _csr(of_product, everything)
 
 
-def _csr(rows: Sequence[dict[int, float]], n_generated: int) -> Targets:
-    kept = [[(a, min(w, 1.0)) for a, w in sorted(row.items()) if a < n_generated] for row in rows]
+def _csr(rows: Sequence[dict[int, float]], n_learnt: int) -> Targets:
+    kept = [[(a, min(w, 1.0)) for a, w in sorted(row.items()) if a < n_learnt] for row in rows]
     start = np.concatenate([[0], np.cumsum([len(r) for r in kept])]).astype(np.int64)
     flat = [pair for row in kept for pair in row]
     return Targets(start, np.array([a for a, _ in flat], np.int32), np.array([w for _, w in flat], np.float32))

@@ -104,19 +104,19 @@ class CodeTrie:
 
     def children(self, nodes: Ints | Sequence[int]) -> Children:
         """The children of nodes (H,), added ones included. Work grows with H and with what is found, nothing else."""
-        asked = np.asarray(nodes, dtype=np.int64)  # (H,)
-        static = np.minimum(asked, self.n_static)  # (H,) an added node has no static children
+        mention_rate = np.asarray(nodes, dtype=np.int64)  # (H,)
+        static = np.minimum(mention_rate, self.n_static)  # (H,) an added node has no static children
         first = self.first_child[static].astype(np.int64)  # (H,)
         last = self.first_child[np.minimum(static + 1, self.n_static)].astype(np.int64)  # (H,)
         counts = last - first  # (H,)
-        row = np.repeat(np.arange(len(asked)), counts)  # (X,)
+        row = np.repeat(np.arange(len(mention_rate)), counts)  # (X,)
         edge = np.arange(len(row)) + np.repeat(first - (np.cumsum(counts) - counts), counts)  # (X,)
         token, node = self.child_token[edge].astype(np.int32), edge + 1  # (X,) (X,)
         if not self._added:
             return Children(row, token, node)
         extra = [
             (h, attribute, child)
-            for h, parent in enumerate(asked.tolist())
+            for h, parent in enumerate(mention_rate.tolist())
             for attribute, child in self._added.get(parent, {}).items()
         ]
         if not extra:

@@ -1,4 +1,4 @@
-"""Words as evidence: BM25 over products, unlearned, the floor under everything that the model learns.
+"""BM25 over products: unlearned, the floor under everything that the model learns.
 
     score(q, p) = Σ_w∈q  idf(w) · f_w / (f_w + k1·(1 − b + b·|p|/mean|p|)),   idf(w) = log(1 + (N − n_w + ½)/(n_w + ½))
 
@@ -29,13 +29,13 @@ from gram.index.postings import Postings
 
 
 @dataclass(frozen=True, eq=False)
-class Words:
+class BM25Index:
     """Which products hold which stem, and what it adds to their score. Stems are as `gram.text.words.stems` cuts them.
 
-    >>> words = Words.build([["red", "shoe"], ["red", "red", "hat"], ["coat"]])
-    >>> [round(score, 3) for score in words.score(["red", "parrot"]).tolist()]
+    >>> bm25 = BM25Index.build([["red", "shoe"], ["red", "red", "hat"], ["coat"]])
+    >>> [round(score, 3) for score in bm25.score(["red", "parrot"]).tolist()]
     [0.247, 0.305, 0.0]
-    >>> words.holding("hat").tolist(), words.document_frequency("red"), "parrot" in words
+    >>> bm25.holding("hat").tolist(), bm25.document_frequency("red"), "parrot" in bm25
     ([1], 2, False)
     """
 
@@ -46,8 +46,8 @@ class Words:
     b: float
 
     @staticmethod
-    def build(texts: Iterable[Sequence[str]], k1: float = 0.9, b: float = 0.4) -> Words:
-        """From the stems of each product, all its fields together; a product without any keeps its position.
+    def build(texts: Iterable[Sequence[str]], k1: float = 0.9, b: float = 0.4) -> BM25Index:
+        """From the stems of each product, all its fields together; a product without any keeps its row.
 
         `k1` says how slowly repetition stops counting, `b` how much a long text is discounted. Raises SettingError for
         settings out of range, ValueError for a stem that is empty or holds a line break.
@@ -69,12 +69,12 @@ class Words:
         product = np.repeat(np.arange(n_products), length)  # (T,)
         pair, frequency = np.unique(stem_id * n_products + product, return_counts=True)  # (P,) (P,)
         key, holder = np.divmod(pair, max(n_products, 1))  # (P,) (P,)
-        held = np.bincount(key, minlength=n_stems)  # (V,) products that hold the stem
-        idf = _rarity(held, n_products)  # (V,)
+        n_holding = np.bincount(key, minlength=n_stems)  # (V,) products that hold the stem
+        idf = _rarity(n_holding, n_products)  # (V,)
         mean = len(stem_id) / max(n_products, 1)
         damping = k1 * (1 - b + b * length / mean) if mean else np.zeros(n_products)  # (N,)
         weight = idf[key] * frequency / (frequency + damping[holder])  # (P,)
-        return Words(dict(ids), Postings.build(key, holder, weight, n_stems), n_products, k1, b)
+        return BM25Index(dict(ids), Postings.build(key, holder, weight, n_stems), n_products, k1, b)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -89,14 +89,14 @@ class Words:
         """
         scores = np.empty(self.n_products, dtype=np.float32) if out is None else out  # (N,)
         if scores.shape != (self.n_products,):
-            raise ValueError(f"out must have one place for each of {self.n_products} products, not {scores.shape}")
+            raise ValueError(f"out must have one number for each of {self.n_products} products, not {scores.shape}")
         keys = [self.ids[stem] for stem in stems if stem in self.ids]
         scores.fill(0)
         self.postings.accumulate(keys, np.ones(len(keys)), scores)
         return scores
 
     def holding(self, stem: str) -> NDArray[np.int32]:
-        """Positions of the products that hold a stem, those it says most about first; empty for an unknown stem."""
+        """Rows of the products that hold a stem, those it says most about first; empty for an unknown stem."""
         key = self.ids.get(stem)
         return np.empty(0, dtype=np.int32) if key is None else self.postings.of(key)[0]
 
@@ -106,25 +106,25 @@ class Words:
 
     def idf(self, stem: str) -> float:
         """How rare a stem is; an unknown one is rarer than any, as one that no product holds."""
-        held = self.document_frequency(stem)
-        return math.log1p((self.n_products - held + 0.5) / (held + 0.5))
+        n_holding = self.document_frequency(stem)
+        return math.log1p((self.n_products - n_holding + 0.5) / (n_holding + 0.5))
 
     def idf_of(self, keys: NDArray[np.int32]) -> NDArray[np.float32]:
         """`idf` of many stems by their keys, in the shape of `keys`."""
-        held = self.postings.start[keys + 1] - self.postings.start[keys]
-        return _rarity(held, self.n_products).astype(np.float32)
+        n_holding = self.postings.start[keys + 1] - self.postings.start[keys]
+        return _rarity(n_holding, self.n_products).astype(np.float32)
 
     def save(self, folder: str | Path) -> None:
-        """Writes `words.txt`, `words.json` and the postings `words.*.npy` into an existing folder."""
-        save_lines(Path(folder, "words.txt"), self.ids)
+        """Writes `bm25.txt`, `bm25.json` and the postings `bm25.*.npy` into an existing folder."""
+        save_lines(Path(folder, "bm25.txt"), self.ids)
         settings = {"n_products": self.n_products, "k1": self.k1, "b": self.b}
-        Path(folder, "words.json").write_text(json.dumps(settings) + "\n", encoding="utf-8")
-        self.postings.save(folder, "words")
+        Path(folder, "bm25.json").write_text(json.dumps(settings) + "\n", encoding="utf-8")
+        self.postings.save(folder, "bm25")
 
     @staticmethod
-    def load(folder: str | Path, mmap: bool = True) -> Words:
+    def load(folder: str | Path, mmap: bool = True) -> BM25Index:
         """What `save` wrote, postings read page by page when `mmap`. Raises IndexFolderError if it cannot be used."""
-        path, settings_path = Path(folder, "words.txt"), Path(folder, "words.json")
+        path, settings_path = Path(folder, "bm25.txt"), Path(folder, "bm25.json")
         ids = {stem: i for i, stem in enumerate(load_lines(path))}
         try:
             settings = json.loads(settings_path.read_bytes())
@@ -132,16 +132,16 @@ class Words:
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = f"the settings of BM25 cannot be read ({error!r})"
             raise IndexFolderError(f"{settings_path}: {problem}. Fix: build the index again") from None
-        postings = Postings.load(folder, "words", mmap)
+        postings = Postings.load(folder, "bm25", mmap)
         if postings.n_keys != len(ids):
             problem = f"there are {len(ids)} different words, but postings for {postings.n_keys}"
             raise IndexFolderError(f"{path}: {problem}. Fix: build the index again")
-        return Words(ids, postings, n_products, k1, b)
+        return BM25Index(ids, postings, n_products, k1, b)
 
 
-def _rarity(held: NDArray[np.int64], n_products: int) -> NDArray[np.float64]:
+def _rarity(n_holding: NDArray[np.int64], n_products: int) -> NDArray[np.float64]:
     """idf of stems that so many of the products hold."""
-    idf: NDArray[np.float64] = np.log1p((n_products - held + 0.5) / (held + 0.5))
+    idf: NDArray[np.float64] = np.log1p((n_products - n_holding + 0.5) / (n_holding + 0.5))
     return idf
 
 

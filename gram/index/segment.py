@@ -1,13 +1,13 @@
-"""The index folder as one object: what a search needs besides the model, checked when opened, memory-mapped.
+"""A segment: an index folder as one object, what a search needs besides the model, memory-mapped.
 
     meta.json                 format version, the model's hash, the size of every other file
     products.*                the product table
-    words.*                   BM25 over every field
-    own.* written.*           attribute → products whose text holds it; attribute → products it was generated for
-    deep.* trie.*             code → products; the codes
-    vectors.npy value.npy     the products' vectors; how much the shop values them
+    bm25.*                    BM25 over every field
+    lexical.* expansion.*     attribute → products whose text holds it; attribute → products that the model wrote it for
+    compound.* trie.*         code → products; the codes
+    dense.npy value.npy       the products' vectors; how much the shop values them
     sketch.* titles.*         the vectors' main coordinates; the titles' words in their order
-    pieces.*                  a vector for each of the products' word pieces
+    tokens.*                  a vector for each of the products' tokens
     extra_words.txt extra_counts.npy   words of the catalogue that the model's lexicon lacks
 
 Dimension letters:
@@ -30,35 +30,36 @@ from numpy.typing import NDArray
 from gram.codes.trie import CodeTrie
 from gram.errors import DataError, IndexFolderError, IndexMismatch
 from gram.folders import load_array, new_folder, read_json, write_json
-from gram.index.bm25 import Words, load_lines, save_lines
+from gram.index.bm25 import BM25Index, load_lines, save_lines
 from gram.index.nearest import Sketch
 from gram.index.postings import Postings
 from gram.index.table import OFFSETS, ProductTable
 from gram.index.titles import Titles
-from gram.index.token_vectors import Pieces
+from gram.index.token_vectors import TokenVectors
 from gram.records import Product
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
+POSTINGS = ("lexical", "expansion", "compound")
 META = "meta.json"
 
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """A catalogue as a model reads it. Positions 0 … N − 1 mean the same product in every part.
+    """A catalogue as a model reads it. Rows 0 … N − 1 mean the same product in every part.
 
     `meta` holds at least `model_hash` and `model`, the model folder as it was given; settings of the build may follow.
     """
 
     table: ProductTable  # N products
-    words: Words  # over N products
-    own: Postings  # attribute id → products whose text holds it
-    written: Postings  # attribute id → products for which the generator wrote it
-    deep: Postings  # code id → products
-    trie: CodeTrie  # the codes, with one id for every key of `deep`
-    vectors: NDArray[np.float32]  # (N, D)
+    bm25: BM25Index  # over N products
+    lexical: Postings  # attribute id → products whose text holds it
+    expansion: Postings  # attribute id → products for which the coder wrote it
+    compound: Postings  # code id → products
+    trie: CodeTrie  # the codes, with one id for every key of `compound`
+    dense: NDArray[np.float32]  # (N, D)
     sketch: Sketch  # of N vectors
-    titles: Titles  # N titles, of stems that `words` knows
-    pieces: Pieces  # of N products
+    titles: Titles  # N titles, of stems that `bm25` knows
+    token_vectors: TokenVectors  # of N products
     value: NDArray[np.float32]  # (N,) from 0 to 1, see `value_scores`
     extra_words: list[str]  # (E,) stems that the lexicon lacks, in the order of their attribute ids
     extra_counts: NDArray[np.int64]  # (E,) products that would hold them among as many as the model was trained on
@@ -72,7 +73,7 @@ class Index:
     @property
     def width(self) -> int:
         """D, the length of a product's vector."""
-        return int(self.vectors.shape[1])
+        return int(self.dense.shape[1])
 
     def save(self, path: str | Path) -> None:
         """Writes the folder, whole or not at all, in the place of an index that is there already.
@@ -86,15 +87,15 @@ class Index:
             raise ValueError(problem or f"meta lacks {' and '.join(missing)}")
         with new_folder(path, marker=OFFSETS) as folder:
             self.table.save(folder)
-            self.words.save(folder)
-            for name in ("own", "written", "deep"):
+            self.bm25.save(folder)
+            for name in POSTINGS:
                 getattr(self, name).save(folder, name)
             self.trie.save(folder)
             self.sketch.save(folder)
             self.titles.save(folder)
-            self.pieces.save(folder)
+            self.token_vectors.save(folder)
             save_lines(folder / "extra_words.txt", self.extra_words)
-            for name in ("vectors", "value", "extra_counts"):
+            for name in ("dense", "value", "extra_counts"):
                 np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
             made = {
                 "format_version": FORMAT_VERSION,
@@ -147,10 +148,10 @@ def value_scores(products: Iterable[Product]) -> NDArray[np.float32]:
     if not known.any():
         return np.zeros(len(values), dtype=np.float32)
     scores = np.full(len(values), 0.5, dtype=np.float32)  # (N,)
-    _, place, count = np.unique(values[known], return_inverse=True, return_counts=True)  # (F,) (M,) (F,)
+    _, rank, count = np.unique(values[known], return_inverse=True, return_counts=True)  # (F,) (M,) (F,)
     mean_rank = np.cumsum(count) - (count + 1) / 2  # (F,) from 0 to M − 1
     if known.sum() > 1:
-        scores[known] = mean_rank[place] / (known.sum() - 1)
+        scores[known] = mean_rank[rank] / (known.sum() - 1)
     return scores
 
 
@@ -159,15 +160,15 @@ def _read(folder: Path, mmap: bool) -> Index:
     _check_files(folder, meta["files"])
     index = Index(
         table=ProductTable.load(folder, mmap),
-        words=Words.load(folder, mmap),
-        own=Postings.load(folder, "own", mmap),
-        written=Postings.load(folder, "written", mmap),
-        deep=Postings.load(folder, "deep", mmap),
+        bm25=BM25Index.load(folder, mmap),
+        lexical=Postings.load(folder, "lexical", mmap),
+        expansion=Postings.load(folder, "expansion", mmap),
+        compound=Postings.load(folder, "compound", mmap),
         trie=CodeTrie.load(folder, mmap),
-        vectors=load_array(folder, "vectors.npy", mmap),
+        dense=load_array(folder, "dense.npy", mmap),
         sketch=Sketch.load(folder, mmap),
         titles=Titles.load(folder, mmap),
-        pieces=Pieces.load(folder, mmap),
+        token_vectors=TokenVectors.load(folder, mmap),
         value=load_array(folder, "value.npy", mmap),
         extra_words=load_lines(folder / "extra_words.txt"),
         extra_counts=load_array(folder, "extra_counts.npy", mmap),
@@ -216,23 +217,23 @@ def _check_files(folder: Path, sizes: dict[str, int]) -> None:
 def _misfit(index: Index) -> str:
     """What does not fit together among the parts, by their shapes alone; empty if all does."""
     n = index.n_products
-    if index.vectors.ndim != 2 or index.vectors.dtype != np.float32:
-        return f"vectors are {index.vectors.dtype} {index.vectors.shape}, not float32 (N, D)"
+    if index.dense.ndim != 2 or index.dense.dtype != np.float32:
+        return f"dense is {index.dense.dtype} {index.dense.shape}, not float32 (N, D)"
     if index.value.dtype != np.float32:
         return f"value is {index.value.dtype}, not float32"
     lengths = {
-        "words": (index.words.n_products,),
-        "vectors": index.vectors.shape[:1],
+        "bm25": (index.bm25.n_products,),
+        "dense": index.dense.shape[:1],
         "value": index.value.shape,
         "sketch": index.sketch.coordinates.shape[1:],
         "titles": (len(index.titles.start) - 1,),
-        "pieces": (len(index.pieces.start) - 1,),
+        "token_vectors": (len(index.token_vectors.start) - 1,),
     }
     for name, shape in lengths.items():
         if shape != (n,):
             return f"the table has {n} products, but {name} {shape}"
-    if index.deep.n_keys != index.trie.n_code_ids:
-        return f"there are {index.trie.n_code_ids} code ids, but deep postings for {index.deep.n_keys}"
+    if index.compound.n_keys != index.trie.n_code_ids:
+        return f"there are {index.trie.n_code_ids} code ids, but compound postings for {index.compound.n_keys}"
     if index.extra_counts.shape != (len(index.extra_words),):
         return f"there are {len(index.extra_words)} extra words, but counts {index.extra_counts.shape}"
     return ""
@@ -240,7 +241,7 @@ def _misfit(index: Index) -> str:
 
 def _stray_posting(index: Index) -> str:
     """Names a posting of a product that is not there; it reads all postings, so only before they are written."""
-    parts = {"words": index.words.postings, "own": index.own, "written": index.written, "deep": index.deep}
+    parts = {"bm25": index.bm25.postings} | {name: getattr(index, name) for name in POSTINGS}
     for name, postings in parts.items():
         product = postings.product  # (P,)
         if len(product) and product.max() >= index.n_products:

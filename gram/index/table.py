@@ -28,12 +28,12 @@ _TITLE = b',"title":"'
 
 @dataclass(frozen=True, eq=False)
 class ProductTable:
-    """A catalogue by position, 0 … N − 1, the order in which everything in an index numbers products.
+    """A catalogue by row, 0 … N − 1, the order in which everything in an index numbers products.
 
     Saved, the lines are a catalogue of their own: `gram index MODEL INDEX/products.jsonl` works.
 
     >>> table = ProductTable.build([Product("b7", "Oak desk"), Product("a1", "Red shoes", price=9.5)])
-    >>> table[1].title, table.position("a1"), table.ids.tolist(), len(table)
+    >>> table[1].title, table.row("a1"), table.ids.tolist(), len(table)
     ('Red shoes', 1, ['b7', 'a1'], 2)
     """
 
@@ -65,57 +65,56 @@ class ProductTable:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, position: int) -> Product:
-        """The product at a position. Raises IndexError outside 0 … N − 1, IndexFolderError for a damaged line."""
-        row = self._parsed(position, self._line(position))
+    def __getitem__(self, row: int) -> Product:
+        """The product at a row. Raises IndexError outside 0 … N − 1, IndexFolderError for a damaged line."""
+        fields = self._parsed(row, self._line(row))
         try:
-            row["category"] = tuple(row["category"])
-            row["attributes"] = {name: tuple(values) for name, values in row["attributes"].items()}
-            return Product(**row)
+            fields["category"] = tuple(fields["category"])
+            fields["attributes"] = {name: tuple(values) for name, values in fields["attributes"].items()}
+            return Product(**fields)
         except (KeyError, TypeError, AttributeError) as error:
-            raise self._damaged(position, error) from None
+            raise self._damaged(row, error) from None
 
-    def title(self, position: int) -> str:
-        """The title of the product at a position, for a tenth of what the whole product costs; raises as `[]` does,
+    def title(self, row: int) -> str:
+        """The title of the product at a row, for a tenth of what the whole product costs; raises as `[]` does,
         but a line that is damaged elsewhere is not noticed."""
-        line = self._line(position)
-        begin = line.find(_TITLE)  # no other place of a line can hold it: quotes within texts are escaped
+        line = self._line(row)
+        begin = line.find(_TITLE)  # nothing else in a line can hold it: quotes within texts are escaped
         end = line.find(b'"', begin + len(_TITLE))
         text = line[begin + len(_TITLE) : end]
         if 0 <= begin < end and b"\\" not in text:
             try:
                 return text.decode("utf-8", "surrogatepass")
             except UnicodeDecodeError as error:
-                raise self._damaged(position, error) from None
-        row = self._parsed(position, line)
+                raise self._damaged(row, error) from None
         try:
-            return str(row["title"])
+            return str(self._parsed(row, line)["title"])
         except (KeyError, TypeError) as error:
-            raise self._damaged(position, error) from None
+            raise self._damaged(row, error) from None
 
-    def _line(self, position: int) -> bytes:
-        if not 0 <= position < len(self):
-            raise IndexError(f"there is no product {position} among {len(self)}")
-        begin, end = self.offsets[position : position + 2].tolist()
+    def _line(self, row: int) -> bytes:
+        if not 0 <= row < len(self):
+            raise IndexError(f"there is no product {row} among {len(self)}")
+        begin, end = self.offsets[row : row + 2].tolist()
         return self.lines[begin:end]
 
-    def _parsed(self, position: int, line: bytes) -> Any:
+    def _parsed(self, row: int, line: bytes) -> Any:
         try:
             return json.loads(line)
         except ValueError as error:
-            raise self._damaged(position, error) from None
+            raise self._damaged(row, error) from None
 
-    def _damaged(self, position: int, error: Exception) -> IndexFolderError:
-        problem = f"line {position + 1} is not a product ({error})"
+    def _damaged(self, row: int, error: Exception) -> IndexFolderError:
+        problem = f"line {row + 1} is not a product ({error})"
         return IndexFolderError(f"{self.name}: {problem}. Fix: build the index again")
 
     def __iter__(self) -> Iterator[Product]:
         return map(self.__getitem__, range(len(self)))
 
-    def position(self, product_id: str) -> int:
+    def row(self, product_id: str) -> int:
         """Where a product stands. Raises KeyError for an id that the table lacks."""
         try:
-            return self._positions[product_id]
+            return self._rows[product_id]
         except KeyError:
             raise KeyError(f"no product has the id {product_id!r}") from None
 
@@ -146,7 +145,7 @@ class ProductTable:
         return ProductTable(lines, offsets, ids, str(path))
 
     @cached_property
-    def _positions(self) -> dict[str, int]:
+    def _rows(self) -> dict[str, int]:
         return {product_id: i for i, product_id in enumerate(self.ids.tolist())}
 
 

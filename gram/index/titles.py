@@ -1,4 +1,4 @@
-"""Titles as evidence: which of a query's words stand in a title, and whether side by side.
+"""Titles: which of a query's words stand in a title, and whether side by side.
 
 Dimension letters:
     N  products      T  words of all titles
@@ -19,13 +19,7 @@ from numpy.typing import NDArray
 from gram.arrays import each_once, offsets, ragged
 from gram.errors import IndexFolderError
 from gram.folders import load_array
-from gram.index.bm25 import Words
-
-KINDS = (
-    "title_covered",  # share of the query's words, by idf, that the title holds
-    "adjacent",  # share of the query's neighbours that stand side by side in the title
-    "last",  # whether the title holds the query's last word
-)
+from gram.index.bm25 import BM25Index
 
 
 class TitleWords(NamedTuple):
@@ -49,32 +43,33 @@ class Titles:
     weight: NDArray[np.float32]  # (T,)
 
     @staticmethod
-    def build(titles: Sequence[Sequence[str]], words: Words) -> Titles:
+    def build(titles: Sequence[Sequence[str]], bm25: BM25Index) -> Titles:
         """From the stems of each title; `words` holds them all."""
         counts = np.array([len(t) for t in titles], dtype=np.int64)
-        word = np.array([words.ids[stem] for t in titles for stem in t], dtype=np.int32)  # (T,)
+        word = np.array([bm25.ids[stem] for t in titles for stem in t], dtype=np.int32)  # (T,)
         row = np.repeat(np.arange(len(titles)), counts)
-        _, first = np.unique(row * len(words) + word, return_index=True)
+        _, first = np.unique(row * len(bm25) + word, return_index=True)
         weight = np.zeros(len(word), dtype=np.float32)
-        weight[first] = words.idf_of(word[first])
+        weight[first] = bm25.idf_of(word[first])
         weight /= np.sqrt(np.bincount(row, weight * weight, len(titles)))[row]
         return Titles(offsets(counts), word, weight)
 
-    def evidence(
-        self, words: Words, stems: Sequence[str], distinct: Sequence[str], titles: TitleWords
+    def match(
+        self, bm25: BM25Index, stems: Sequence[str], distinct: Sequence[str], titles: TitleWords
     ) -> NDArray[np.float32]:
-        """(C, 3) what the candidates' titles say to a query, in the order of `KINDS`.
+        """(C, 3) of the candidates' titles: the share of the query's words that one holds, by idf; the share of the
+        query's neighbours that stand side by side in it; whether it holds the query's last word.
 
         `stems` are the query's, `distinct` those that say something, each once; `titles` are as `read` gives them.
         """
         n, row, word, _ = titles
-        out = np.zeros((n, len(KINDS)), dtype=np.float32)
-        known = [s for s in distinct if s in words.ids]
+        out = np.zeros((n, 3), dtype=np.float32)
+        known = [s for s in distinct if s in bm25.ids]
         if not known or not len(row):
             return out
-        idf = {s: words.idf(s) for s in distinct}
+        idf = {s: bm25.idf(s) for s in distinct}
         total = sum(idf.values()) or 1.0
-        keys = np.array([words.ids[s] for s in known])
+        keys = np.array([bm25.ids[s] for s in known])
         order = np.argsort(keys)
         at = np.searchsorted(keys[order], word).clip(max=len(keys) - 1)
         which = np.where(keys[order][at] == word, order[at], -1)  # (S,) the query's word, or −1
@@ -100,7 +95,7 @@ class Titles:
     def likeness(self, titles: TitleWords, best: NDArray[np.int64], share: NDArray[np.float32]) -> NDArray[np.float32]:
         """(C,) mean cosine of the candidates' titles, each word by its weight, with those of some of them.
 
-        `best` are the places of those among the candidates, `share` (adding up to 1) says how much each counts:
+        `best` are the numbers of those among the candidates, `share` (adding up to 1) says how much each counts:
         feedback as a relevance model has it (Lavrenko & Croft, SIGIR 2001).
         """
         n, row, word, weight = titles
@@ -110,15 +105,15 @@ class Titles:
         if not len(shown):
             return np.zeros(n, dtype=np.float32)
         keys, which = np.unique(word[shown], return_inverse=True)
-        wanted = np.bincount(which, count[row[shown]] * weight[shown])  # of the words that the best ones have
+        sought = np.bincount(which, count[row[shown]] * weight[shown])  # of the words that the best ones have
         at = np.searchsorted(keys, word).clip(max=len(keys) - 1)
-        met = np.where(keys[at] == word, wanted[at] * weight, 0.0)
+        met = np.where(keys[at] == word, sought[at] * weight, 0.0)
         return np.bincount(row, met, n).astype(np.float32)
 
-    def read(self, positions: NDArray[np.int64]) -> TitleWords:
+    def read(self, rows: NDArray[np.int64]) -> TitleWords:
         """The words of the titles of C candidates."""
-        at, row = ragged(self.start[positions], self.start[positions + 1] - self.start[positions])
-        return TitleWords(len(positions), row, self.word[at], self.weight[at])
+        at, row = ragged(self.start[rows], self.start[rows + 1] - self.start[rows])
+        return TitleWords(len(rows), row, self.word[at], self.weight[at])
 
     def save(self, folder: str | Path) -> None:
         """Writes `titles.*.npy` into an existing folder."""

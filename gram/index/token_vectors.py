@@ -1,11 +1,11 @@
-"""Late interaction: a vector for every word piece of a product, met by those of a query's pieces.
+"""Late interaction: a vector for every token of a product, met by those of a query's tokens.
 
-How closely a query's piece is met is the product with the nearest of a product's pieces (MaxSim: Khattab & Zaharia,
-ColBERT, SIGIR 2020). One vector a text says what a product is; a vector a piece says whether each word is met.
+How closely a query's token is met is the product with the nearest of a product's tokens (MaxSim: Khattab & Zaharia,
+ColBERT, SIGIR 2020). One vector a text says what a product is; a vector a token says whether each word is met.
 
 Dimension letters:
-    N  products      S  pieces of all products, R of those looked at    W  width of a piece's vector
-    C  candidates    Q  a query's pieces
+    N  products      S  tokens of all products, R of those looked at    W  width of a token's vector
+    C  candidates    Q  a query's tokens
 """
 
 from __future__ import annotations
@@ -20,43 +20,40 @@ from gram.arrays import ragged
 from gram.errors import IndexFolderError
 from gram.folders import load_array
 
-KINDS = (
-    "maxsim",  # how closely the query's pieces are met in the product, their weighted mean
-    "least_maxsim",  # how closely the one is that is met worst
-)
 AT_ONCE = 8192
-"""Products whose pieces are in memory at a time."""
+"""Products whose tokens are in memory at a time."""
 UNIT = 127
 """What a coordinate of 1 is kept as: a byte each is enough for vectors of unit length."""
 
 
 @dataclass(frozen=True, eq=False)
-class Pieces:
-    """The vectors of texts' pieces, of unit length, text after text."""
+class TokenVectors:
+    """The vectors of texts' tokens, of unit length, text after text."""
 
     start: NDArray[np.int64]  # (N + 1,)
     vectors: NDArray[np.int8]  # (S, W) in units of 1 / UNIT
 
     def of(self, text: int) -> NDArray[np.float32]:
-        """The vectors (Q, W) of one text's pieces."""
+        """The vectors (Q, W) of one text's tokens."""
         return self.vectors[int(self.start[text]) : int(self.start[text + 1])].astype(np.float32) / np.float32(UNIT)
 
-    def evidence(
-        self, query: NDArray[np.float32], weights: NDArray[np.float32], positions: NDArray[np.int64]
+    def maxsim(
+        self, query: NDArray[np.float32], weights: NDArray[np.float32], rows: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """(C, 2) how products at `positions` meet a query's pieces (Q, W), which weigh (Q,), in the order of `KINDS`.
+        """(C, 2) how closely the products of these rows meet a query's tokens (Q, W), which weigh (Q,): their weighted
+        mean, and the token met worst.
 
-        0 for products, and for queries, that have no piece.
+        0 for products, and for queries, that have no token.
         """
-        if len(positions) > AT_ONCE:
-            parts = np.array_split(positions, -(-len(positions) // AT_ONCE))
-            return np.concatenate([self.evidence(query, weights, part) for part in parts])
-        out = np.zeros((len(positions), len(KINDS)), dtype=np.float32)
-        lengths = self.start[positions + 1] - self.start[positions]  # (C,)
+        if len(rows) > AT_ONCE:
+            parts = np.array_split(rows, -(-len(rows) // AT_ONCE))
+            return np.concatenate([self.maxsim(query, weights, part) for part in parts])
+        out = np.zeros((len(rows), 2), dtype=np.float32)
+        lengths = self.start[rows + 1] - self.start[rows]  # (C,)
         some = np.flatnonzero(lengths)
         if not len(some) or not len(query):
             return out
-        at, row = ragged(self.start[positions[some]], lengths[some])
+        at, row = ragged(self.start[rows[some]], lengths[some])
         met = np.take(self.vectors, at, axis=0).astype(np.float32) @ (query.T / UNIT)  # (R, Q)
         best = np.maximum.reduceat(met, np.flatnonzero(np.diff(row, prepend=-1)), axis=0)  # (C, Q)
         out[some, 0] = best @ weights
@@ -64,15 +61,15 @@ class Pieces:
         return out
 
     def save(self, folder: str | Path) -> None:
-        """Writes `pieces.*.npy` into an existing folder."""
-        np.save(Path(folder, "pieces.start.npy"), self.start, allow_pickle=False)
-        np.save(Path(folder, "pieces.vectors.npy"), self.vectors, allow_pickle=False)
+        """Writes `token_vectors.*.npy` into an existing folder."""
+        np.save(Path(folder, "token_vectors.start.npy"), self.start, allow_pickle=False)
+        np.save(Path(folder, "token_vectors.vectors.npy"), self.vectors, allow_pickle=False)
 
     @staticmethod
-    def load(folder: str | Path, mmap: bool = True) -> Pieces:
+    def load(folder: str | Path, mmap: bool = True) -> TokenVectors:
         """What `save` wrote. Raises IndexFolderError if it cannot be used."""
-        start = load_array(folder, "pieces.start.npy", mmap)
-        vectors = load_array(folder, "pieces.vectors.npy", mmap)
+        start = load_array(folder, "token_vectors.start.npy", mmap)
+        vectors = load_array(folder, "token_vectors.vectors.npy", mmap)
         if not len(start) or vectors.ndim != 2 or vectors.dtype != np.int8 or start[-1] != len(vectors):
             raise IndexFolderError(f"{folder}: the pieces' vectors do not fit together. Fix: build the index again")
-        return Pieces(start, vectors)
+        return TokenVectors(start, vectors)

@@ -1,6 +1,6 @@
-"""Joint training: both sides of interactions at once, by likelihood and by meeting, at every depth.
+"""Joint training: both sides of interactions at once, by likelihood and by a contrastive loss, at every depth.
 
-Letters: B queries of a batch, M products of a batch, G generated attributes.
+Letters: B queries of a batch, M products of a batch, G learnt attributes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,13 +19,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from gram.coder.base import Side
+from gram.coder.encoder.coder import EncoderCoder
 from gram.coder.encoder.decoder import Memory
-from gram.coder.encoder.generator import Generator
-from gram.coder.encoder.network import PRODUCT, QUERY, FirstStep
+from gram.coder.encoder.network import FirstStep
+from gram.coder.encoder.tokens import Batch
 from gram.coder.precision import computing
 from gram.codes.pseudo_queries import pseudo_share
 from gram.folders import new_file
-from gram.training.losses import attribute_loss, code_loss, late_scores, meeting_loss, meeting_scores
+from gram.training.losses import attribute_loss, code_loss, code_scores, contrastive_loss, late_scores
 from gram.training.samples import Samples, TrainingBatch
 
 log = logging.getLogger("gram.train")
@@ -33,7 +35,7 @@ log = logging.getLogger("gram.train")
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How the generator is trained. `steps` = 0 chooses by the size of the log and the catalogue."""
+    """How the coder is trained. `steps` = 0 chooses by the size of the log and the catalogue."""
 
     steps: int = 0
     batch: int = 64
@@ -41,15 +43,16 @@ class TrainingSettings:
     encoder_rate: float = 1e-4
     head_rate: float = 1e-3
     weight_rate: float = 1e-2
-    likelihood: float = 2.0  # weight of L_q + λ·L_p beside meeting
+    likelihood: float = 2.0  # weight of L_q + λ·L_p beside the contrastive loss
     product_side: float = 1.0  # λ
-    codes: float = 0.15  # weight of the codes of two and more attributes
+    codes: float = 0.15  # weight of the compound codes
     vectors: float = 20.0  # scale of the vectors' product
     late: float = 20.0  # scale of the late interaction
-    alone: float = 0.7  # weight of meeting by vectors alone, and by late interaction alone
+    alone: float = 0.7  # weight of the contrastive loss by dense vectors alone, and by late interaction alone
     sparsity: float = 0.3  # of the FLOPS penalty (Paria et al. 2020)
     validate_every: int = 100
     patience: int = 3  # validations without a gain before stopping
+    code_losses: bool = True  # False trains vectors alone, without anything that makes codes: a control
     averaged: float = 0.98  # how much of the running mean of the weights a step leaves as it is
     co_training: int = 0  # steps of co-training; measured, it made nothing better on top of joint training
     seed: int = 0
@@ -57,8 +60,22 @@ class TrainingSettings:
     def chosen_steps(self, n_queries: int, n_products: int) -> int:
         if self.steps:
             return self.steps
-        wanted = 4 * n_queries + n_products // 4
-        return int(min(700, max(120, wanted // self.batch)))
+        clicked = 4 * n_queries + n_products // 4
+        return int(min(700, max(120, clicked // self.batch)))
+
+    def loss_weights(self) -> dict[str, float]:
+        """What each part of the loss counts."""
+        return {
+            "contrastive": 1.0,
+            "contrastive_codes": 1.0,
+            "contrastive_dense": self.alone,
+            "contrastive_tokens": self.alone,
+            "query": self.likelihood,
+            "product": self.likelihood * self.product_side,
+            "flops": self.sparsity,
+            "query_codes": self.codes,
+            "product_codes": self.codes * self.product_side,
+        }
 
     def again(self, steps: int) -> TrainingSettings:
         """For training on from a trained state: as many steps, half the rates."""
@@ -66,31 +83,36 @@ class TrainingSettings:
         return replace(self, steps=steps, validate_every=max(1, steps // 3), **rates)
 
 
-class Losses(dict[str, float]):
-    """Figures of one step, by name."""
+class ProductBatch(NamedTuple):
+    """What one pass says of a batch's M products, which are read in groups of like length."""
+
+    logits: Tensor  # (M, G)
+    expansion: Tensor  # (M, G)
+    lexical: tuple[Tensor, Tensor, Tensor]  # row, attribute, weight of the attributes that they hold, (T,) each
+    vectors: Tensor  # (M, D)
+    token_vectors: Tensor  # (M, L, W)
+    memories: list[tuple[Memory, dict[int, int]]]  # each group's, and {product's row in the batch: row in the group}
 
 
-class Trainer:
+class JointTrainer:
     """Runs the steps; can be stopped and taken up again at any checkpoint."""
 
-    def __init__(
-        self, generator: Generator, samples: Samples, settings: TrainingSettings, stage: str = "joint"
-    ) -> None:
-        self.generator, self.samples, self.settings, self.stage = generator, samples, settings, stage
+    def __init__(self, coder: EncoderCoder, samples: Samples, settings: TrainingSettings, stage: str = "joint") -> None:
+        self.coder, self.samples, self.settings, self.stage = coder, samples, settings, stage
         self.steps = settings.chosen_steps(len(samples.queries), len(samples.products))
         self.share = pseudo_share(len(samples.queries))
-        self.code_table = torch.from_numpy(samples.space.codes.astype(np.int64)).to(generator.device)
-        groups = _groups(generator, settings)
+        self.code_table = torch.from_numpy(samples.space.codes.astype(np.int64)).to(coder.device)
+        groups = _groups(coder, settings)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
         self.rates = [g["lr"] for g in self.optimizer.param_groups]
         self.done = 0
         self.best, self.stale = math.inf, 0
         self.best_state: dict[str, Tensor] | None = None
-        self.mean = {k: p.detach().clone() for k, p in generator.named_parameters() if p.requires_grad}
+        self.mean = {k: p.detach().clone() for k, p in coder.named_parameters() if p.requires_grad}
 
     def run(self, record: Path, checkpoint: Path | None = None, validation: list[TrainingBatch] | None = None) -> None:
         """Trains to the end, or until validation stops getting better; appends every figure to `record`."""
-        generator, settings = self.generator.train(), self.settings
+        coder, settings = self.coder.train(), self.settings
         forget_after(record, self.done, self.stage)
         begin, bar = (
             time.monotonic(),
@@ -100,14 +122,14 @@ class Trainer:
             self._keep_best(self.validate(validation))  # what it starts from stays where it makes nothing better
         with record.open("a", encoding="utf-8") as out:
             while self.done < self.steps and self.stale < settings.patience:
-                random = np.random.default_rng((settings.seed, self.done))
+                rng = np.random.default_rng((settings.seed, self.done))
                 torch.manual_seed(settings.seed * 1_000_003 + self.done)
-                batch = self.samples.batch(settings.batch, settings.hard_negatives, self.share, random)
+                batch = self.samples.batch(settings.batch, settings.hard_negatives, self.share, rng)
                 self._set_rates()
                 loss, figures = self.loss(batch)
                 self.optimizer.zero_grad()
                 loss.backward()
-                nn.utils.clip_grad_norm_(generator.parameters(), 2.0)
+                nn.utils.clip_grad_norm_(coder.parameters(), 2.0)
                 self.optimizer.step()
                 self._average()
                 self.done += 1
@@ -118,7 +140,7 @@ class Trainer:
                     **figures,
                 }
                 bar.update()
-                bar.set_postfix(meet=f"{figures['meet']:.2f}", refresh=False)
+                bar.set_postfix(loss=f"{figures['contrastive']:.2f}", refresh=False)
                 if validation and (self.done % settings.validate_every == 0 or self.done == self.steps):
                     row["validation"] = self.validate(validation)
                     self._keep_best(row["validation"])
@@ -131,102 +153,101 @@ class Trainer:
             log.info("validation has not improved for %d checks: stopped at step %d", self.stale, self.done)
         if self.best_state is None:
             self.best_state = self._averaged_state()
-        generator.load_state_dict(self.best_state)
-        generator.eval()
+        coder.load_state_dict(self.best_state)
+        coder.eval()
 
-    def loss(self, batch: TrainingBatch) -> tuple[Tensor, Losses]:
-        """The joint loss of one batch, and its parts."""
-        generator, settings = self.generator, self.settings
-        device = generator.device
+    def loss(self, batch: TrainingBatch) -> tuple[Tensor, dict[str, float]]:
+        """The joint loss of one batch, and its parts by name."""
+        coder, settings, device = self.coder, self.settings, self.coder.device
         with computing(device):
-            attributes = generator.attributes()  # (G, D)
+            attributes = coder.attributes()  # (G, D)
             queries = batch.queries.to(device)
-            query = generator.network(queries, QUERY, attributes)
-            product, product_tags, memories = self._products(batch, attributes)
-        query_tags = (queries.tag_row, queries.tag_attribute, query.copied)
-        scores = meeting_scores(query_tags, query.generated, product_tags, product.generated)  # (B, M)
-        scores = generator.log_temperature.exp() * scores  # in float32: bfloat16 rounds scores of 20 to eighths
-        near = settings.vectors * query.vectors @ product.vectors.T  # (B, M)
-        late = settings.late * late_scores((query.pieces, query.piece_weights), product.pieces)  # (B, M)
-        mix = generator.mix
-        hidden, size = batch.hidden.to(device), len(batch.hidden)
-        parts = {
-            "meet": meeting_loss(scores, hidden),
-            "meet_all": meeting_loss(mix[0] * scores + mix[1] * near + mix[2] * late, hidden),
-            "vectors": meeting_loss(near, hidden),
-            "late": meeting_loss(late, hidden),
-            "query": attribute_loss(query.logits, _to(batch.query_targets, device)),
-            "product": attribute_loss(
-                product.logits[:size], _to(batch.product_targets, device), batch.product_unknown.to(device)
-            ),
-            "flops": query.generated.mean(0).square().sum() + product.generated.mean(0).square().sum(),
-        }
-        with computing(device):
-            query_memory = generator.decoder.remember(query.states, queries.mask, query.logits, attributes)
-            codes = self._code_losses(batch, query_memory, memories)
-        total = parts["meet"] + parts["meet_all"] + settings.alone * (parts["vectors"] + parts["late"])
-        total = total + settings.likelihood * (parts["query"] + settings.product_side * parts["product"])
-        total = (
-            total + settings.sparsity * parts["flops"] + settings.codes * (codes[0] + settings.product_side * codes[1])
-        )
-        figures = Losses({k: float(v.detach()) for k, v in parts.items()})
-        figures |= {"query_codes": float(codes[0].detach()), "product_codes": float(codes[1].detach())}
-        figures["query_written"] = float((query.generated > 0).float().sum(1).mean())
-        figures["product_written"] = float((product.generated > 0).float().sum(1).mean())
+            query = coder.network(queries, Side.QUERY, attributes)
+            products = self._read_products(batch, attributes)
+        parts = self._contrastive_losses(batch, queries, query, products)
+        if settings.code_losses:
+            size = len(batch.ignored)
+            parts["query"] = attribute_loss(query.logits, _to(batch.query_targets, device))
+            unknown = batch.product_unknown.to(device)
+            parts["product"] = attribute_loss(products.logits[:size], _to(batch.product_targets, device), unknown)
+            parts["flops"] = query.expansion.mean(0).square().sum() + products.expansion.mean(0).square().sum()
+            with computing(device):
+                memory = coder.decoder.remember(query.states, queries.mask, query.logits, attributes)
+                parts["query_codes"], parts["product_codes"] = self._code_losses(batch, memory, products.memories)
+        weights = settings.loss_weights()
+        total = sum((weights[name] * part for name, part in parts.items()), torch.zeros((), device=device))
+        figures = {name: float(part.detach()) for name, part in parts.items()}
+        figures["query_expansion"] = float((query.expansion > 0).float().sum(1).mean())
+        figures["product_expansion"] = float((products.expansion > 0).float().sum(1).mean())
         return total, figures
 
-    def _products(
-        self, batch: TrainingBatch, attributes: Tensor
-    ) -> tuple[FirstStep, tuple[Tensor, Tensor, Tensor], list[tuple[Memory, dict[int, int]]]]:
-        """The first step of all products, read in groups of like length so that little is padding.
+    def _contrastive_losses(
+        self, batch: TrainingBatch, queries: Batch, query: FirstStep, products: ProductBatch
+    ) -> dict[str, Tensor]:
+        """By codes, dense vectors and token vectors each alone, and by all of them in learnt shares."""
+        coder, settings, ignored = self.coder, self.settings, batch.ignored.to(self.coder.device)
+        dense = settings.vectors * query.vectors @ products.vectors.T  # (B, M)
+        late = settings.late * late_scores((query.token_vectors, query.token_weights), products.token_vectors)  # (B, M)
+        mix = coder.mix
+        joint = mix[1] * dense + mix[2] * late
+        parts = {
+            "contrastive_dense": contrastive_loss(dense, ignored),
+            "contrastive_tokens": contrastive_loss(late, ignored),
+        }
+        if settings.code_losses:
+            lexical = (queries.tag_row, queries.tag_attribute, query.lexical)
+            codes = code_scores(lexical, query.expansion, products.lexical, products.expansion)  # (B, M)
+            codes = coder.log_temperature.exp() * codes  # in float32: bfloat16 rounds scores of 20 to eighths
+            parts["contrastive_codes"] = contrastive_loss(codes, ignored)
+            joint = mix[0] * codes + joint
+        parts["contrastive"] = contrastive_loss(joint, ignored)
+        return parts
 
-        Also their held attributes (row, attribute, weight), and each group's decoder memory with {product's row: its
-        place}.
-        """
-        generator, device = self.generator, self.generator.device
-        encoded, rows = self.samples.encoded, batch.products
-        order = np.argsort(encoded.lengths[rows], kind="stable")
+    def _read_products(self, batch: TrainingBatch, attributes: Tensor) -> ProductBatch:
+        """All products, in groups of like length so that little is padding."""
+        coder, device = self.coder, self.coder.device
+        tokenized, rows = self.samples.tokenized, batch.products
+        order = np.argsort(tokenized.lengths[rows], kind="stable")
         steps, tag_rows, tag_attributes, memories = [], [], [], []
         for group in np.array_split(order, max(1, len(order) // 24)):
-            texts = encoded.batch(rows[group]).to(device)
-            step = generator.network(texts, PRODUCT, attributes)
+            texts = tokenized.batch(rows[group]).to(device)
+            step = coder.network(texts, Side.PRODUCT, attributes)
             steps.append(step)
             tag_rows.append(torch.from_numpy(group).to(device)[texts.tag_row])
             tag_attributes.append(texts.tag_attribute)
-            memory = generator.decoder.remember(step.states, texts.mask, step.logits, attributes)
+            memory = coder.decoder.remember(step.states, texts.mask, step.logits, attributes)
             memories.append((memory, {int(r): i for i, r in enumerate(group)}))
         back = torch.from_numpy(np.argsort(order, kind="stable")).to(device)
-        copied = torch.cat([s.copied for s in steps])
-        longest = max(s.pieces.shape[1] for s in steps)
-        joined = FirstStep(
+        longest = max(s.token_vectors.shape[1] for s in steps)
+        return ProductBatch(
             torch.cat([s.logits for s in steps])[back],
-            torch.cat([s.generated for s in steps])[back],
-            copied,
+            torch.cat([s.expansion for s in steps])[back],
+            (torch.cat(tag_rows), torch.cat(tag_attributes), torch.cat([s.lexical for s in steps])),
             torch.cat([s.vectors for s in steps])[back],
-            steps[0].states,
-            torch.cat([F.pad(s.pieces, (0, 0, 0, longest - s.pieces.shape[1])) for s in steps])[back],
-            steps[0].piece_weights,  # nobody reads a product's
+            torch.cat([F.pad(s.token_vectors, (0, 0, 0, longest - s.token_vectors.shape[1])) for s in steps])[back],
+            memories,
         )
-        return joined, (torch.cat(tag_rows), torch.cat(tag_attributes), copied), memories
 
     def _code_losses(
         self, batch: TrainingBatch, query_memory: Memory, memories: list[tuple[Memory, dict[int, int]]]
     ) -> tuple[Tensor, Tensor]:
-        generator = self.generator
-        decoder, trie, device = generator.decoder, generator.torch_trie, generator.device
+        coder = self.coder
+        decoder, trie, device = coder.decoder, coder.torch_trie, coder.device
         nothing = torch.zeros((), device=device)
         rows, codes = (t.to(device) for t in batch.query_codes)
         of_query = (
-            code_loss(decoder, query_memory, trie, self._attributes_of(codes), rows, QUERY) if len(rows) else nothing
+            code_loss(decoder, query_memory, trie, self._attributes_of(codes), rows, Side.QUERY)
+            if len(rows)
+            else nothing
         )
         rows, codes = batch.product_codes
         of_product, n = nothing, max(len(rows), 1)
-        for memory, places in memories:
-            here = [i for i, r in enumerate(rows.tolist()) if r in places]
+        for memory, rows_in_group in memories:
+            here = [i for i, r in enumerate(rows.tolist()) if r in rows_in_group]
             if here:
-                place = torch.tensor([places[int(rows[i])] for i in here], device=device)
+                row = torch.tensor([rows_in_group[int(rows[i])] for i in here], device=device)
                 chosen = self._attributes_of(codes[here].to(device))
-                of_product = of_product + code_loss(decoder, memory, trie, chosen, place, PRODUCT) * len(here) / n
+                of_product = of_product + code_loss(decoder, memory, trie, chosen, row, Side.PRODUCT) * len(here) / n
         return of_query, of_product
 
     def _attributes_of(self, codes: Tensor) -> Tensor:
@@ -235,17 +256,17 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, batches: list[TrainingBatch]) -> float:
-        """Mean meeting loss of held-out interactions, by attributes alone and with vectors and pieces, under the
+        """Mean contrastive loss of held-out interactions, by attributes alone and with vectors and tokens, under the
         averaged weights."""
-        last = {k: v.clone() for k, v in self.generator.state_dict().items()}
-        self.generator.load_state_dict(self._averaged_state())
-        self.generator.eval()
+        last = {k: v.clone() for k, v in self.coder.state_dict().items()}
+        self.coder.load_state_dict(self._averaged_state())
+        self.coder.eval()
         total = 0.0
         for batch in batches:
             _, figures = self.loss(batch)
-            total += figures["meet"] + figures["meet_all"]
-        self.generator.load_state_dict(last)
-        self.generator.train()
+            total += figures.get("contrastive_codes", 0.0) + figures["contrastive"]
+        self.coder.load_state_dict(last)
+        self.coder.train()
         return total / len(batches)
 
     @torch.no_grad()
@@ -253,11 +274,11 @@ class Trainer:
         """Moves the running mean of the weights a step on: it generalises better than any one state (Izmailov et al.
         2018)."""
         kept = min(self.settings.averaged, self.done / (self.done + 10))
-        named = dict(self.generator.named_parameters())
+        named = dict(self.coder.named_parameters())
         torch._foreach_lerp_(list(self.mean.values()), [named[k].detach() for k in self.mean], 1 - kept)
 
     def _averaged_state(self) -> dict[str, Tensor]:
-        return {k: v.detach().clone() for k, v in (self.generator.state_dict() | self.mean).items()}
+        return {k: v.detach().clone() for k, v in (self.coder.state_dict() | self.mean).items()}
 
     def _keep_best(self, validation: float) -> None:
         if validation < self.best - 1e-4:
@@ -274,7 +295,7 @@ class Trainer:
     def save(self, path: Path) -> None:
         """A checkpoint: everything that `restore` needs to go on as if nothing had happened."""
         state = {
-            "generator": self.generator.state_dict(),
+            "generator": self.coder.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best_state": self.best_state,
             "mean": self.mean,
@@ -284,8 +305,8 @@ class Trainer:
             torch.save(state, part)
 
     def restore(self, path: Path) -> None:
-        state = torch.load(path, map_location=self.generator.device, weights_only=True)
-        self.generator.load_state_dict(state["generator"])
+        state = torch.load(path, map_location=self.coder.device, weights_only=True)
+        self.coder.load_state_dict(state["generator"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best_state = state["best_state"]
         self.mean = state["mean"]
@@ -307,16 +328,16 @@ def _stays(row: str, step: int, stage: str) -> bool:
     return found.get("stage") != stage or found["step"] <= step
 
 
-def _groups(generator: Generator, settings: TrainingSettings) -> list[dict[str, Any]]:
+def _groups(coder: EncoderCoder, settings: TrainingSettings) -> list[dict[str, Any]]:
     """Three rates: the encoder's, the heads', and that of weights which are single numbers an attribute."""
-    network = generator.network
+    network = coder.network
     single = [
-        network.logit_bias, network.logit_scale, network.floor, network.copied_base, network.generated_base,
-        network.field, network.length_slope, generator.log_temperature, generator.mix,
+        network.logit_bias, network.logit_scale, network.floor, network.lexical_base, network.expansion_base,
+        network.field, network.length_slope, coder.log_temperature, coder.mix,
     ]  # fmt: skip
     slow = list(network.encoder.parameters())
     known = {id(p) for p in single + slow}
-    heads = [p for p in generator.parameters() if id(p) not in known]
+    heads = [p for p in coder.parameters() if id(p) not in known]
     return [
         {"params": slow, "lr": settings.encoder_rate},
         {"params": heads, "lr": settings.head_rate},

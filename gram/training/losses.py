@@ -1,7 +1,7 @@
-"""The losses of joint training: meeting, likelihood of attributes, likelihood of codes.
+"""The losses of joint training: contrastive, likelihood of attributes, likelihood of codes.
 
-Letters: B queries, M products, G generated attributes, T held attributes of a batch, U attributes that the score adds
-over, Q and P pieces of a query and of a product, W width of a piece's vector, X target codes, t attributes of a code, E
+Letters: B queries, M products, G learnt attributes, T lexical attributes of a batch, U attributes that the score adds
+over, Q and P tokens of a query and of a product, W width of a token's vector, X target codes, t attributes of a code, E
 allowed children.
 """
 
@@ -11,44 +11,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gram.coder.base import Side
 from gram.coder.encoder.beam import TorchTrie
 from gram.coder.encoder.decoder import Decoder, Memory
 
-HIDDEN = -1e4
+MASKED = -1e4
 
 
-def meeting_scores(
+def code_scores(
     query_tags: tuple[Tensor, Tensor, Tensor],
-    query_generated: Tensor,
+    query_expansion: Tensor,
     product_tags: tuple[Tensor, Tensor, Tensor],
-    product_generated: Tensor,
+    product_expansion: Tensor,
 ) -> Tensor:
     """Σ over attributes of w(a|q) · w(a|p), (B, M).
 
-    Tags are (row, attribute, weight), (T,) each, of held attributes; `*_generated` (B, G) and (M, G) are the weights
-    of the others. A copied-only attribute counts when a query holds it: products cannot meet a query anywhere else.
+    Tags are (row, attribute, weight), (T,) each, of lexical attributes; `*_expansion` (B, G) and (M, G) are the weights
+    of the others. An attribute that is not learnt counts when a query holds it: products share no other with it.
     """
-    n_generated = query_generated.shape[1]
-    rare = torch.unique(query_tags[1][query_tags[1] >= n_generated])  # (U − G,)
+    n_learnt = query_expansion.shape[1]
+    rare = torch.unique(query_tags[1][query_tags[1] >= n_learnt])  # (U − G,)
 
-    def weights(tags: tuple[Tensor, Tensor, Tensor], generated: Tensor) -> Tensor:
+    def weights(tags: tuple[Tensor, Tensor, Tensor], expansion: Tensor) -> Tensor:
         row, attribute, weight = tags
-        place = torch.searchsorted(rare, attribute.contiguous()).clamp(max=max(len(rare) - 1, 0))
-        common = attribute < n_generated
-        known = common if len(rare) == 0 else common | (rare[place] == attribute)
-        column = torch.where(common, attribute, n_generated + place)
-        wide = F.pad(generated, (0, len(rare)))  # (·, U)
+        number = torch.searchsorted(rare, attribute.contiguous()).clamp(max=max(len(rare) - 1, 0))
+        common = attribute < n_learnt
+        known = common if len(rare) == 0 else common | (rare[number] == attribute)
+        column = torch.where(common, attribute, n_learnt + number)
+        wide = F.pad(expansion, (0, len(rare)))  # (·, U)
         return wide.index_put((row[known], column[known]), weight[known].to(wide.dtype), accumulate=True)
 
-    return weights(query_tags, query_generated) @ weights(product_tags, product_generated).T
+    return weights(query_tags, query_expansion) @ weights(product_tags, product_expansion).T
 
 
 def late_scores(queries: tuple[Tensor, Tensor], products: Tensor) -> Tensor:
-    """How closely each query's pieces are met in each product, their weighted mean, (B, M).
+    """How closely each query's tokens are met in each product, their weighted mean, (B, M).
 
     Args:
-        queries: vectors (B, Q, W) and weights (B, Q) of the queries' pieces.
-        products: (M, P, W) vectors of the products' pieces, 0 where there is none; a product without any scores 0.
+        queries: vectors (B, Q, W) and weights (B, Q) of the queries' tokens.
+        products: (M, P, W) vectors of the products' tokens, 0 where there is none; a product without any scores 0.
     """
     vectors, weights = queries
     met = vectors.flatten(0, 1) @ products.flatten(0, 1).T  # (B·Q, M·P)
@@ -58,16 +59,16 @@ def late_scores(queries: tuple[Tensor, Tensor], products: Tensor) -> Tensor:
     return (best * weights.unsqueeze(-1)).sum(1)
 
 
-def meeting_loss(scores: Tensor, hidden: Tensor) -> Tensor:
-    """Cross-entropy of each query's wanted product, the one with its own number, among the batch's; hidden ones left
+def contrastive_loss(scores: Tensor, ignored: Tensor) -> Tensor:
+    """Cross-entropy of each query's clicked product, the one with its own number, among the batch's; ignored ones left
     out."""
-    return F.cross_entropy(scores.masked_fill(hidden, HIDDEN), torch.arange(len(scores), device=scores.device))
+    return F.cross_entropy(scores.masked_fill(ignored, MASKED), torch.arange(len(scores), device=scores.device))
 
 
 def attribute_loss(
     logits: Tensor, targets: tuple[Tensor, Tensor, Tensor], only_targets: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy of attributes, each one present or not (Eq. 3, on codes of one attribute), per unit of target
+    """Cross-entropy of attributes, each one present or not (Eq. 3, on single codes), per unit of target
     weight.
 
     Args:
@@ -83,7 +84,9 @@ def attribute_loss(
     return (absent.sum() - (weight * logits[row, attribute]).sum()) / weight.sum().clamp(min=1)
 
 
-def code_log_probs(decoder: Decoder, memory: Memory, trie: TorchTrie, codes: Tensor, rows: Tensor, side: int) -> Tensor:
+def code_log_probs(
+    decoder: Decoder, memory: Memory, trie: TorchTrie, codes: Tensor, rows: Tensor, side: Side
+) -> Tensor:
     """log P of what follows each attribute of a code, the next one or the end, normalised over what the trie allows.
 
     (X, t), 0 past a code's end; a row's sum is log P(code | text, first attribute).
@@ -107,7 +110,7 @@ def code_log_probs(decoder: Decoder, memory: Memory, trie: TorchTrie, codes: Ten
         state = after[at, step]
         child = decoder.child_logits(memory, rows[at], state, parent, children)  # (E,)
         may_end = trie.code_id[node[at]] >= 0
-        end = decoder.end_logits(state).masked_fill(~may_end, HIDDEN)
+        end = decoder.end_logits(state).masked_fill(~may_end, MASKED)
         norm = torch.logaddexp(_segment_logsumexp(child, parent, len(at)), end)  # (X,)
         is_chosen = children == chosen[at][parent]
         picked = end.masked_fill(chosen[at] >= 0, 0.0)
@@ -116,7 +119,7 @@ def code_log_probs(decoder: Decoder, memory: Memory, trie: TorchTrie, codes: Ten
     return torch.stack(steps, dim=1) if steps else after.new_zeros(len(codes), 0)
 
 
-def code_loss(decoder: Decoder, memory: Memory, trie: TorchTrie, codes: Tensor, rows: Tensor, side: int) -> Tensor:
+def code_loss(decoder: Decoder, memory: Memory, trie: TorchTrie, codes: Tensor, rows: Tensor, side: Side) -> Tensor:
     """Mean negative log-likelihood of codes after their first attribute; arguments as of `code_log_probs`."""
     return -code_log_probs(decoder, memory, trie, codes, rows, side).sum() / max(len(codes), 1)
 
@@ -129,6 +132,6 @@ def _child(trie: TorchTrie, node: Tensor, token: Tensor) -> Tensor:
 
 def _segment_logsumexp(values: Tensor, segment: Tensor, n: int) -> Tensor:
     """log Σ exp of each segment's values, (n,); −10,000 for an empty one."""
-    top = torch.full((n,), HIDDEN, device=values.device).scatter_reduce(0, segment, values.detach(), "amax")
+    top = torch.full((n,), MASKED, device=values.device).scatter_reduce(0, segment, values.detach(), "amax")
     total = torch.zeros(n, device=values.device).index_add(0, segment, (values - top[segment]).exp())
-    return torch.where(total > 0, total.clamp(min=1e-30).log() + top, torch.full_like(top, HIDDEN))
+    return torch.where(total > 0, total.clamp(min=1e-30).log() + top, torch.full_like(top, MASKED))

@@ -1,157 +1,138 @@
-"""What training does after joint training: co-training, co-alignment, the scorer, and the report on the codes."""
+"""The stages of training, one function each: they read and change the run they are given."""
 
 from __future__ import annotations
 
-import json
 import logging
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
+import torch
+from safetensors.torch import load_file, save_file
 
-from gram.coder.encoder.coding import PRODUCT_CODING, QUERY_CODING, Coded, code_texts
-from gram.coder.encoder.generator import Generator
-from gram.coder.encoder.network import PRODUCT, QUERY
-from gram.codes.space import CodeSpace
-from gram.codes.targets import co_targets
-from gram.index.bm25 import Words
-from gram.indexing import NO_MODEL, assembled, build_index
-from gram.ranking.candidates import gather
-from gram.ranking.scorer import COMPARED, Scorer, fit
+from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Side
+from gram.coder.encoder.backbone import load_backbone
+from gram.coder.encoder.coder import EncoderCoder
+from gram.coder.encoder.coding import represent_texts
+from gram.coder.encoder.tokens import TextTokenizer
+from gram.codes.mining import mine
+from gram.codes.trie import CodeTrie
+from gram.folders import new_file
+from gram.index.bm25 import BM25Index
+from gram.indexing import build_index, product_stems
+from gram.ranking.scorer import Scorer
 from gram.records import Product
 from gram.search import Searcher
-from gram.text.words import stems
-from gram.training.co_alignment import Alignment, AlignmentSettings, WrittenCodes
-from gram.training.health import health, recall_of_codes
-from gram.training.samples import HARD_TO, Samples
+from gram.text.fields import field_texts
+from gram.training.co_alignment import AlignedTexts, CoAlignment, CompoundCodes
+from gram.training.co_training import make_co_training_samples
+from gram.training.health import measure_health, recall_of_codes
+from gram.training.joint import JointTrainer, forget_after
+from gram.training.run import TrainingRun
+from gram.training.samples import Samples
+from gram.training.scoring import fit_to_clicks, sample_products
 
 log = logging.getLogger("gram.train")
 
-FITTED_ON = 60_000  # products at most that the scorer is fitted among
 ALIGNED_ON = 16_000  # products at most whose codes are aligned
 REPORTED_ON = 8_000  # products at most that the codes' health is read from
 
-Wanted = Mapping[str, Mapping[str, float]]
-"""Query → product id → weight of the interaction."""
+
+def mine_lexicon(run: TrainingRun) -> None:
+    """The shop's attributes, the space of codes, and a coder that knows them and has learnt nothing yet."""
+    settings, products = run.settings, run.products
+    log.info("finding the attributes of %d products and %d interactions", len(products), len(run.logged))
+    lexicon = mine(products, run.logged, settings.mining)
+    log.info("lexicon: %d attributes, %d of them learnt; tokenising texts", len(lexicon), lexicon.n_learnt)
+    torch.manual_seed(run.seed)
+    backbone = load_backbone(settings.backbone, (t for p in products for _, t in field_texts(p)), settings.scratch)
+    tokenizer = TextTokenizer(lexicon, backbone)
+    run.bm25 = BM25Index.build(product_stems(products, lexicon.language))
+    run.samples = Samples.collect(products, tokenizer.products(products), run.logged, tokenizer, run.bm25)
+    log.info("code space: %d codes", len(run.samples.space.codes))
+    run.coder = EncoderCoder(backbone, lexicon, CodeTrie.build(run.samples.space.codes)).to(settings.device)
 
 
-def co_trained(generator: Generator, samples: Samples) -> Samples:
-    """The same samples with targets that each side's codes give the other, and negatives from the model's own ranks."""
-    queries = code_texts(generator, samples.encoder.queries(samples.queries), QUERY, replace(QUERY_CODING, codes=0))
-    coded = code_texts(
-        generator, samples.encoded, PRODUCT, replace(PRODUCT_CODING, codes=0), progress="coding products"
-    )
-    pairs = [(q, p) for q, row in enumerate(samples.linked) for p in row.tolist()]
-    of_queries, of_products = co_targets(
-        samples.query_targets,
-        samples.product_targets,
-        _said(queries, len(samples.queries)),
-        _said(coded, len(samples.products)),
-        np.array(pairs, dtype=np.int64).reshape(-1, 2),
-    )
-    index = assembled(generator, samples.products, coded, samples.words, {}, NO_MODEL)
-    searcher = Searcher(generator, index, Scorer.default())
-    near = []
-    for begin in tqdm(range(0, len(samples.queries), 256), desc="finding hard negatives", unit="batch"):
-        for query in searcher.code(samples.queries[begin : begin + 256], deep=False):
-            near.append(gather(index, query, searcher.scorer.weights, keep=HARD_TO).positions)
-    return replace(samples, query_targets=of_queries, product_targets=of_products, near=near)
+def train_jointly(run: TrainingRun) -> None:
+    """Both sides of interactions at once (Eq. 3, with the contrastive loss)."""
+    if run.joint is not None and run.joint.is_file():
+        run.coder.load_state_dict(load_file(run.joint))
+        return
+    trainer = JointTrainer(run.coder, run.samples, run.settings.training)
+    checkpoint = run.work / "joint.pt"
+    if not _restore(trainer, checkpoint, run.resume):
+        run.coder.read_attributes()
+    trainer.run(run.record, checkpoint, run.validation)
+    if run.joint is not None:
+        with new_file(run.joint) as draft:
+            save_file({k: v.contiguous() for k, v in run.coder.state_dict().items()}, draft)
 
 
-def _said(coded: Coded, n: int, least: float = 0.3) -> list[NDArray[np.int64]]:
-    """The attributes that were generated for each of n texts and are likely to be right, the surest first."""
-    text, attribute, _ = coded.written
-    order = np.lexsort((-coded.sure, text))
-    order = order[coded.sure[order] >= least]
-    cuts = np.searchsorted(text[order], np.arange(n + 1))
-    return [attribute[order[cuts[i] : cuts[i + 1]]] for i in range(n)]
+def co_train(run: TrainingRun) -> None:
+    """More joint training, on what each side's codes say of the other side."""
+    if not run.settings.training.co_training or not run.logged:
+        return
+    log.info("co-training: coding %d products and %d queries", len(run.products), len(run.samples.queries))
+    run.samples = make_co_training_samples(run.coder, run.samples)
+    again = run.settings.training.again(run.settings.training.co_training)
+    trainer = JointTrainer(run.coder, run.samples, again, stage="co-training")
+    _restore(trainer, run.work / "co-training.pt", run.resume)
+    trainer.run(run.record, run.work / "co-training.pt", run.validation)
 
 
-def aligned(generator: Generator, samples: Samples, settings: AlignmentSettings, seed: int) -> list[dict[str, Any]]:
-    """Co-alignment of codes of two and more attributes; a row of figures a step.
-
-    Of a large catalogue, on some of the products that the log mentions.
-    """
-    random = np.random.default_rng(seed)
-    some = np.unique(np.concatenate(samples.linked))
+def co_align(run: TrainingRun) -> None:
+    """Compound codes that both sides write are preferred (Eq. 6); of a large catalogue, on some products."""
+    settings, samples, coder = run.settings.alignment, run.samples, run.coder
+    if not settings.steps or not run.logged:
+        return
+    rows: list[dict[str, Any]] = [{"step": 0, "before": _compound_alone(run)}] if run.clicks else []
+    some = np.unique(np.concatenate(samples.clicked))
     if len(some) > ALIGNED_ON:
-        some = np.sort(random.choice(some, ALIGNED_ON, replace=False))
-    place = np.full(len(samples.products), -1)
-    place[some] = np.arange(len(some))
-    linked = [place[row][place[row] >= 0] for row in samples.linked]
-    queries = samples.encoder.queries(samples.queries)
-    products = samples.encoder.products([samples.products[i] for i in some.tolist()])
-    n_codes = generator.trie.n_code_ids
-    of_queries = code_texts(generator, queries, QUERY, QUERY_CODING).deep
-    of_products = code_texts(generator, products, PRODUCT, PRODUCT_CODING, progress="coding products").deep
-    written = (
-        WrittenCodes.of(of_queries, len(queries), n_codes),
-        WrittenCodes.of(of_products, len(products), n_codes),
-    )
-    codes = generator.trie.table().astype(np.int32)
-    return Alignment(generator, queries, products, linked, written, codes, settings, seed).run()
+        some = np.sort(np.random.default_rng(run.seed).choice(some, ALIGNED_ON, replace=False))
+    row_of = np.full(len(samples.products), -1)
+    row_of[some] = np.arange(len(some))
+    clicked = [row_of[row][row_of[row] >= 0] for row in samples.clicked]
+    aligned = []
+    for side, coding, texts in (
+        (Side.QUERY, QUERY_CODING, samples.tokenizer.queries(samples.queries)),
+        (Side.PRODUCT, PRODUCT_CODING, samples.tokenizer.products([samples.products[i] for i in some.tolist()])),
+    ):
+        codes = represent_texts(coder, texts, side, coding, progress="coding texts").compound
+        aligned.append(AlignedTexts(texts, CompoundCodes.of(codes, coder.trie.n_code_ids)))
+    queries, products = aligned
+    rows += CoAlignment(coder, queries, products, clicked, settings, run.seed).run()
+    forget_after(run.record, -1, "co-alignment")  # a run that was stopped after it did it already
+    run.write_record("co-alignment", rows)
 
 
-def codes_alone(generator: Generator, part: Sequence[Product], wanted: Wanted) -> dict[str, float]:
-    """What codes of two and more attributes bring back alone in a part of the catalogue."""
-    index = build_index(generator, part)
-    searcher = Searcher(generator, index, Scorer.default())
-    coded = searcher.code(list(wanted))
-    positions = [[index.table.position(p) for p in row] for row in wanted.values()]
-    return recall_of_codes(index.deep, [query.deep for query in coded], positions, index.n_products)
+def fit_scorer(run: TrainingRun) -> None:
+    """The scorer that held-out interactions ask for."""
+    run.scorer = fit_to_clicks(run.coder, run.products, run.bm25, run.clicks, run.seed)
 
 
-def fitted(generator: Generator, products: Sequence[Product], words: Words, wanted: Wanted, seed: int) -> Scorer:
-    """The scorer that held-out interactions ask for; the default one where there are none. `words`: of all products."""
-    scorer = Scorer.default()
-    if not wanted:
-        return scorer
-    part = part_of(products, words, wanted, generator.lexicon.language, FITTED_ON, seed)
-    index = build_index(generator, part, coding=replace(PRODUCT_CODING, codes=0))
-    coded = Searcher(generator, index, scorer).code(list(wanted), deep=False)
-    for refine in (False, True):  # first the sum that finds, then the scorer of what it finds
-        first = scorer.weights
-        found = [gather(index, query, first, keep=COMPARED) for query in coded]
-        gains = [_gains(part, f.positions, row) for f, row in zip(found, wanted.values(), strict=True)]
-        features = [f.features for f in found]
-        scorer = fit(features, gains, first=first, without=("deep",), seed=seed, refine=refine)
-    log.info("scorer: %s", json.dumps(scorer.named()))
-    return scorer
-
-
-def reported(
-    generator: Generator, scorer: Scorer, part: Sequence[Product], wanted: Wanted, space: CodeSpace
-) -> dict[str, Any]:
+def report_health(run: TrainingRun) -> None:
     """The health of the codes, read from a part of the catalogue."""
-    return health(Searcher(generator, build_index(generator, part), scorer), wanted, space)
+    searcher = Searcher(run.coder, build_index(run.coder, _reported_products(run)), run.scorer)
+    run.report = measure_health(searcher, run.clicks, run.samples.space)
 
 
-def _gains(
-    products: Sequence[Product], positions: NDArray[np.int64], wanted: Mapping[str, float]
-) -> NDArray[np.float32]:
-    """(C,) the weights of the interactions that candidates have."""
-    return np.array([wanted.get(products[i].product_id, 0.0) for i in positions.tolist()], dtype=np.float32)
+def _compound_alone(run: TrainingRun) -> dict[str, float]:
+    """What compound codes bring back alone in a part of the catalogue."""
+    index = build_index(run.coder, _reported_products(run))
+    queries = Searcher(run.coder, index, Scorer.default()).represent(list(run.clicks))
+    relevant = [[index.table.row(p) for p in clicked] for clicked in run.clicks.values()]
+    return recall_of_codes(index.compound, [query.compound for query in queries], relevant, index.n_products)
 
 
-def part_of(
-    products: Sequence[Product], words: Words, wanted: Wanted, language: str, at_most: int, seed: int
-) -> list[Product]:
-    """At most so many products: the wanted ones, those their words find for the same queries, and random others."""
-    if len(products) <= at_most:
-        return list(products)
-    chosen = {product_id for row in wanted.values() for product_id in row}
-    near: Counter[int] = Counter()
-    for query in wanted:
-        scores = words.score(stems(query, language))
-        near.update(np.argpartition(-scores, 30)[:30].tolist())
-    chosen |= {products[i].product_id for i, _ in near.most_common(at_most // 2)}
-    order: NDArray[np.int64] = np.random.default_rng(seed).permutation(len(products))
-    for i in order.tolist():
-        if len(chosen) >= at_most:
-            break
-        chosen.add(products[i].product_id)
-    return [p for p in products if p.product_id in chosen]
+def _reported_products(run: TrainingRun) -> list[Product]:
+    language = run.coder.lexicon.language
+    return sample_products(run.products, run.bm25, run.clicks, language, REPORTED_ON, run.seed)
+
+
+def _restore(trainer: JointTrainer, checkpoint: Path, resume: bool) -> bool:
+    """Whether the trainer goes on from a checkpoint."""
+    if not (resume and checkpoint.is_file()):
+        return False
+    trainer.restore(checkpoint)
+    log.info("%s training goes on from step %d", trainer.stage, trainer.done)
+    return True

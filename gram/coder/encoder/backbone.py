@@ -1,4 +1,4 @@
-"""The pretrained encoders that the generator starts from, and the word pieces they read."""
+"""The pretrained encoders that the coder starts from, and the tokens they read."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class ScratchSettings:
     layers: int = 2
     heads: int = 4
     vocabulary: int = 8000
-    max_pieces: int = 128
+    max_tokens: int = 128
 
 
 class Backbone:
-    """An encoder and its word pieces.
+    """An encoder and its tokens.
 
-    `encoder(inputs_embeds=…, attention_mask=…)` gives states (B, L, D); `pieces(word)` gives a word's piece ids. A
+    `encoder(inputs_embeds=…, attention_mask=…)` gives states (B, L, D); `tokens(word)` gives a word's token ids. A
     Hugging Face encoder of any shape fits: only embeddings by id, states by position and a fast tokenizer are asked
     of it.
     """
@@ -51,8 +51,8 @@ class Backbone:
         self.start_id, self.end_id, self.pad_id = (int(s) for s in special if s is not None)
         self._cache: dict[str, list[int]] = {}
 
-    def pieces(self, word: str) -> list[int]:
-        """The word's piece ids; looked up once a word, since a catalogue repeats its words."""
+    def tokens_of(self, word: str) -> list[int]:
+        """The word's token ids; looked up once a word, since a catalogue repeats its words."""
         found = self._cache.get(word)
         if found is None:
             found = self._cache[word] = self.tokenizer.encode(word, add_special_tokens=False).ids
@@ -62,7 +62,7 @@ class Backbone:
 def load_backbone(name: str, texts: Iterable[str] = (), scratch: ScratchSettings | None = None) -> Backbone:
     """The backbone called `minilm`, `scratch`, or by a hub id or a local folder.
 
-    `scratch` learns its word pieces from `texts`.
+    `scratch` learns its tokens from `texts`.
 
     Raises:
         MissingExtra: `minilm` without the package that carries the weights, and no way to the hub.
@@ -88,7 +88,7 @@ def load_backbone(name: str, texts: Iterable[str] = (), scratch: ScratchSettings
 
 
 def scratch_backbone(texts: Iterable[str], settings: ScratchSettings) -> Backbone:
-    """A BERT encoder with random weights, and WordPiece trained on `texts`: the same texts give the same pieces."""
+    """A BERT encoder with random weights, and WordPiece trained on `texts`: the same texts give the same tokens."""
     from tokenizers import models, normalizers, pre_tokenizers, trainers
 
     texts = list(texts)
@@ -117,7 +117,7 @@ def scratch_config(settings: ScratchSettings, vocabulary: int) -> dict[str, Any]
         "num_hidden_layers": settings.layers,
         "num_attention_heads": settings.heads,
         "intermediate_size": 4 * settings.width,
-        "max_position_embeddings": settings.max_pieces,
+        "max_position_embeddings": settings.max_tokens,
     }
 
 
@@ -177,15 +177,17 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def piece_ids(backbone: Backbone, words: Sequence[str], max_pieces: int) -> tuple[list[int], list[tuple[int, int]]]:
+def tokenize_words(
+    backbone: Backbone, words: Sequence[str], max_tokens: int
+) -> tuple[list[int], list[tuple[int, int]]]:
     """Piece ids of words between start and end marks, and each word's place among them; words past the limit are cut.
 
     `spans[w]` is (first, last + 1); a word that was cut has (0, 1), the start mark, so that it can still be copied.
     """
     ids, spans = [backbone.start_id], []
     for word in words:
-        row = backbone.pieces(word)
-        if row and len(ids) + len(row) < max_pieces:
+        row = backbone.tokens_of(word)
+        if row and len(ids) + len(row) < max_tokens:
             spans.append((len(ids), len(ids) + len(row)))
             ids += row
         else:

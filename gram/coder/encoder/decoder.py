@@ -1,7 +1,7 @@
 """The further steps: a small decoder that goes on from a first attribute to medium and fine codes.
 
-Letters: B texts, L pieces, D width, H hypotheses, t attributes written so far, E allowed children of all hypotheses,
-G generated attributes.
+Letters: B texts, L tokens, D width, H hypotheses, t attributes written so far, E allowed children of all hypotheses,
+G learnt attributes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gram.coder.base import Side
 from gram.codes.trie import MAX_LENGTH
 
 LAYERS, HEADS = 2, 6
@@ -23,14 +24,14 @@ class _Layer(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.heads = HEADS if width % HEADS == 0 else 4
-        self.own = nn.Linear(width, 3 * width)
-        self.own_out = nn.Linear(width, width)
+        self.attend_self = nn.Linear(width, 3 * width)
+        self.attend_self_out = nn.Linear(width, width)
         self.ask = nn.Linear(width, width)
         self.text = nn.Linear(width, 2 * width)
         self.text_out = nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-        for out in (self.own_out, self.text_out, self.down):
+        for out in (self.attend_self_out, self.text_out, self.down):
             nn.init.zeros_(out.weight)
 
     def _split(self, x: Tensor) -> Tensor:
@@ -41,13 +42,13 @@ class _Layer(nn.Module):
         keys, values = self.text(states).chunk(2, dim=-1)
         return self._split(keys), self._split(values)
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, hidden: Tensor) -> Tensor:
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, ignored: Tensor) -> Tensor:
         """x (H, t, D); keys, values (H, heads, L, ·); hidden (H, 1, 1, L) added to attention scores."""
-        asks, keys_own, values_own = (self._split(p) for p in self.own(self.norms[0](x)).chunk(3, dim=-1))
-        own = F.scaled_dot_product_attention(asks, keys_own, values_own, is_causal=True)  # (H, heads, t, ·)
-        x = x + self.own_out(own.transpose(1, 2).flatten(2))
+        asks, self_keys, self_values = (self._split(p) for p in self.attend_self(self.norms[0](x)).chunk(3, dim=-1))
+        attended = F.scaled_dot_product_attention(asks, self_keys, self_values, is_causal=True)  # (H, heads, t, ·)
+        x = x + self.attend_self_out(attended.transpose(1, 2).flatten(2))
         ask = self._split(self.ask(self.norms[1](x)))
-        text = F.scaled_dot_product_attention(ask, keys, values, attn_mask=hidden)  # (H, heads, t, ·)
+        text = F.scaled_dot_product_attention(ask, keys, values, attn_mask=ignored)  # (H, heads, t, ·)
         x = x + self.text_out(text.transpose(1, 2).flatten(2))
         return x + self.down(F.gelu(self.up(self.norms[2](x))))
 
@@ -55,8 +56,10 @@ class _Layer(nn.Module):
 class Memory:
     """What the decoder keeps of a batch of texts: keys and values a layer, and the first step's logits."""
 
-    def __init__(self, layers: list[tuple[Tensor, Tensor]], hidden: Tensor, logits: Tensor, attributes: Tensor) -> None:
-        self.layers, self.hidden, self.logits, self.attributes = layers, hidden, logits, attributes
+    def __init__(
+        self, layers: list[tuple[Tensor, Tensor]], ignored: Tensor, logits: Tensor, attributes: Tensor
+    ) -> None:
+        self.layers, self.ignored, self.logits, self.attributes = layers, ignored, logits, attributes
 
 
 class Decoder(nn.Module):
@@ -64,7 +67,7 @@ class Decoder(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.place = nn.Parameter(torch.zeros(MAX_LENGTH, width))
+        self.position = nn.Parameter(torch.zeros(MAX_LENGTH, width))
         self.side = nn.Parameter(torch.zeros(2, width))
         self.layers = nn.ModuleList(_Layer(width) for _ in range(LAYERS))
         self.norm = nn.LayerNorm(width)
@@ -75,29 +78,29 @@ class Decoder(nn.Module):
 
     def remember(self, states: Tensor, mask: Tensor, logits: Tensor, attributes: Tensor) -> Memory:
         """`states` (B, L, D), `mask` (B, L), first-step `logits` (B, G), `attributes` (G, D) of unit length."""
-        hidden = torch.zeros(mask.shape, dtype=states.dtype, device=mask.device).masked_fill(mask == 0, -1e4)
+        ignored = torch.zeros(mask.shape, dtype=states.dtype, device=mask.device).masked_fill(mask == 0, -1e4)
         layers = [layer.memory(states) for layer in self.layers]  # type: ignore[operator]
-        return Memory(layers, hidden[:, None, None, :], logits, attributes)
+        return Memory(layers, ignored[:, None, None, :], logits, attributes)
 
-    def forward(self, memory: Memory, rows: Tensor, prefixes: Tensor, side: int) -> Tensor:
+    def forward(self, memory: Memory, rows: Tensor, prefixes: Tensor, side: Side) -> Tensor:
         """What follows each place of the prefixes (H, t), (H, t, D)."""
         t = prefixes.shape[1]
         x = F.embedding(prefixes.clamp(min=0), memory.attributes) * memory.attributes.shape[1] ** 0.5 / 4
-        x = x + self.place[:t] + self.side[side]  # (H, t, D)
-        hidden = memory.hidden[rows]
+        x = x + self.position[:t] + self.side[side]  # (H, t, D)
+        ignored = memory.ignored[rows]
         for layer, (keys, values) in zip(self.layers, memory.layers, strict=True):
-            x = layer(x, keys[rows], values[rows], hidden.to(keys.dtype))
+            x = layer(x, keys[rows], values[rows], ignored.to(keys.dtype))
         return self.norm(x)
 
     def child_logits(self, memory: Memory, rows: Tensor, after: Tensor, of: Tensor, tokens: Tensor) -> Tensor:
         """Logits (E,) of children `tokens` (E,) after the states `after` (H, D), `of` (E,) says which; rows (H,)."""
-        asked = self.out(after).float()  # (H, D)
-        if asked.requires_grad and len(of) > 16 * len(asked):  # every attribute costs less than copies of states
-            match = (asked @ memory.attributes.float().T)[of, tokens]  # (E,)
-        elif asked.requires_grad:
-            match = (asked[of] * memory.attributes[tokens].float()).sum(-1)  # (E,)
+        wish = self.out(after).float()  # (H, D)
+        if wish.requires_grad and len(of) > 16 * len(wish):  # every attribute costs less than copies of states
+            match = (wish @ memory.attributes.float().T)[of, tokens]  # (E,)
+        elif wish.requires_grad:
+            match = (wish[of] * memory.attributes[tokens].float()).sum(-1)  # (E,)
         else:
-            match = _sampled(asked, memory.attributes.float(), of, tokens)
+            match = _sampled(wish, memory.attributes.float(), of, tokens)
         return self.first_step * memory.logits[rows[of], tokens] + match
 
     def end_logits(self, after: Tensor) -> Tensor:
@@ -105,21 +108,21 @@ class Decoder(nn.Module):
         return self.end(after).float().squeeze(-1)
 
 
-def _sampled(asked: Tensor, attributes: Tensor, of: Tensor, tokens: Tensor) -> Tensor:
+def _sampled(wish: Tensor, attributes: Tensor, of: Tensor, tokens: Tensor) -> Tensor:
     """asked[of] · attributes[tokens], (E,), without the (E, D) copies that take 40 times as long; `of` is in order."""
-    start = F.pad(torch.bincount(of, minlength=len(asked)).cumsum(0), (1, 0))  # (H + 1,)
-    with torch.autocast(asked.device.type, enabled=False), warnings.catch_warnings():
+    start = F.pad(torch.bincount(of, minlength=len(wish)).cumsum(0), (1, 0))  # (H + 1,)
+    with torch.autocast(wish.device.type, enabled=False), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # "Sparse CSR tensor support is in beta state"
         where = torch.sparse_csr_tensor(
-            start, tokens, asked.new_zeros(len(tokens)), (len(asked), len(attributes)), check_invariants=False
+            start, tokens, wish.new_zeros(len(tokens)), (len(wish), len(attributes)), check_invariants=False
         )
-        return torch.sparse.sampled_addmm(where, asked, attributes.T, beta=0.0).values()
+        return torch.sparse.sampled_addmm(where, wish, attributes.T, beta=0.0).values()
 
 
 class NextFromDecoder:
     """The beam's scorer: one batch of texts, one side."""
 
-    def __init__(self, decoder: Decoder, memory: Memory, side: int) -> None:
+    def __init__(self, decoder: Decoder, memory: Memory, side: Side) -> None:
         self.decoder, self.memory, self.side = decoder, memory, side
 
     def __call__(self, rows: Tensor, prefixes: Tensor, row_of_child: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:

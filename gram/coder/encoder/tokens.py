@@ -1,6 +1,6 @@
-"""Texts as the network reads them: word pieces, and the attributes that the text holds with their places.
+"""Texts as the network reads them: tokens, and the attributes that the text holds with their positions.
 
-Letters: N texts, B texts of a batch, L pieces of the longest, T attributes held by all texts of a batch together.
+Letters: N texts, B texts of a batch, L tokens of the longest, T lexical attributes of all texts of a batch together.
 """
 
 from __future__ import annotations
@@ -14,48 +14,48 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gram.arrays import ragged
-from gram.coder.encoder.backbone import Backbone, piece_ids
+from gram.coder.encoder.backbone import Backbone, tokenize_words
 from gram.codes.lexicon import Lexicon
 from gram.records import Product
 from gram.text.fields import FIELDS, field_texts
 from gram.text.words import stem, words
 
-QUERY_PIECES, PRODUCT_PIECES = 32, 64
+QUERY_TOKENS, PRODUCT_TOKENS = 32, 64
 
 
 class Batch(NamedTuple):
     """Texts for the network. `tag_*` list the attributes that the texts hold, row by row."""
 
-    pieces: Tensor  # (B, L) piece ids
-    mask: Tensor  # (B, L) 1 where a piece stands
+    token_ids: Tensor  # (B, L)
+    mask: Tensor  # (B, L) 1 where a token stands
     n_words: Tensor  # (B,) words of each text
     tag_row: Tensor  # (T,) which text
     tag_attribute: Tensor  # (T,)
-    tag_start: Tensor  # (T,) first piece of the attribute's place
+    tag_start: Tensor  # (T,) the attribute's first position
     tag_end: Tensor  # (T,) one past its last
-    tag_field: Tensor  # (T,) place in FIELDS
+    tag_field: Tensor  # (T,) its field, by number in FIELDS
 
     def to(self, device: torch.device | str) -> Batch:
         return Batch(*(t.to(device) for t in self))
 
 
-class EncodedTexts:
-    """Many texts, encoded once, as flat arrays with offsets; `batch(rows)` picks some."""
+class TokenizedTexts:
+    """Many texts, tokenised once, as flat arrays with offsets; `batch(rows)` picks some."""
 
     def __init__(self, rows: Iterable[tuple[list[int], int, list[tuple[int, int, int, int]]]], pad_id: int) -> None:
-        pieces: list[int] = []
+        token_ids: list[int] = []
         tags: list[tuple[int, int, int, int]] = []
-        piece_start, tag_start, n_words = [0], [0], []
+        token_start, tag_start, n_words = [0], [0], []
         for ids, count, row in rows:
-            pieces += ids
+            token_ids += ids
             tags += row
             n_words.append(count)
-            piece_start.append(len(pieces))
+            token_start.append(len(token_ids))
             tag_start.append(len(tags))
         self.pad_id = pad_id
-        self.pieces = np.array(pieces, dtype=np.int32)
-        self.tags = np.array(tags, dtype=np.int32).reshape(-1, 4)  # attribute, first piece, one past, field
-        self.piece_start = np.array(piece_start, dtype=np.int64)  # (N + 1,)
+        self.token_ids = np.array(token_ids, dtype=np.int32)
+        self.tags = np.array(tags, dtype=np.int32).reshape(-1, 4)  # attribute, first token, one past, field
+        self.token_start = np.array(token_start, dtype=np.int64)  # (N + 1,)
         self.tag_start = np.array(tag_start, dtype=np.int64)  # (N + 1,)
         self.n_words = np.array(n_words, dtype=np.float32)  # (N,)
 
@@ -64,10 +64,10 @@ class EncodedTexts:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Pieces of each text, (N,)."""
-        return np.diff(self.piece_start)
+        """Tokens of each text, (N,)."""
+        return np.diff(self.token_start)
 
-    def held(self, row: int) -> NDArray[np.int32]:
+    def attributes_of(self, row: int) -> NDArray[np.int32]:
         """The attributes that one text holds."""
         return self.tags[self.tag_start[row] : self.tag_start[row + 1], 0]
 
@@ -79,16 +79,16 @@ class EncodedTexts:
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
         rows = np.asarray(rows, dtype=np.int64)
         length = self.lengths[rows]
-        at, row_of = ragged(self.piece_start[rows], length)
-        pieces = np.full((len(rows), int(length.max(initial=1))), self.pad_id, dtype=np.int64)
+        at, row_of = ragged(self.token_start[rows], length)
+        token_ids = np.full((len(rows), int(length.max(initial=1))), self.pad_id, dtype=np.int64)
         column = np.arange(len(at)) - np.repeat(np.cumsum(length) - length, length)
-        pieces[row_of, column] = self.pieces[at]
-        mask = np.arange(pieces.shape[1])[None, :] < length[:, None]
+        token_ids[row_of, column] = self.token_ids[at]
+        mask = np.arange(token_ids.shape[1])[None, :] < length[:, None]
         counts = self.tag_start[rows + 1] - self.tag_start[rows]
         at, tag_row = ragged(self.tag_start[rows], counts)
         tags = torch.from_numpy(self.tags[at].astype(np.int64))
         return Batch(
-            torch.from_numpy(pieces),
+            torch.from_numpy(token_ids),
             torch.from_numpy(mask.astype(np.int64)),
             torch.from_numpy(self.n_words[rows]),
             torch.from_numpy(tag_row),
@@ -96,29 +96,35 @@ class EncodedTexts:
         )
 
 
-class TextEncoder:
-    """Encodes queries and products against one lexicon and one backbone's pieces."""
+class TextTokenizer:
+    """Tokenises queries and products for one lexicon and one backbone."""
 
     def __init__(self, lexicon: Lexicon, backbone: Backbone) -> None:
         self.lexicon, self.backbone = lexicon, backbone
 
-    def queries(self, texts: Iterable[str]) -> EncodedTexts:
-        return EncodedTexts((self._encode([("title", t)], QUERY_PIECES) for t in texts), self.backbone.pad_id)
+    def read(self, texts: Sequence[str] | Sequence[Product]) -> TokenizedTexts:
+        """Queries, or products with all their fields."""
+        if texts and isinstance(texts[0], Product):
+            return self.products(texts)  # type: ignore[arg-type]
+        return self.queries(texts)  # type: ignore[arg-type]
 
-    def products(self, products: Iterable[Product]) -> EncodedTexts:
-        return EncodedTexts((self._encode(field_texts(p), PRODUCT_PIECES) for p in products), self.backbone.pad_id)
+    def queries(self, texts: Iterable[str]) -> TokenizedTexts:
+        return TokenizedTexts((self._tokenize([("title", t)], QUERY_TOKENS) for t in texts), self.backbone.pad_id)
 
-    def _encode(
-        self, fields: Sequence[tuple[str, str]], max_pieces: int
+    def products(self, products: Iterable[Product]) -> TokenizedTexts:
+        return TokenizedTexts((self._tokenize(field_texts(p), PRODUCT_TOKENS) for p in products), self.backbone.pad_id)
+
+    def _tokenize(
+        self, fields: Sequence[tuple[str, str]], max_tokens: int
     ) -> tuple[list[int], int, list[tuple[int, int, int, int]]]:
-        """Piece ids, number of words read, and the attributes held: one tag each, where it stands first.
+        """Token ids, number of words read, and the lexical attributes: one tag each, where it stands first.
 
         The network reads the title, and then the words of brand, category and attributes that the title lacks. A
-        description is not read, only copied from.
+        description is not read, but its attributes are lexical too.
         """
         read: list[str] = []
         seen: set[str] = set()
-        placed: list[tuple[str, list[str], list[int]]] = []
+        fields_read: list[tuple[str, list[str], list[int]]] = []
         for name, text in fields:
             row = words(text)
             at = []
@@ -129,10 +135,10 @@ class TextEncoder:
                     seen.add(word)
                 else:
                     at.append(read.index(word) if word in seen else -1)
-            placed.append((name, row, at))
-        ids, spans = piece_ids(self.backbone, read, max_pieces)
+            fields_read.append((name, row, at))
+        ids, spans = tokenize_words(self.backbone, read, max_tokens)
         tags: dict[int, tuple[int, int, int, int]] = {}
-        for name, row, at in placed:
+        for name, row, at in fields_read:
             cut = [stem(w, self.lexicon.language) for w in row]
             for tag in self.lexicon.tagger.tag(cut):
                 if tag.attribute in tags:

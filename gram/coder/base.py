@@ -1,0 +1,119 @@
+"""What a coder is: it turns queries and products into representations, and everything else of GRAM reads only those.
+
+Letters: N texts, S tokens of all texts, D width of a dense vector, W of a token's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import pairwise
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gram.arrays import SparseRow, SparseRows
+from gram.codes.lexicon import Lexicon
+from gram.codes.slots import STOPWORDS, UNIT_NAMES
+from gram.codes.trie import CodeTrie
+from gram.index.token_vectors import TokenVectors
+from gram.records import Product
+from gram.text.words import has_digit, stems
+
+
+class Side(IntEnum):
+    """Which side of an interaction a text is on."""
+
+    QUERY = 0
+    PRODUCT = 1
+
+
+@dataclass(frozen=True)
+class CodingSettings:
+    """How much of what a coder says of a text is kept."""
+
+    expansion: int = 24  # attributes that the text lacks, the heaviest ones
+    least: float = 0.03  # of the probability that such an attribute is right
+    codes: int = 12  # compound codes; 0 leaves them out
+    beam: int = 6
+    starts: int = 6  # first attributes that compound codes begin with
+    batch: int = 64
+
+
+PRODUCT_CODING = CodingSettings()
+QUERY_CODING = CodingSettings(expansion=10, least=0.4, codes=8)
+
+
+class QueryTerms(NamedTuple):
+    """The words of a query as its shop's analyzer reads them."""
+
+    stems: Sequence[str]
+    telling: Sequence[str]  # each stem once, stop words left out
+    measures: Sequence[tuple[str, str]]  # a number and the unit behind it
+
+    @classmethod
+    def read(cls, query: str, language: str) -> QueryTerms:
+        row = stems(query, language)
+        measures = [(a, b) for a, b in pairwise(row) if has_digit(a) and b in UNIT_NAMES]
+        return cls(row, [stem for stem in dict.fromkeys(row) if stem not in STOPWORDS], measures)
+
+
+class QueryRepresentation(NamedTuple):
+    """All that a coder says of one query; keys are attribute ids, or code ids for `compound`."""
+
+    terms: QueryTerms
+    lexical: SparseRow
+    expansion: SparseRow
+    compound: SparseRow
+    dense: NDArray[np.float32]  # (D,)
+    token_vectors: NDArray[np.float32]  # (Q, W) of the query's Q tokens
+    token_weights: NDArray[np.float32]  # (Q,)
+
+
+class Representations(NamedTuple):
+    """All that a coder says of N texts."""
+
+    lexical: SparseRows  # attributes that a text holds
+    expansion: SparseRows  # attributes that it lacks and the model writes
+    probability: NDArray[np.float32]  # of each entry of `expansion`
+    compound: SparseRows  # codes of two and more attributes
+    dense: NDArray[np.float32]  # (N, D)
+    token_vectors: TokenVectors  # of N texts, S in all
+    token_weights: NDArray[np.float32]  # (S,)
+
+    def query(self, row: int, terms: QueryTerms) -> QueryRepresentation:
+        """One of the texts as a query."""
+        tokens = slice(int(self.token_vectors.start[row]), int(self.token_vectors.start[row + 1]))
+        return QueryRepresentation(
+            terms,
+            self.lexical.of(row),
+            self.expansion.of(row),
+            self.compound.of(row),
+            self.dense[row],
+            self.token_vectors.of(row),
+            self.token_weights[tokens],
+        )
+
+
+class Coder(Protocol):
+    """Turns texts into representations over one lexicon and one space of codes."""
+
+    @property
+    def lexicon(self) -> Lexicon: ...
+
+    @property
+    def trie(self) -> CodeTrie:
+        """The codes that exist."""
+
+    def represent(
+        self, texts: Sequence[str] | Sequence[Product], side: Side, settings: CodingSettings, progress: str = ""
+    ) -> Representations:
+        """Queries, or products with their fields. `progress` names the bar shown when there are many."""
+
+    def with_words(self, words: Mapping[str, int]) -> Coder:
+        """The same for a catalogue with stems that the lexicon lacks: {stem: products that hold it}."""
+
+    def knows(self, word: str) -> bool:
+        """Whether the coder's language knows a word, so that it is not taken for a misspelling."""

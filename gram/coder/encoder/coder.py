@@ -1,0 +1,180 @@
+"""The encoder as a coder: backbone, network, decoder, lexicon and code space, trained, saved and loaded as one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from gram.coder.base import CodingSettings, Representations, Side
+from gram.coder.encoder.backbone import Backbone, rebuilt
+from gram.coder.encoder.beam import TorchTrie
+from gram.coder.encoder.decoder import Decoder
+from gram.coder.encoder.network import Network, NetworkSettings
+from gram.coder.encoder.tokens import TextTokenizer
+from gram.coder.folder import FORMAT, LEXICON, WEIGHTS
+from gram.coder.precision import computing
+from gram.codes.lexicon import Lexicon
+from gram.codes.trie import CodeTrie
+from gram.errors import ModelError
+from gram.folders import write_json
+from gram.records import Attribute, Product
+from gram.text.words import stems
+
+
+class EncoderCoder(nn.Module):
+    """A `Coder` of one encoder pass and a small decoder. `device` is where its weights are."""
+
+    def __init__(
+        self, backbone: Backbone, lexicon: Lexicon, trie: CodeTrie, settings: NetworkSettings | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone, self.lexicon, self.trie = backbone, lexicon, trie
+        self.texts = TextTokenizer(lexicon, backbone)
+        self.network = Network(backbone, lexicon, settings)
+        self.decoder = Decoder(backbone.width)
+        self.log_temperature = nn.Parameter(torch.tensor(6.0).log())  # of the codes' score in its loss
+        self.mix = nn.Parameter(torch.full((3,), 0.5))  # of codes, dense vectors and token vectors in the joint score
+        self._torch_trie: TorchTrie | None = None
+        self._attributes: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.log_temperature.device
+
+    @property
+    def torch_trie(self) -> TorchTrie:
+        if self._torch_trie is None or self._torch_trie.device != self.device:
+            self._torch_trie = TorchTrie(self.trie, self.device)
+        return self._torch_trie
+
+    def attributes(self) -> Tensor:
+        """The attributes' embeddings, (G, D); computed once when not training."""
+        if self.training:
+            return self.network.attributes
+        if self._attributes is None:
+            self._attributes = self.network.attributes.detach()
+        return self._attributes
+
+    def train(self, mode: bool = True) -> EncoderCoder:
+        self._attributes = None
+        super().train(mode)
+        self.network.encoder.eval()  # no dropout: a fifth of a step's time, and one pass over a log overfits nothing
+        return self
+
+    def represent(
+        self, texts: Sequence[str] | Sequence[Product], side: Side, settings: CodingSettings, progress: str = ""
+    ) -> Representations:
+        """As `Coder.represent`. One query alone is computed in float32, which is faster there."""
+        from gram.coder.encoder.coding import represent_texts
+
+        alone = side == Side.QUERY and len(texts) == 1
+        tokenized = self.texts.read(texts)
+        return represent_texts(self, tokenized, side, settings, progress, torch.float32 if alone else None)
+
+    def knows(self, word: str) -> bool:
+        """Whether the backbone has a token of its own for a word."""
+        return len(self.backbone.tokens_of(word)) == 1
+
+    def with_words(self, words: Mapping[str, int]) -> EncoderCoder:
+        """The same for a catalogue with words that the lexicon lacks: {stem: products that hold it}, lexical only.
+
+        A new word weighs what its rarity says, and as much more or less as training made of other lexical words.
+        """
+        lexicon = self.lexicon.extended(dict(words))
+        known = len(self.lexicon)
+        if len(lexicon) == known:
+            return self
+        made = EncoderCoder(self.backbone, lexicon, self.trie)
+        state, start = self.state_dict(), made.network.lexical_base.detach().to(self.device)
+        rare = slice(lexicon.n_learnt if lexicon.n_learnt < known else 0, known)
+        learnt = (state["network.lexical_base"][rare] - start[rare]).median()
+        state["network.lexical_base"] = torch.cat([state["network.lexical_base"], start[known:] + learnt])
+        made.load_state_dict(state)
+        return made.to(self.device).eval()
+
+    @torch.no_grad()
+    def read_attributes(self) -> None:
+        """Starts every learnt attribute's embedding from the encoder's reading of its text, and the tokens' own
+        vectors from their main directions."""
+        tokenized = self.texts.queries(a.value for a in self.lexicon.attributes[: self.lexicon.n_learnt])
+        table = self.network.attribute_text
+        for rows in tokenized.by_length(256):
+            batch = tokenized.batch(rows).to(self.device)
+            with computing(self.device):
+                states = self.network.read(batch, Side.QUERY)  # (B, L, D)
+            mask = batch.mask.unsqueeze(-1)
+            mean = (states.float() * mask).sum(1) / mask.sum(1)  # (B, D)
+            table[torch.from_numpy(rows)] = F.normalize(mean, dim=-1)
+        main = torch.linalg.eigh(table.T @ table).eigenvectors.flip(1).T  # (D, D) main directions, the first one first
+        self.network.token_projection.weight.copy_(main[: len(self.network.token_projection.weight)])
+
+    @torch.no_grad()
+    def with_attribute(self, attribute: Attribute) -> EncoderCoder:
+        """A coder that can also write `attribute`, a new brand say, with nothing trained again.
+
+        Its embedding is the encoder's reading of its text; its bias and weight are what attributes of its slot have in
+        the middle. It gets a code of its own. An index must be built anew, since lexical attributes change their ids.
+        """
+        old, lexicon = self.network, self.lexicon
+        form = tuple(stems(attribute.value, lexicon.language))
+        peers = [a for a in range(lexicon.n_learnt) if lexicon.attributes[a].slot == attribute.slot]
+        peers = peers or list(range(lexicon.n_learnt))
+        wider = lexicon.with_learnt(attribute, form, float(np.median(lexicon.mention_rate[peers])))
+        trie = copy.deepcopy(self.trie)
+        trie.add((lexicon.n_learnt,))
+        made = EncoderCoder(self.backbone, wider, trie)
+        state = self.state_dict()
+        g, lexical = lexicon.n_learnt, lexicon.id_of(form)
+        base = old.lexical_base
+        known_base = base[lexical : lexical + 1] if lexical >= 0 else base[peers].median().reshape(1)
+        rest = torch.cat([base[g:lexical], base[lexical + 1 :]]) if lexical >= 0 else base[g:]
+        batch = self.texts.queries([attribute.value]).batch([0]).to(self.device)
+        states = old.read(batch, Side.QUERY).float()  # (1, L, D)
+        state |= {
+            "network.attribute_text": torch.cat([old.attribute_text, F.normalize(states.mean(1), dim=-1)]),
+            "network.attribute_shift": F.pad(old.attribute_shift, (0, 0, 0, 1)),
+            "network.logit_bias": torch.cat(
+                [old.logit_bias, old.logit_bias[:, peers].median(1, keepdim=True)[0]], dim=1
+            ),
+            "network.expansion_base": torch.cat([old.expansion_base, old.expansion_base[peers].median().reshape(1)]),
+            "network.lexical_base": torch.cat([base[:g], known_base, rest]),
+        }
+        made.load_state_dict(state)
+        return made.to(self.device).eval()
+
+    def save(self, folder: Path, extra: dict[str, Any]) -> None:
+        """Writes `config.json`, `model.safetensors`, `lexicon.jsonl` and the trie into an existing folder."""
+        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / WEIGHTS)
+        self.lexicon.save(folder / LEXICON)
+        self.trie.save(folder)
+        encoder: Any = self.backbone.encoder
+        shape = encoder.config.to_dict()
+        config = {
+            "format_version": FORMAT,
+            "coder": "encoder",
+            "backbone": self.backbone.source if self.backbone.source in ("scratch", "minilm") else "pretrained",
+            "encoder": {k: v for k, v in shape.items() if not k.startswith("_") and k not in ("dtype", "torch_dtype")},
+        }
+        (folder / "tokenizer.json").write_text(self.backbone.tokenizer.to_str(), encoding="utf-8")
+        write_json(folder / "config.json", config | extra)
+
+    @classmethod
+    def load(cls, folder: Path, config: Mapping[str, Any], device: str | torch.device = "cpu") -> EncoderCoder:
+        """What `save` wrote. Raises ModelError for a folder that lacks a part, or holds a damaged one."""
+        try:
+            tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
+            backbone = rebuilt(dict(config["encoder"]), tokenizer, config["backbone"])
+            coder = cls(backbone, Lexicon.load(folder / LEXICON), CodeTrie.load(folder))
+            coder.load_state_dict(load_file(folder / WEIGHTS))
+        except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
+            raise ModelError(f"{folder}: the model cannot be read ({error}). Fix: train it again") from error
+        return coder.to(device).eval()

@@ -1,0 +1,56 @@
+"""A model folder from outside: which coder it holds, and what an index remembers of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from gram.coder.base import Coder
+from gram.errors import ModelError
+from gram.folders import read_json
+
+FORMAT = 3
+LEXICON = "lexicon.jsonl"
+WEIGHTS = "model.safetensors"
+
+
+def load_coder(folder: Path, device: str = "cpu") -> Coder:
+    """The coder of a model folder, ready to represent texts.
+
+    Raises ModelError for a folder that is not a model, is of another format, or lacks a part.
+    """
+    config = read_config(folder)
+    if config["coder"] != "encoder":
+        raise ModelError(f"{folder}: its coder {config['coder']!r} is not known here. Fix: install a newer version")
+    from gram.coder.encoder.coder import EncoderCoder
+
+    return EncoderCoder.load(folder, config, device)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a model folder. Raises ModelError where there is none, or one of another format."""
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} is not a model folder (no config.json). Fix: gram train PRODUCTS LOG -o {folder}")
+    config: dict[str, Any] = read_json(folder / "config.json")
+    if config.get("format_version") != FORMAT:
+        raise ModelError(
+            f"{folder}: model format {config.get('format_version')}, this version reads {FORMAT}. Fix: train again"
+        )
+    return config
+
+
+def model_hash(folder: Path) -> str:
+    """What an index remembers of the model it was built with: sha256 of the weights and the lexicon, 16 digits.
+
+    Raises ModelError for a folder that lacks them.
+    """
+    digest = hashlib.sha256()
+    try:
+        for name in (WEIGHTS, LEXICON):
+            digest.update((folder / name).read_bytes())
+    except OSError as error:
+        raise ModelError(f"{folder}: no model there ({error}). Fix: name it with --model") from error
+    digest.update(json.dumps(read_json(folder / "config.json")["encoder"], sort_keys=True).encode())
+    return digest.hexdigest()[:16]

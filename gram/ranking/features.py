@@ -1,0 +1,202 @@
+"""The features of a candidate, each declared once: its name, its group, its default weight and how it is computed.
+
+A feature of the first phase is read from postings for every product; the others look at candidates only. Feedback
+features are read last: they compare candidates with those that all other features put first.
+
+Letters: N products, C candidates, F features, D width, Q distinct stems of the query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gram.arrays import SparseRow
+from gram.coder.base import QueryRepresentation
+from gram.errors import SettingError
+from gram.index.postings import Postings
+from gram.index.segment import Index
+from gram.index.titles import TitleWords
+from gram.text.words import has_digit
+
+Floats = NDArray[np.float32]
+BEST = 10
+"""Candidates, first by all other features, that feedback compares with."""
+
+
+class CandidateView:
+    """One query's candidates as features look at them; what several features read is computed once."""
+
+    def __init__(self, index: Index, query: QueryRepresentation, rows: NDArray[np.int64]) -> None:
+        self.index, self.query, self.rows = index, query, rows  # rows (C,) of the candidates
+        self.best: NDArray[np.int64] = np.zeros(0, dtype=np.int64)  # numbers of the best candidates, for feedback
+        self.share: Floats = np.zeros(0, dtype=np.float32)  # how much each of these counts; they add up to 1
+
+    @cached_property
+    def idf(self) -> dict[str, float]:
+        return {stem: self.index.bm25.idf(stem) for stem in self.query.terms.telling}
+
+    @cached_property
+    def holds(self) -> dict[str, NDArray[np.bool_]]:
+        """For each of the query's stems which candidates hold it, (C,)."""
+        number = np.full(self.index.n_products, -1, dtype=np.int32)
+        number[self.rows] = np.arange(len(self.rows))
+        found = {}
+        for stem in dict.fromkeys(self.query.terms.stems):
+            row = np.zeros(len(self.rows), dtype=bool)
+            at = number[self.index.bm25.holding(stem)]
+            row[at[at >= 0]] = True
+            found[stem] = row
+        return found
+
+    @cached_property
+    def coverage(self) -> Floats:
+        """Share of the query's stems, by idf, that each candidate holds, (C,)."""
+        total = sum(self.idf.values()) or 1.0
+        shares = (self.holds[stem] * np.float32(self.idf[stem] / total) for stem in self.query.terms.telling)
+        return sum(shares, np.zeros(len(self.rows), dtype=np.float32))
+
+    @cached_property
+    def dense(self) -> Floats:
+        """(C, D)"""
+        return np.take(self.index.dense, self.rows, axis=0)  # faster than indexing
+
+    @cached_property
+    def titles(self) -> TitleWords:
+        return self.index.titles.read(self.rows)
+
+    @cached_property
+    def in_titles(self) -> Floats:
+        """(C, 3) where the query's words stand in the titles."""
+        terms = self.query.terms
+        return self.index.titles.match(self.index.bm25, terms.stems, terms.telling, self.titles)
+
+    @cached_property
+    def late_interaction(self) -> Floats:
+        """(C, 2) how closely the query's tokens are met by the candidates'."""
+        query = self.query
+        return self.index.token_vectors.maxsim(query.token_vectors, query.token_weights, self.rows)
+
+
+@dataclass(frozen=True)
+class SharedKeys:
+    """Σ over the keys that a part of the query shares with a part of the index of both sides' weights."""
+
+    query: str  # "lexical", "expansion" or "compound"
+    product: str
+
+    def keys(self, query: QueryRepresentation) -> SparseRow:
+        """What the query asks for."""
+        found: SparseRow = getattr(query, self.query)
+        return found
+
+    def postings(self, index: Index) -> Postings:
+        """Where it is looked for."""
+        found: Postings = getattr(index, self.product)
+        return found
+
+    def __call__(self, index: Index, query: QueryRepresentation) -> Floats | None:
+        """(N,); None where the query has nothing to ask."""
+        (key, weight), postings = self.keys(query), self.postings(index)
+        known = (key < postings.n_keys) & (key >= 0)
+        return postings.score(key[known], weight[known], index.n_products) if known.any() else None
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One number about a query and a product, and what the scorer knows of it before it is fitted.
+
+    Either `first_phase` is given, which sees every product, or `compute`, which sees a view of the candidates.
+    """
+
+    name: str
+    group: str
+    weight: float = 0.0  # without a log
+    sign: Literal[1, 0] = 1  # 1: a fitted sum counts it for a product or not at all; 0: it may speak against it
+    first_phase: Callable[[Index, QueryRepresentation], Floats | None] | None = None  # (N,), None for nothing
+    compute: Callable[[CandidateView], Floats] | None = None  # (C,)
+    feedback: bool = False
+
+
+def _bm25(index: Index, query: QueryRepresentation) -> Floats:
+    return index.bm25.score(query.terms.stems)
+
+
+def _number_match(view: CandidateView) -> Floats:
+    return _mean(view, [view.holds[stem] for stem in view.query.terms.telling if has_digit(stem)])
+
+
+def _measure_conflict(view: CandidateView) -> Floats:
+    return _mean(view, [view.holds[unit] & ~view.holds[number] for number, unit in view.query.terms.measures])
+
+
+def _mean(view: CandidateView, parts: Sequence[NDArray[np.bool_]]) -> Floats:
+    """(C,) the share of the parts, each (C,), that are true of a candidate; 0 without parts."""
+    if not parts:
+        return np.zeros(len(view.rows), dtype=np.float32)
+    return np.mean(parts, axis=0, dtype=np.float32)
+
+
+def _prf_dense(view: CandidateView) -> Floats:
+    mean: Floats = view.dense @ (view.share @ view.dense[view.best])  # Rocchio 1971
+    return mean
+
+
+def _prf_title(view: CandidateView) -> Floats:
+    return view.index.titles.likeness(view.titles, view.best, view.share)
+
+
+def _value(view: CandidateView) -> Floats:
+    return view.index.value[view.rows]
+
+
+def _full_coverage(view: CandidateView) -> Floats:
+    return (view.coverage > 0.999).astype(np.float32)
+
+
+FEATURES: tuple[Feature, ...] = (
+    # what the two texts' codes share: attributes that a text holds, or that the model writes for it
+    Feature("lexical_lexical", "codes", 0.4, first_phase=SharedKeys("lexical", "lexical")),
+    Feature("lexical_expansion", "codes", 1.5, first_phase=SharedKeys("lexical", "expansion")),
+    Feature("expansion_lexical", "codes", 1.0, first_phase=SharedKeys("expansion", "lexical")),
+    Feature("expansion_expansion", "codes", 0.3, first_phase=SharedKeys("expansion", "expansion")),
+    Feature("compound", "codes", first_phase=SharedKeys("compound", "compound")),
+    Feature("dense", "vectors", 6.0, compute=lambda view: view.dense @ view.query.dense),
+    Feature("bm25", "words", 0.5, first_phase=_bm25),
+    # how much of the query a product holds: of its words by idf, all of them, of its numbers; and measures it has in
+    # another size
+    Feature("idf_coverage", "words", 2.0, compute=lambda view: view.coverage),
+    Feature("full_coverage", "words", compute=_full_coverage),
+    Feature("number_match", "words", 0.5, compute=_number_match),
+    Feature("measure_conflict", "words", -0.5, sign=0, compute=_measure_conflict),
+    # where the query's words stand in the title
+    Feature("title_coverage", "words", compute=lambda view: view.in_titles[:, 0]),
+    Feature("bigram_proximity", "words", 0.4, compute=lambda view: view.in_titles[:, 1]),
+    Feature("last_term", "words", compute=lambda view: view.in_titles[:, 2]),
+    # how closely the query's tokens are met by the product's, all and the one met worst
+    Feature("maxsim", "tokens", 8.0, compute=lambda view: view.late_interaction[:, 0]),
+    Feature("min_maxsim", "tokens", 1.0, compute=lambda view: view.late_interaction[:, 1]),
+    # what is like the best ten is often wanted too
+    Feature("prf_dense", "vectors", 1.5, compute=_prf_dense, feedback=True),
+    Feature("prf_title", "words", 0.4, compute=_prf_title, feedback=True),
+    Feature("value", "value", compute=_value),  # what the shop says it is worth; the shop sets its weight
+)
+"""Every feature, in the order of every feature array. Default weights were chosen on Home Depot's dev queries
+(docs/log.md)."""
+
+NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
+GROUPS: tuple[str, ...] = tuple(dict.fromkeys(feature.group for feature in FEATURES))
+
+
+def columns(names: Sequence[str]) -> NDArray[np.bool_]:
+    """(F,) True for the features of these names, or of groups of these names. Raises SettingError for another name."""
+    unknown = [name for name in names if name not in NAMES and name not in GROUPS]
+    if unknown:
+        fix = f"choose from the groups {', '.join(GROUPS)} or the features {', '.join(NAMES)}"
+        raise SettingError(f"there is no feature {unknown[0]!r}. Fix: {fix}")
+    return np.array([feature.name in names or feature.group in names for feature in FEATURES])

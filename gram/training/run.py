@@ -1,0 +1,150 @@
+"""One training run: its settings, its data, its work folder, and what the stages hand on to each other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gram.coder.encoder.backbone import ScratchSettings
+from gram.coder.encoder.coder import EncoderCoder
+from gram.codes.mining import MiningSettings
+from gram.errors import SettingError
+from gram.folders import read_json, write_json
+from gram.index.bm25 import BM25Index
+from gram.indexing import unique_ids
+from gram.ranking.scorer import Scorer
+from gram.records import Interaction, Product
+from gram.training.co_alignment import CoAlignmentSettings
+from gram.training.joint import TrainingSettings
+from gram.training.samples import Samples, TrainingBatch
+
+log = logging.getLogger("gram.train")
+
+VALIDATION_BATCHES = 12  # four were noisy by ±.03, and chose the wrong step
+
+Clicks = Mapping[str, Mapping[str, float]]
+"""Query → product id → weight of the interactions."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that `train` can be told; saved with the model."""
+
+    backbone: str = "minilm"
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    alignment: CoAlignmentSettings = field(default_factory=CoAlignmentSettings)
+    mining: MiningSettings = field(default_factory=MiningSettings)
+    scratch: ScratchSettings = field(default_factory=ScratchSettings)
+    device: str = "cpu"
+
+
+@dataclass
+class TrainingRun:
+    """What stages read and write. The first stage makes `coder` and `samples`, a later one `scorer` and `report`."""
+
+    products: Sequence[Product]
+    logged: list[Interaction]  # what is trained on
+    held_out: list[Interaction]  # what stops training early, fits the scorer and reports health
+    settings: Settings
+    work: Path  # checkpoints, and the record of every step
+    resume: bool = False
+    joint: Path | None = None  # weights of joint training to begin with, or to write where there are none
+    scorer: Scorer = field(default_factory=Scorer.default)
+    report: dict[str, Any] = field(default_factory=dict)
+    coder: EncoderCoder = field(init=False)
+    samples: Samples = field(init=False)
+    bm25: BM25Index = field(init=False)  # of all products
+
+    @classmethod
+    def begin(
+        cls, products: Sequence[Product], interactions: Sequence[Interaction], settings: Settings, work: Path,
+        resume: bool,
+    ) -> TrainingRun:  # fmt: skip
+        """Checks the data and holds out a part of the log's queries.
+
+        Raises SettingError for no products, an id twice, or `resume` with other data or settings than the work
+        folder's.
+        """
+        if not products:
+            raise SettingError("there are no products to train on")
+        ids = unique_ids(products)
+        known = [i for i in interactions if i.product_id in ids]
+        if len(known) < len(interactions):
+            log.warning("%d interactions are with unknown products: passed over", len(interactions) - len(known))
+        resume = _begin_work(work, settings, _fingerprint(products, interactions), resume)
+        return cls(products, *_hold_out(known, settings.training.seed), settings, work, resume)
+
+    @property
+    def record(self) -> Path:
+        """A line of figures for every step of every stage."""
+        return self.work / "training.jsonl"
+
+    @property
+    def seed(self) -> int:
+        return self.settings.training.seed
+
+    @cached_property
+    def clicks(self) -> Clicks:
+        """The held-out interactions."""
+        clicks: dict[str, dict[str, float]] = {}
+        for i in self.held_out:
+            row = clicks.setdefault(i.query, {})
+            row[i.product_id] = row.get(i.product_id, 0.0) + i.weight
+        return clicks
+
+    @cached_property
+    def validation(self) -> list[TrainingBatch]:
+        """Batches of held-out interactions; of pseudo-queries where nothing is held out."""
+        training, rng = self.settings.training, np.random.default_rng(self.seed)
+        samples, share = (self.samples.with_log(self.held_out), 0.0) if self.held_out else (self.samples, 1.0)
+        size = min(training.batch, len(samples.queries) if self.held_out else len(samples.products))
+        return [samples.batch(size, training.hard_negatives, share, rng) for _ in range(VALIDATION_BATCHES)]
+
+    def write_record(self, stage: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Appends a stage's figures to the record."""
+        with self.record.open("a", encoding="utf-8") as out:
+            for row in rows:
+                shown = {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}
+                out.write(json.dumps({"stage": stage} | shown) + "\n")
+
+
+def _hold_out(interactions: Sequence[Interaction], seed: int) -> tuple[list[Interaction], list[Interaction]]:
+    """The log without, and with only, a tenth of its queries, at most 1,000; nothing of a log of under 50 queries."""
+    queries = sorted({i.query for i in interactions})
+    if len(queries) < 50:
+        return list(interactions), []
+    order = np.random.default_rng(seed).permutation(len(queries))
+    apart = {queries[i] for i in order[: min(1000, len(queries) // 10)]}
+    return [i for i in interactions if i.query not in apart], [i for i in interactions if i.query in apart]
+
+
+def _fingerprint(products: Sequence[Product], interactions: Sequence[Interaction]) -> str:
+    """A hash of the data: another catalogue or log has another one."""
+    digest = hashlib.sha256()
+    for row in (*products, *interactions):
+        digest.update(repr(row).encode())
+    return digest.hexdigest()
+
+
+def _begin_work(work: Path, settings: Settings, data: str, resume: bool) -> bool:
+    """Empties the work folder unless it is to be resumed; whether there is something to resume."""
+    begun = {"settings": json.loads(json.dumps(asdict(settings))), "data": data}
+    if resume and (work / "begun.json").is_file():
+        if read_json(work / "begun.json") != begun:
+            raise SettingError(f"{work} was begun with other data or settings. Fix: train without --resume")
+        return True
+    if resume:
+        log.info("nothing to resume at %s: starting from the beginning", work)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    write_json(work / "begun.json", begun)
+    return False

@@ -1,0 +1,66 @@
+"""The scorer's stage: weights that held-out interactions ask for, among the products of the catalogue."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gram.coder.base import PRODUCT_CODING, Coder
+from gram.index.bm25 import BM25Index
+from gram.indexing import build_index
+from gram.ranking.candidates import find_candidates
+from gram.ranking.fit import JudgedQuery, fit_scorer
+from gram.ranking.scorer import COMPARED, Scorer
+from gram.records import Product
+from gram.search import Searcher
+from gram.text.words import stems
+from gram.training.run import Clicks
+
+log = logging.getLogger("gram.train")
+
+FITTED_ON = 60_000  # products at most that the scorer is fitted among
+
+
+def fit_to_clicks(coder: Coder, products: Sequence[Product], bm25: BM25Index, clicks: Clicks, seed: int) -> Scorer:
+    """The scorer that these interactions ask for; the default one where there are none. `bm25`: of all products."""
+    scorer = Scorer.default()
+    if not clicks:
+        return scorer
+    part = sample_products(products, bm25, clicks, coder.lexicon.language, FITTED_ON, seed)
+    index = build_index(coder, part, coding=replace(PRODUCT_CODING, codes=0))
+    queries = Searcher(coder, index, scorer).represent(list(clicks), compound=False)
+    for refine in (False, True):  # first the sum that finds, then the scorer of what it finds
+        first_phase, judged = scorer.weights, []
+        for query, clicked in zip(queries, clicks.values(), strict=True):
+            found = find_candidates(index, query, first_phase, keep=COMPARED)
+            gains = [clicked.get(part[row].product_id, 0.0) for row in found.rows.tolist()]
+            judged.append(JudgedQuery(found.features, np.array(gains, dtype=np.float32)))
+        scorer = fit_scorer(judged, first_phase=first_phase, without=("compound",), seed=seed, refine=refine)
+    log.info("scorer: %s", json.dumps(scorer.by_name()))
+    return scorer
+
+
+def sample_products(
+    products: Sequence[Product], bm25: BM25Index, clicks: Clicks, language: str, at_most: int, seed: int
+) -> list[Product]:
+    """At most so many products: the wanted ones, those their words find for the same queries, and random others."""
+    if len(products) <= at_most:
+        return list(products)
+    chosen = {product_id for row in clicks.values() for product_id in row}
+    near: Counter[int] = Counter()
+    for query in clicks:
+        scores = bm25.score(stems(query, language))
+        near.update(np.argpartition(-scores, 30)[:30].tolist())
+    chosen |= {products[i].product_id for i, _ in near.most_common(at_most // 2)}
+    order: NDArray[np.int64] = np.random.default_rng(seed).permutation(len(products))
+    for i in order.tolist():
+        if len(chosen) >= at_most:
+            break
+        chosen.add(products[i].product_id)
+    return [p for p in products if p.product_id in chosen]
