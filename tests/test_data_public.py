@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gram.data.catalogue import read_products
-from gram.data.dataset import Dataset, Judged, Judgement, gather, split_part
+from gram.data.dataset import Dataset, Judged, Judgement, split_judgements, split_part
 from gram.data.log import read_log, read_qrels, read_queries
 from gram.data.public import crowdflower, esci, homedepot, wands
 from gram.data.public.markup import plain_text
@@ -27,7 +27,7 @@ def test_the_split_is_sha1_modulo_ten() -> None:
 
 def test_of_a_pair_judged_twice_the_higher_grade_counts() -> None:
     judgements = [Judgement("dev", "1", "fan", "a", 1.0, grade) for grade in (0.0, 2.0, 1.0)]
-    assert gather([], judgements).parts["dev"] == Judged({"1": "fan"}, {"1": {"a": 2.0}})
+    assert split_judgements([], judgements).parts["dev"] == Judged({"1": "fan"}, {"1": {"a": 2.0}})
 
 
 @pytest.mark.parametrize(

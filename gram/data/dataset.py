@@ -68,7 +68,7 @@ class Judgement(NamedTuple):
     grade: float
 
 
-def gather(products: list[Product], judgements: list[Judgement]) -> Dataset:
+def split_judgements(products: list[Product], judgements: list[Judgement]) -> Dataset:
     """The dataset that these judgements make; of a pair judged twice the higher grade counts."""
     log: list[Interaction] = []
     parts = {"dev": Judged({}, {}), "test": Judged({}, {})}
