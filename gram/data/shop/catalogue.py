@@ -101,7 +101,7 @@ _WEAR = {
 def size(scheme: str, n: str) -> Value:
     """A size in all its spellings.
 
-    >>> size("inch", "24").asked
+    >>> size("inch", "24").typed
     ('24 inch', '24in', '24 inches', '2 ft', '2 foot', '2ft')
     """
     if scheme == "wear":
@@ -284,7 +284,7 @@ _GAP = re.compile(r"[^\w\"'°]+")
 def _lower_case(form: str) -> str:
     """As it stands within a sentence: abbreviations and models keep their capitals.
 
-    >>> _lower("Easy-Clean"), _lower("USDA Organic")
+    >>> _lower_case("Easy-Clean"), _lower_case("USDA Organic")
     ('easy-clean', 'USDA organic')
     """
     parts = re.split(r"([ -])", form)
