@@ -39,7 +39,6 @@ class Dataset(NamedTuple):
     def write(self, folder: str | Path) -> None:
         """Writes products.jsonl.gz, log.tsv, and for each part {part}.queries.tsv and {part}.qrels.tsv."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         write_products(folder / "products.jsonl.gz", self.products)
         write_log(folder / "log.tsv", self.log)
         for part, judged in self.parts.items():

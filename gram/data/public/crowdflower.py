@@ -31,7 +31,7 @@ def load(train_csv: str | Path) -> Dataset:
     query_ids: dict[str, str] = {}
     judgements: list[Judgement] = []
     for record in read_records(read_table(train_csv), dict.fromkeys(_COLUMNS, ()), _COLUMNS):
-        query, row_id = record.text("query", required=True), record.text("id", required=True)
+        query, row_id = record.text("query", required=True), record.identifier("id")
         title = plain_text(record.text("product_title", required=True))
         if not title:
             raise record.bad("product_title", "no words but HTML", "download the file again.")

@@ -61,9 +61,9 @@ def _read_examples(path: Path, locale: str, version: str) -> list[Judgement]:
         judgements.append(
             Judgement(
                 part,
-                record.text("query_id", required=True),
+                record.identifier("query_id"),
                 query,
-                record.text("product_id", required=True),
+                record.identifier("product_id"),
                 WEIGHTS.get(label, 0.0),
                 GRADES[label],
             )
@@ -92,7 +92,7 @@ def _read_mini(path: Path) -> list[Judgement]:
     for record in read_records(read_table(path), dict.fromkeys(columns, ()), columns):
         query, label = record.text("query", required=True), _label(record)
         query_id = query_ids.setdefault(query, str(len(query_ids) + 1))
-        product_id, weight = record.text("product_id", required=True), WEIGHTS.get(label, 0.0)
+        product_id, weight = record.identifier("product_id"), WEIGHTS.get(label, 0.0)
         judgements.append(Judgement(split_part(query), query_id, query, product_id, weight, GRADES[label]))
     return judgements
 

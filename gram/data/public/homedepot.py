@@ -48,7 +48,7 @@ def load(
     query_ids: dict[str, str] = {}
     judgements: list[Judgement] = []
     for record in _records(train_csv, "product_uid", "product_title", "search_term", "relevance"):
-        product_id, query = record.text("product_uid", required=True), record.text("search_term", required=True)
+        product_id, query = record.identifier("product_uid"), record.text("search_term", required=True)
         titles.setdefault(product_id, html.unescape(record.text("product_title", required=True)))
         query_id = query_ids.setdefault(query, str(len(query_ids) + 1))
         relevance = record.number("relevance")

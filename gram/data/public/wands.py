@@ -27,15 +27,15 @@ def load(folder: str | Path) -> Dataset:
     products = [_product(record) for record in _records(folder / "product.csv", *_REQUIRED, *_OPTIONAL)]
     queries: dict[str, str] = {}
     for record in _records(folder / "query.csv", "query_id", "query"):
-        queries[record.text("query_id", required=True)] = record.text("query", required=True)
+        queries[record.identifier("query_id")] = record.text("query", required=True)
     judgements: list[Judgement] = []
     for record in _records(folder / "label.csv", "query_id", "product_id", "label"):
-        query_id, label = record.text("query_id", required=True), record.text("label")
+        query_id, label = record.identifier("query_id"), record.text("label")
         if query_id not in queries:
             raise record.bad("query_id", "no such query in query.csv", "download both files again.")
         if label not in GRADES:
             raise record.bad("label", f"not one of {', '.join(GRADES)}", "download the file again.")
-        query, product_id = queries[query_id], record.text("product_id", required=True)
+        query, product_id = queries[query_id], record.identifier("product_id")
         weight = 1.0 if label == "Exact" else 0.0
         judgements.append(Judgement(split_part(query), query_id, query, product_id, weight, GRADES[label]))
     return split_judgements(products, judgements)
@@ -56,7 +56,7 @@ def _product(record: Record) -> Product:
     path = record.text("category hierarchy") or "".join(classes[:1])
     attributes = _features(record.text("product_features")) | ({"product_class": classes} if classes else {})
     return Product(
-        record.text("product_id", required=True),
+        record.identifier("product_id"),
         record.text("product_name", required=True),
         category=tuple(filter(None, map(str.strip, path.split(" / ")))),
         description=plain_text(record.text("product_description", lines=True)),
