@@ -137,6 +137,15 @@ def test_a_hostile_catalogue_is_told_what_to_mend(tmp_path: Path, name: str, con
     assert message.isprintable()
 
 
+def test_a_value_too_deep_to_be_shown_is_still_named() -> None:
+    value: list[object] = []
+    for _ in range(100_000):
+        value = [value]
+    assert str(BadRow("a.jsonl", 2, "not text", "mend it.", "title", value)) == (
+        "a.jsonl: line 2, column 'title': not text (value: a deeply nested list) Fix: mend it."
+    )
+
+
 @pytest.mark.parametrize(
     ("price", "number"), [("1e3", 1000.0), (" 12 ", 12.0), (".5", 0.5), ("5.", 5.0), ("+1.5", 1.5), ("", None)]
 )

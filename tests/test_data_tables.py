@@ -198,7 +198,7 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         write_tsv(path, ("id",), ((str(1 // left),) for left in (1, 0)))
     assert path.read_text() == "id\n1\n"
-    assert [held.name for held in tmp_path.iterdir()] == ["a.tsv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tsv"]
 
 
 def test_gzipped_files_of_the_same_text_are_the_same_bytes(tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ class Record:
         """The field as an id that all files keep as it is: neither empty nor with a control character.
 
         A whole number is one, and so is the float that pandas makes of it in a column with gaps, if that is exact.
+        Another float is refused: its digits may no longer be those that the shop gave (1.10, 1e20).
         """
         cell = self.cell(field)
         if isinstance(cell, float) and cell == cell:

@@ -12,6 +12,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -286,12 +287,14 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
     except ImportError as error:
         raise MissingExtra("Parquet", "parquet") from error
     try:
-        with open_bytes(path) as stream:
+        with ExitStack() as stack:
             source: Any = str(path)
-            if path.suffix.lower() in (".gz", ".zip"):  # Parquet is read from its end: unpack it first
-                source = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed when all rows are read)
-                shutil.copyfileobj(stream, source)
-        file = pyarrow.parquet.ParquetFile(source, page_checksum_verification=True)
+            with open_bytes(path) as stream:
+                if path.suffix.lower() in (".gz", ".zip"):  # Parquet is read from its end: unpack it first
+                    source = stack.enter_context(tempfile.TemporaryFile())
+                    shutil.copyfileobj(stream, source)
+            file = pyarrow.parquet.ParquetFile(source, page_checksum_verification=True)
+            stack.pop_all()  # closed when all rows are read
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         problem = f"is not Parquet: {one_line(str(error)).rstrip('.')}."
         raise DataError(path, problem, "write it again, or give it its right ending.") from error
