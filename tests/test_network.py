@@ -213,7 +213,9 @@ def test_the_code_loss_is_that_of_enumerating_the_codes(decoding: tuple[Decoder,
     decoder, memory, trie = decoding
     for text in (0, 1):
         for code in CODES:
-            loss = code_loss(decoder, memory, trie, torch.from_numpy(padded([code], 4)), torch.tensor([text]), Side.PRODUCT)
+            loss = code_loss(
+                decoder, memory, trie, torch.from_numpy(padded([code], 4)), torch.tensor([text]), Side.PRODUCT
+            )
             assert loss.item() == pytest.approx(surprise_of(code, text, decoder, memory), rel=1e-3, abs=1e-4)
 
 
@@ -312,7 +314,9 @@ def test_represented_tokens_are_the_networks_without_the_marks(backbone: Backbon
 def test_no_text_is_longer_than_the_network_reads(tokenizer: TextTokenizer) -> None:
     tokenized = tokenizer.products([Product("x", "red " * 500 + "gizmo")])
     assert tokenized.lengths[0] <= PRODUCT_TOKENS
-    assert tokenizer.lexicon.id_of(("gizmo",)) in tokenized.attributes_of(0).tolist()  # beyond what is read, still lexical
+    assert (
+        tokenizer.lexicon.id_of(("gizmo",)) in tokenized.attributes_of(0).tolist()
+    )  # beyond what is read, still lexical
 
 
 # --- backbones ------------------------------------------------------------------------------------------------------
