@@ -13,7 +13,6 @@ from gram.arrays import SparseRows
 from gram.coder.base import PRODUCT_CODING, QUERY_CODING, CodingSettings, Side
 from gram.coder.encoder.backbone import ScratchSettings, scratch_backbone
 from gram.coder.encoder.coder import EncoderCoder
-from gram.coder.encoder.coding import represent_texts
 from gram.coder.encoder.tokens import TextTokenizer, TokenizedTexts
 from gram.codes.mining import mine
 from gram.codes.trie import CodeTrie
@@ -50,7 +49,7 @@ def made() -> Made:
 
 
 def represented(coder: EncoderCoder, texts: TokenizedTexts, side: Side, coding: CodingSettings) -> AlignedTexts:
-    codes = represent_texts(coder, texts, side, coding).compound
+    codes = coder.represent_tokenized(texts, side, coding).compound
     return AlignedTexts(texts, CompoundCodes.of(codes, coder.trie.n_code_ids))
 
 

@@ -26,7 +26,6 @@ from gram.coder.encoder.backbone import (
 )
 from gram.coder.encoder.beam import TorchTrie
 from gram.coder.encoder.coder import EncoderCoder
-from gram.coder.encoder.coding import represent_texts
 from gram.coder.encoder.decoder import Decoder, Memory
 from gram.coder.encoder.match import SMALL, best_match
 from gram.coder.encoder.tokens import PRODUCT_TOKENS, TextTokenizer
@@ -299,7 +298,7 @@ def test_a_batch_is_what_its_texts_are_alone(tokenizer: TextTokenizer) -> None:
 def test_represented_tokens_are_the_networks_without_the_marks(backbone: Backbone, tokenizer: TextTokenizer) -> None:
     coder = EncoderCoder(backbone, tokenizer.lexicon, CodeTrie.build(np.array([[0]]))).eval()
     texts = ["red hose", "lamp", "", "dark blue desk lamp of acme"]
-    represented = represent_texts(coder, tokenizer.queries(texts), Side.QUERY, replace(QUERY_CODING, codes=0))
+    represented = coder.represent_tokenized(tokenizer.queries(texts), Side.QUERY, replace(QUERY_CODING, codes=0))
     start = represented.token_vectors.start
     for i, text in enumerate(texts):
         tokenized = tokenizer.queries([text])
