@@ -17,6 +17,7 @@ from torch import Tensor
 from gram.coder.base import QUERY_CODING, Side
 from gram.coder.encoder import backbone as backbones
 from gram.coder.encoder.backbone import (
+    LONGEST_CACHED,
     Backbone,
     ScratchSettings,
     load_backbone,
@@ -249,6 +250,19 @@ def test_a_words_span_holds_its_tokens(backbone: Backbone) -> None:
     assert ids[-1] == backbone.end_id
     for word, (start, end) in zip(["red", "hose", "xylophone", "lamp"], spans, strict=True):
         assert ids[start:end] == backbone.tokens_of(word)
+
+
+def test_tokens_are_remembered_of_so_many_words_of_some_length(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backbones, "WORDS_CACHED", 8)
+    bounded = Backbone(backbone.encoder, backbone.tokenizer, "scratch")
+    words = [f"{word}{i}" for i in range(20) for word in ("hose", "lamp", "x" * LONGEST_CACHED)]
+    assert [bounded.tokens_of(word) for word in words * 2] == [backbone.tokens_of(word) for word in words * 2]
+    assert bounded._cached_tokens.cache_info().currsize == 8
+    bounded._cached_tokens.cache_clear()
+    bounded.tokens_of("x" * (LONGEST_CACHED + 1))
+    assert bounded._cached_tokens.cache_info().currsize == 0
 
 
 def test_a_word_beyond_the_limit_points_at_the_start(backbone: Backbone) -> None:

@@ -80,7 +80,7 @@ def co_train(run: TrainingRun) -> None:
 
 
 def co_align(run: TrainingRun) -> None:
-    """Compound codes that both sides write are preferred (Eq. 6); of a large catalogue, on some products."""
+    """Prefers compound codes that both sides write (Eq. 6); in a large catalogue, on a part of the products."""
     settings, samples, coder = run.settings.alignment, run.samples, run.coder
     if not settings.steps or not run.logged:
         return

@@ -189,7 +189,7 @@ def _log_softmax(child: Tensor, end: Tensor, is_end: Tensor, parent: Tensor) -> 
     log_total = torch.where(total == 0, 0.0, top + total.log())  # (H,) 0 where the scorer forbids everything
     child, end = child - log_total[parent], end - log_total  # (E,) (H,)
     if child.isnan().any() or end.isnan().any():
-        raise ModelError("the decoder wrote logits that are not finite numbers. Fix: load a sound checkpoint")
+        raise ModelError("the decoder's logits are not finite numbers. Fix: load a sound checkpoint")
     return child, end
 
 

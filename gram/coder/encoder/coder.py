@@ -108,7 +108,7 @@ class EncoderCoder(nn.Module):
         return built.build()
 
     def knows(self, word: str) -> bool:
-        """Whether the backbone has a token of its own for a word."""
+        """Whether the backbone reads a word as one token."""
         return len(self.backbone.tokens_of(word)) == 1
 
     def with_words(self, words: Mapping[str, int]) -> EncoderCoder:
@@ -130,8 +130,8 @@ class EncoderCoder(nn.Module):
 
     @torch.no_grad()
     def read_attributes(self) -> None:
-        """Starts every learnt attribute's embedding from the encoder's reading of its text, and the tokens' own
-        vectors from their main directions."""
+        """Starts every learnt attribute's embedding from the encoder's reading of its text, and the projection to token
+        vectors from the main directions of these embeddings."""
         tokenized = self.texts.queries(a.value for a in self.lexicon.attributes[: self.lexicon.n_learnt])
         table = self.network.attribute_text
         for rows in tokenized.by_length(256):
@@ -148,8 +148,8 @@ class EncoderCoder(nn.Module):
     def with_attribute(self, attribute: Attribute) -> EncoderCoder:
         """A coder that can also write `attribute`, a new brand say, with nothing trained again.
 
-        Its embedding is the encoder's reading of its text; its bias and weight are what attributes of its slot have in
-        the middle. It gets a code of its own. An index must be built anew, since lexical attributes change their ids.
+        Its embedding is the encoder's reading of its text; its bias and weights are the medians of its slot's
+        attributes. Alone it is a code. An index must be built anew, since attributes that are lexical only change ids.
         """
         old, lexicon = self.network, self.lexicon
         form = tuple(stems(attribute.value, lexicon.language))
