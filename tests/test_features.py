@@ -371,8 +371,8 @@ def test_columns_are_of_features_and_of_groups() -> None:
         "maxsim",
         "min_maxsim",
     ]
-    with pytest.raises(SettingError, match="no feature 'evidence'"):
-        columns(("evidence",))
+    with pytest.raises(SettingError, match="no feature 'popularity'"):
+        columns(("popularity",))
 
 
 def test_a_new_feature_is_one_line(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
