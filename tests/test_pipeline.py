@@ -431,7 +431,7 @@ def test_no_products_is_refused(shop: Shop, tmp_path: Path) -> None:
 def test_the_shops_own_value_moves_products_up(shop: Shop) -> None:
     values = {p.product_id: float(p.value or 0) for p in shop.data.products}
     query = next(iter(shop.data.parts["test"].queries.values()))
-    heavy = shop.searcher.with_scorer(shop.searcher.scorer.with_value(1000.0))
+    heavy = shop.searcher.with_scorer(shop.searcher.scorer.with_value(1e6))
     found = [values[p] for p in ids(heavy.search(query, k=10))]
     assert found == sorted(found, reverse=True)
     assert np.mean(found) >= np.mean([values[p] for p in ids(shop.searcher.search(query, k=10))])

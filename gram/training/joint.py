@@ -24,6 +24,7 @@ from gram.coder.encoder.coder import EncoderCoder
 from gram.coder.encoder.decoder import Memory
 from gram.coder.encoder.network import FirstStep
 from gram.coder.encoder.tokens import Batch
+from gram.coder.memory import keep_freed_memory
 from gram.coder.precision import computing
 from gram.codes.pseudo_queries import pseudo_share
 from gram.folders import new_file
@@ -31,6 +32,8 @@ from gram.training.losses import attribute_loss, code_loss, code_scores, contras
 from gram.training.samples import Samples, TrainingBatch
 
 log = logging.getLogger("gram.train")
+
+CHECKPOINT_SECONDS = 180  # between checkpoints at most, where validation does not come sooner
 
 
 @dataclass(frozen=True)
@@ -113,39 +116,28 @@ class JointTrainer:
     def run(self, record: Path, checkpoint: Path | None = None, validation: list[TrainingBatch] | None = None) -> None:
         """Trains to the end, or until validation stops getting better; appends every figure to `record`."""
         coder, settings = self.coder.train(), self.settings
+        keep_freed_memory()
         forget_after(record, self.done, self.stage)
-        begin = time.monotonic()
+        begin = saved = time.monotonic()
         bar = tqdm(total=self.steps, initial=self.done, desc=f"{self.stage} training", unit="step")
         if validation and self.stage != "joint" and self.best_state is None:
             self._keep_best(self.validate(validation))  # what it starts from stays where it makes nothing better
         with record.open("a", encoding="utf-8") as out:
             while self.done < self.steps and self.stale < settings.patience:
-                rng = np.random.default_rng((settings.seed, self.done))
-                torch.manual_seed(settings.seed * 1_000_003 + self.done)
-                batch = self.samples.batch(settings.batch, settings.hard_negatives, self.share, rng)
-                self._set_rates()
-                loss, figures = self.loss(batch)
-                self.optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(coder.parameters(), 2.0)
-                self.optimizer.step()
-                self._average()
-                self.done += 1
-                row: dict[str, Any] = {
-                    "stage": self.stage,
-                    "step": self.done,
-                    "seconds": round(time.monotonic() - begin, 2),
-                    **figures,
-                }
+                figures = self._step()
+                row: dict[str, Any] = {"stage": self.stage, "step": self.done}
+                row |= {"seconds": round(time.monotonic() - begin, 2), **figures}
                 bar.update()
                 bar.set_postfix(loss=f"{figures['contrastive']:.2f}", refresh=False)
-                if validation and (self.done % settings.validate_every == 0 or self.done == self.steps):
+                validated = self.done % settings.validate_every == 0 or self.done == self.steps
+                if validation and validated:
                     row["validation"] = self.validate(validation)
                     self._keep_best(row["validation"])
-                    if checkpoint is not None:
-                        self.save(checkpoint)
                 out.write(json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}) + "\n")
                 out.flush()
+                if checkpoint is not None and (validated or time.monotonic() - saved > CHECKPOINT_SECONDS):
+                    self.save(checkpoint)
+                    saved = time.monotonic()
         bar.close()
         if self.done < self.steps:
             log.info("validation has not improved for %d checks: stopped at step %d", self.stale, self.done)
@@ -153,6 +145,22 @@ class JointTrainer:
             self.best_state = self._averaged_state()
         coder.load_state_dict(self.best_state)
         coder.eval()
+
+    def _step(self) -> dict[str, float]:
+        """One step, on a batch that its number alone decides; its figures."""
+        settings = self.settings
+        rng = np.random.default_rng((settings.seed, self.done))
+        torch.manual_seed(settings.seed * 1_000_003 + self.done)
+        batch = self.samples.batch(settings.batch, settings.hard_negatives, self.share, rng)
+        self._set_rates()
+        loss, figures = self.loss(batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.coder.parameters(), 2.0)
+        self.optimizer.step()
+        self._average()
+        self.done += 1
+        return figures
 
     def loss(self, batch: TrainingBatch) -> tuple[Tensor, dict[str, float]]:
         """The joint loss of one batch, and its parts by name."""
