@@ -74,7 +74,7 @@ def test_alignment_raises_what_both_sides_have_over_what_one_does(made: Made) ->
     before = [alignment.loss(np.random.default_rng(i))[1] for i in range(8)]
     rows = alignment.run()
     after = [alignment.loss(np.random.default_rng(i))[1] for i in range(8)]
-    assert len(rows) == 40
+    assert 35 <= len(rows) <= 40  # a batch without a preference is passed over
     assert np.mean([r["preferred"] for r in rows[-10:]]) > 0.7
     gap = [np.mean([row["chosen"] - row["rejected"] for row in figures]) for figures in (before, after)]
     assert gap[1] > gap[0] + 0.1
