@@ -14,7 +14,7 @@ import gram.bench.benchmark as benchmark
 import gram.training.pipeline
 from gram.baselines.base import TrainingData
 from gram.bench.ablation import VARIANTS
-from gram.bench.benchmark import Sources, dev_part, gathered, measured, read_shop
+from gram.bench.benchmark import Sources, dev_part, read_sources, measured, read_shop
 from gram.bench.cuts import by_training, misspelt_queries, query_cuts
 from gram.bench.latency import latency, measure
 from gram.bench.report import beside, results_of
@@ -54,7 +54,7 @@ def bench(shop: Path, output: Path, *options: str, log: str = "") -> Result:
 @pytest.fixture
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny networks, and no process of its own for times."""
-    monkeypatch.setattr(gram.training.pipeline, "load_backbone", small_backbone)
+    monkeypatch.setattr(gram.training.stages, "load_backbone", small_backbone)
     monkeypatch.setattr(benchmark, "latency", measure)
 
 
@@ -63,7 +63,7 @@ def made(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A benchmark of BM25 and GRAM with its ablation."""
     output = tmp_path_factory.mktemp("bench") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gram.training.pipeline, "load_backbone", small_backbone)
+        patch.setattr(gram.training.stages, "load_backbone", small_backbone)
         patch.setattr(benchmark, "latency", measure)
         result = bench(shop, output, "--quick", "--only", "bm25,bm25-titles,gram,ablation")
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
@@ -188,13 +188,13 @@ def test_dev_queries_are_kept_from_all_engines(shop: Path) -> None:
     assert not {i.query for i in rest} & set(dev.queries.values())
     assert len(rest) == 180
     assert dev_part(log[:40], seed=1) == (({}, {}), log[:40])
-    data = gathered(sources(shop), seed=0)
+    data = read_sources(sources(shop), seed=0)
     assert not {i.query for i in data.log} & set(data.parts["dev"].queries.values())
     mention_rate = data.log[0].query
     lexical = shop / "own.queries.tsv"
     lexical.write_text(f"query_id\tquery\nq1\t{mention_rate}\n", encoding="utf-8")
     (shop / "own.qrels.tsv").write_text(f"q1\t{data.products[0].product_id}\t2\n", encoding="utf-8")
-    given = gathered(sources(shop, dev_queries=lexical, dev_qrels=shop / "own.qrels.tsv"), seed=0)
+    given = read_sources(sources(shop, dev_queries=lexical, dev_qrels=shop / "own.qrels.tsv"), seed=0)
     assert mention_rate not in {i.query for i in given.log}
 
 
@@ -202,7 +202,7 @@ def test_judgements_of_another_catalogue_are_refused(shop: Path, tmp_path: Path)
     wrong = tmp_path / "qrels.tsv"
     wrong.write_text("q1\tnobody\t2\n", encoding="utf-8")
     with pytest.raises(DataError, match="no query has a relevant product"):
-        gathered(sources(shop, qrels=wrong), seed=0)
+        read_sources(sources(shop, qrels=wrong), seed=0)
 
 
 SHELF = [Product("a", "Red Shoe", "Velanto"), Product("b", "Blue Hat"), Product("c", "Sofa")]
@@ -238,7 +238,7 @@ def test_judgements_of_queries_that_are_not_asked_are_left_out(
     (tmp_path / "queries.tsv").write_text("query_id\tquery\nq1\tshoe\n", encoding="utf-8")
     (tmp_path / "qrels.tsv").write_text(f"q1\t{product}\t2\nq2\t{product}\t2\nq1\tgone\t2\n", encoding="utf-8")
     with caplog.at_level("WARNING"):
-        data = gathered(sources(shop, queries=tmp_path / "queries.tsv", qrels=tmp_path / "qrels.tsv"), seed=0)
+        data = read_sources(sources(shop, queries=tmp_path / "queries.tsv", qrels=tmp_path / "qrels.tsv"), seed=0)
     assert data.parts["test"].qrels == {"q1": {product: 2.0}}
     assert "1 judged queries are not in" in caplog.text
     assert "1 judgements name products that the catalogue lacks" in caplog.text
@@ -266,7 +266,7 @@ def test_markers_say_which_side_is_better() -> None:
 
 
 def test_a_shop_reads_back_as_it_was_written(shop: Path, tmp_path: Path) -> None:
-    data = gathered(sources(shop), seed=0)
+    data = read_sources(sources(shop), seed=0)
     data.write(tmp_path)
     again = read_shop(tmp_path)
     assert list(again.data.products) == data.products
