@@ -15,7 +15,7 @@ from gram.baselines.base import Run, TrainingData
 from gram.bench.workshop import Options
 from gram.folders import new_folder, read_json
 from gram.ranking.features import GROUPS
-from gram.ranking.scorer import Scorer
+from gram.ranking.scorer import FILE, Scorer
 from gram.records import Hit
 
 QUICK_STEPS = 6
@@ -128,5 +128,5 @@ def weigh_anew(folder: Path, gram: Path, data: TrainingData, options: Options, v
     clicks = sum_clicks(held_out)
     queries = searcher.represent(list(clicks), compound=False)
     scorer = fit_among(searcher.index, queries, list(clicks.values()), options.seed, variant.without)
-    with new_folder(folder) as draft:
+    with new_folder(folder, marker=FILE) as draft:
         scorer.save(draft)
