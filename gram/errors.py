@@ -39,8 +39,11 @@ class BadRow(DataError):
         self, path: str | Path, line: int, problem: str, fix: str = "", column: str = "", value: object = None
     ) -> None:
         self.line, self.column, self.value = line, column, value
-        where = f"line {line}" + (f", column '{column}'" if column else "")
-        shown = "" if value is None else f" (value: {str(value)[:80]!r})"
+        where = f"line {line}" + (f", column {column!r}" if column else "")
+        try:
+            shown = "" if value is None else f" (value: {str(value)[:80]!r})"
+        except RecursionError:  # lists in lists as deep as JSON may have them
+            shown = f" (value: a deeply nested {type(value).__name__})"
         super().__init__(path, f"{where}: {problem}{shown}", fix)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 
 class Product(NamedTuple):
-    """One row of a catalogue.
+    """One row of a catalogue. `price` is read, checked and kept, but nothing uses it yet.
 
     `category` runs from the root to the leaf. `value` is what the shop wants to weigh in (popularity, margin, …), any
     scale. `attributes` maps a column name to its values, in the order the source gave them.
@@ -24,7 +24,10 @@ class Product(NamedTuple):
 
 
 class Interaction(NamedTuple):
-    """A click, a purchase or a judgement: `weight` > 0 says how much it counts beside others."""
+    """A click, a purchase or a judgement: `weight` > 0 says how much it counts beside others.
+
+    `user_id` and `timestamp` are read and written back, but nothing uses them yet.
+    """
 
     query: str
     product_id: str

@@ -95,8 +95,11 @@ HEAD = "product_id,title,price,value,attributes,category\n1,Shoe,,,,\n"
         (HEAD + "2,,,,,\n", ["line 3, column 'title': no title", "fill it in"]),
         (HEAD + "2,Hat,$5,,,\n", ["line 3, column 'price': not a number (value: '$5')", "such as 12.99"]),
         (HEAD + "2,Hat,-5,,,\n", ["line 3, column 'price': a price below zero (value: '-5')"]),
-        (HEAD + "2,Hat,,inf,,\n", ["line 3, column 'value': not a finite number (value: 'inf')"]),
-        (HEAD + "2,Hat,,,red,\n", ["line 3, column 'attributes': not a JSON object (value: 'red')"]),
+        (HEAD + "2,Hat,,inf,,\n", ["line 3, column 'value': not a number (value: 'inf')"]),
+        (
+            HEAD + "2,Hat,,,red,\n",
+            ["line 3, column 'attributes': not a JSON object, Expecting value at character 1 (value: 'red')"],
+        ),
         (HEAD + "2,Hat,,,[1],\n", ["line 3, column 'attributes': not a map", "'[1]'"]),
         ('{"sku": "1", "title": ["a"]}', ["line 1, column 'title': a list where text belongs (value: \"['a']\")"]),
         ('{"sku": {"a": 1}, "title": "a"}', ["line 1, column 'sku': a map where text belongs"]),
@@ -149,10 +152,11 @@ def test_products_are_written_as_jsonl_alone(tmp_path: Path) -> None:
 
 LINE = st.text(max_size=8).map(one_line)
 FILLED = LINE.filter(bool)
+ID = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=8).map(one_line).filter(bool)
 NUMBER = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 PRODUCT = st.builds(
     Product,
-    product_id=FILLED,
+    product_id=ID,
     title=FILLED,
     brand=LINE,
     category=st.lists(FILLED, max_size=3).map(tuple),

@@ -55,7 +55,7 @@ def test_unknown_products_are_left_out_and_warned_of(tmp_path: Path, caplog: pyt
         ("a,,1", "line 3, column 'product_id': no product_id"),
         ("a,1,0", "line 3, column 'weight': a weight that is not above 0 (value: '0') Fix: "),
         ("a,1,-1", "line 3, column 'weight': a weight that is not above 0 (value: '-1') Fix: "),
-        ("a,1,inf", "line 3, column 'weight': not a finite number (value: 'inf') Fix: "),
+        ("a,1,inf", "line 3, column 'weight': not a number (value: 'inf') Fix: "),
         ("a,1,two", "line 3, column 'weight': not a number (value: 'two') Fix: "),
     ],
 )
@@ -151,19 +151,18 @@ def test_files_are_as_plain_as_they_can_be(tmp_path: Path) -> None:
 
 LINE = st.text(max_size=8).map(one_line) | st.text('" a', max_size=5).map(one_line)
 FILLED = LINE.filter(bool)
+ID = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=8).map(one_line).filter(bool)
 WEIGHT = st.floats(0, exclude_min=True, allow_infinity=False)
 
 
-@given(st.lists(st.builds(Interaction, FILLED, FILLED, WEIGHT, LINE, LINE), max_size=5))
+@given(st.lists(st.builds(Interaction, FILLED, ID, WEIGHT, LINE, LINE), max_size=5))
 def test_a_written_log_reads_back_the_same(tmp_path_factory: pytest.TempPathFactory, log: list[Interaction]) -> None:
     path = tmp_path_factory.mktemp("log") / "log.tsv.gz"
     write_log(path, log)
     assert read_log(path, {interaction.product_id for interaction in log}) == log
 
 
-@given(
-    st.dictionaries(FILLED, FILLED, max_size=5), st.dictionaries(FILLED, st.dictionaries(FILLED, WEIGHT, min_size=1))
-)
+@given(st.dictionaries(ID, FILLED, max_size=5), st.dictionaries(ID, st.dictionaries(ID, WEIGHT, min_size=1)))
 def test_written_queries_and_qrels_read_back_the_same(
     tmp_path_factory: pytest.TempPathFactory, queries: dict[str, str], qrels: dict[str, dict[str, float]]
 ) -> None:

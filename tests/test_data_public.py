@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gram.data.catalogue import read_products
-from gram.data.dataset import Dataset, Judged, Judgement, gather, split_part
+from gram.data.dataset import Dataset, Judged, Judgement, split_judgements, split_part
 from gram.data.log import read_log, read_qrels, read_queries
 from gram.data.public import crowdflower, esci, homedepot, wands
 from gram.data.public.markup import plain_text
@@ -21,13 +23,25 @@ MINI = Path(__file__).parents[2] / "shared/data/esci_mini"
 
 
 def test_the_split_is_sha1_modulo_ten() -> None:
-    # printf 'deck over' | sha1sum is 242de9…a645, 9 modulo 10; 'angle bracket' d8f34e…eed5dce7, 1; 'fan' 7
-    assert [split_part(query) for query in ("angle bracket", "fan", "deck over")] == ["train", "dev", "test"]
+    # printf '2 angl bracket' | sha1sum is 0ca8a5…9ca25fbc, 4 modulo 10; '2 drill' 1b6afa…f3ba3089, 7;
+    # '2 hammer' a97e6e…7d91f68a, 8
+    assert [split_part(query) for query in ("angle bracket", "drill", "hammer")] == ["train", "dev", "test"]
+
+
+@pytest.mark.parametrize("variant", ["rubber mats", "Mat, RUBBER", "mats rubber mat", "rubbers-mat "])
+def test_no_variant_of_a_query_stands_on_the_other_side(variant: str) -> None:
+    said = hashlib.sha1(b"2 mat rubber").hexdigest()  # d6360a…3b1578bd, 1 modulo 10
+    assert (int(said, 16) % 10, split_part(variant)) == (1, "train")
+
+
+def test_the_split_is_seven_to_one_to_two() -> None:
+    shares = Counter(split_part(f"query {n}") for n in range(5000))
+    assert [round(shares[part] / 5000, 1) for part in ("train", "dev", "test")] == [0.7, 0.1, 0.2]
 
 
 def test_of_a_pair_judged_twice_the_higher_grade_counts() -> None:
-    judgements = [Judgement("dev", "1", "fan", "a", 1.0, grade) for grade in (0.0, 2.0, 1.0)]
-    assert gather([], judgements).parts["dev"] == Judged({"1": "fan"}, {"1": {"a": 2.0}})
+    judgements = [Judgement("dev", "1", "drill", "a", 1.0, grade) for grade in (0.0, 2.0, 1.0)]
+    assert split_judgements([], judgements).parts["dev"] == Judged({"1": "drill"}, {"1": {"a": 2.0}})
 
 
 @pytest.mark.parametrize(
@@ -46,11 +60,11 @@ def test_plain_text(markup: str, text: str) -> None:
 TRAIN = """"id","product_uid","product_title","search_term","relevance"
 2,100001,"Simpson 12-Gauge Angle","angle bracket",3
 3,100001,"Simpson 12-Gauge Angle","l bracket",2.33
-9,100002,"BEHR &amp; Sons 1-gal. Caf\xe9","deck over",3
+9,100002,"BEHR &amp; Sons 1-gal. Caf\xe9","hammer",3
 10,100002,"BEHR 1-gal.","angle bracket",2
-16,100005,"Delta 6 ft. ""Vero"" Faucet","fan",1.5
-17,100001,"Simpson 12-Gauge Angle","fan",1.33
-18,100002,"BEHR 1-gal.","fan",2.67
+16,100005,"Delta 6 ft. ""Vero"" Faucet","drill",1.5
+17,100001,"Simpson 12-Gauge Angle","drill",1.33
+18,100002,"BEHR 1-gal.","drill",2.67
 """
 
 
@@ -84,8 +98,8 @@ def test_home_depot_titles_and_judgements(tmp_path: Path) -> None:
         ],
         [Interaction("angle bracket", "100001"), Interaction("l bracket", "100001")],
         {
-            "dev": Judged({"4": "fan"}, {"4": {"100005": 1.0, "100001": 0.0, "100002": 2.0}}),
-            "test": Judged({"3": "deck over"}, {"3": {"100002": 3.0}}),
+            "dev": Judged({"4": "drill"}, {"4": {"100005": 1.0, "100001": 0.0, "100002": 2.0}}),
+            "test": Judged({"3": "hammer"}, {"3": {"100002": 3.0}}),
         },
     )
 
@@ -118,13 +132,13 @@ def test_home_depot_errors(tmp_path: Path) -> None:
 
 
 FLOWERS = """"id","query","product_title","product_description","median_relevance","relevance_variance"
-1,"fan","Desk Fan","<p>Quiet
+1,"drill","Desk Fan","<p>Quiet
 &amp; small</p>",4,0
-2,"fan","Wall Fan","",3,0.471
-4,"deck over","Desk Fan","Quiet & small",1,0
+2,"drill","Wall Fan","",3,0.471
+4,"hammer","Desk Fan","Quiet & small",1,0
 5,"angle bracket","Steel Angle","",4,0
 7,"angle bracket","Wall Fan","",2,0.5
-8,"fan","Steel Angle","",4,0
+8,"drill","Steel Angle","",4,0
 """
 
 
@@ -135,8 +149,8 @@ def test_crowdflower_rows_of_one_text_are_one_product(tmp_path: Path) -> None:
         [Product("1", "Desk Fan", description="Quiet & small"), Product("2", "Wall Fan"), Product("5", "Steel Angle")],
         [Interaction("angle bracket", "5")],
         {
-            "dev": Judged({"1": "fan"}, {"1": {"1": 2.0, "2": 1.0, "5": 2.0}}),
-            "test": Judged({"2": "deck over"}, {"2": {"1": 0.0}}),
+            "dev": Judged({"1": "drill"}, {"1": {"1": 2.0, "2": 1.0, "5": 2.0}}),
+            "test": Judged({"2": "hammer"}, {"2": {"1": 0.0}}),
         },
     )
 
@@ -169,7 +183,7 @@ def write_esci(folder: Path, **changed: list[object]) -> None:
     """Two queries of training, one of them dev by its text, and one of test; Spanish and large-only rows beside."""
     examples: dict[str, list[object]] = {
         "example_id": [0, 1, 2, 3, 4, 5, 6],
-        "query": [*[" angle bracket"] * 4, "fan", "sofá", "deck"],
+        "query": [*[" angle bracket"] * 4, "drill", "sofá", "deck"],
         "query_id": [10, 10, 10, 10, 11, 12, 13],
         "product_id": ["B1", "B2", "B3", "B4", "B2", "B1", "B5"],
         "product_locale": ["us", "us", "us", "us", "us", "es", "us"],
@@ -199,7 +213,7 @@ def test_esci(tmp_path: Path) -> None:
     )
     assert dataset.products == [bracket, Product("B2", 'L "bracket'), Product("B3", "B3"), Product("B4", "Hook")]
     assert dataset.log == [Interaction("angle bracket", "B1", 1.0), Interaction("angle bracket", "B2", 0.5)]
-    assert dataset.parts == {"dev": Judged({"11": "fan"}, {"11": {"B2": 2.0}}), "test": Judged({}, {})}
+    assert dataset.parts == {"dev": Judged({"11": "drill"}, {"11": {"B2": 2.0}}), "test": Judged({}, {})}
     large = esci.load(tmp_path, version="large")
     assert large.parts["test"] == Judged({"13": "deck"}, {"13": {"B5": 3.0}})  # of test though its text says train
     assert [product.product_id for product in large.products] == ["B1", "B2", "B3", "B4", "B5"]
@@ -226,7 +240,7 @@ def test_esci_as_text(tmp_path: Path) -> None:
         '{"product_id": "B2", "title": "Deck", "brand": "BEHR", "description": "Paint"}\n'
     )
     (tmp_path / "judgments.tsv").write_text(
-        "query\tproduct_id\tesci_label\nangle bracket\tB1\tS\nfan\tB2\tI\nangle bracket\tB2\tC\ndeck over\tB2\tE\n"
+        "query\tproduct_id\tesci_label\nangle bracket\tB1\tS\ndrill\tB2\tI\nangle bracket\tB2\tC\nhammer\tB2\tE\n"
     )
     assert esci.load(tmp_path) == Dataset(
         [
@@ -234,7 +248,7 @@ def test_esci_as_text(tmp_path: Path) -> None:
             Product("B2", "Deck", brand="BEHR", description="Paint"),
         ],
         [Interaction("angle bracket", "B1", 0.5)],
-        {"dev": Judged({"2": "fan"}, {"2": {"B2": 0.0}}), "test": Judged({"3": "deck over"}, {"3": {"B2": 3.0}})},
+        {"dev": Judged({"2": "drill"}, {"2": {"B2": 0.0}}), "test": Judged({"3": "hammer"}, {"3": {"B2": 3.0}})},
     )
 
 
@@ -243,7 +257,7 @@ def test_esci_mini() -> None:
     dataset = esci.load(MINI)
     judged = [pair for part in dataset.parts.values() for grades in part.qrels.values() for pair in grades]
     queries = {interaction.query for interaction in dataset.log}
-    assert (len(dataset.products), len(dataset.log), len(judged)) == (2206, 1377, 210 + 440)
+    assert (len(dataset.products), len(dataset.log), len(judged)) == (2206, 1394, 214 + 423)
     assert {split_part(query) for query in queries} == {"train"}
     assert set(judged) <= {product.product_id for product in dataset.products}
 
@@ -254,7 +268,7 @@ FILES = {
     '0\tsolid wood platform bed\tBeds\tFurniture / Bedroom Furniture / Beds\tgood , deep 12" sleep\t'
     "overallwidth-sidetoside:64.7|Color : red|color : blue|framematerial : wood|nokey\t15.0\t4.5\t15.0\n"
     '1\trug\tArea Rugs|Kids Rugs\t\t"one ""big""\trug"\t\t\t\t\n',
-    "query.csv": "query_id\tquery\tquery_class\n0\tangle bracket\tHardware\n1\tfan\tFans\n2\tdeck over\tPaint\n",
+    "query.csv": "query_id\tquery\tquery_class\n0\tangle bracket\tHardware\n1\tdrill\tFans\n2\thammer\tTools\n",
     "label.csv": "id\tquery_id\tproduct_id\tlabel\n0\t0\t0\tExact\n1\t0\t1\tPartial\n2\t1\t1\tPartial\n3\t2\t0\tExact\n"
     "4\t2\t1\tIrrelevant\n",
 }
@@ -292,8 +306,8 @@ def test_wands(tmp_path: Path) -> None:
         ],
         [Interaction("angle bracket", "0")],
         {
-            "dev": Judged({"1": "fan"}, {"1": {"1": 1.0}}),
-            "test": Judged({"2": "deck over"}, {"2": {"0": 2.0, "1": 0.0}}),
+            "dev": Judged({"1": "drill"}, {"1": {"1": 1.0}}),
+            "test": Judged({"2": "hammer"}, {"2": {"0": 2.0, "1": 0.0}}),
         },
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import logging
 import sys
@@ -196,7 +198,7 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         write_tsv(path, ("id",), ((str(1 // left),) for left in (1, 0)))
     assert path.read_text() == "id\n1\n"
-    assert [held.name for held in tmp_path.iterdir()] == ["a.tsv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tsv"]
 
 
 def test_gzipped_files_of_the_same_text_are_the_same_bytes(tmp_path: Path) -> None:
@@ -218,3 +220,46 @@ def test_a_written_tsv_reads_back_each_row_on_its_line(
     write_tsv(path, ("a", "b"), cells)
     want = [Row(line, {"a": one_line(a), "b": one_line(b)}) for line, (a, b) in enumerate(cells, 2)]
     assert rows_of(path) == want
+
+
+CELL = st.text('",;\n\r\t a\0', max_size=6) | st.text(max_size=9)
+"""Texts of all that means something to a reader, and any others."""
+
+
+@given(st.lists(st.tuples(CELL, CELL), max_size=6), st.booleans())
+def test_what_python_writes_as_csv_reads_back_the_same(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[str, str]], packed: bool
+) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([("a", "b"), *cells])
+    path = tmp_path_factory.mktemp("csv") / ("a.csv.gz" if packed else "a.csv")
+    raw = text.getvalue().encode()
+    path.write_bytes(gzip.compress(raw) if packed else raw)
+    assert [row.cells for row in rows_of(path)] == [{"a": a, "b": b} for a, b in cells]
+
+
+SCALAR = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | CELL
+JSON = st.recursive(SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(CELL, inner, max_size=3))
+
+
+@given(st.lists(st.dictionaries(CELL, JSON, max_size=4), min_size=1, max_size=4), st.booleans())
+def test_what_python_writes_as_jsonl_reads_back_the_same(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, object]], ascii_only: bool
+) -> None:
+    path = tmp_path_factory.mktemp("jsonl") / "a.jsonl"
+    path.write_bytes("\n".join(json.dumps(row, ensure_ascii=ascii_only) for row in rows).encode())
+    assert rows_of(path) == [Row(line, row) for line, row in enumerate(rows, 1)]
+
+
+@given(
+    st.lists(st.tuples(st.none() | CELL, st.none() | st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False))),
+    st.sampled_from(["none", "snappy", "zstd"]),
+)
+def test_what_pyarrow_writes_as_parquet_reads_back_the_same(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[str | None, int | None, float]], compression: str
+) -> None:
+    path = tmp_path_factory.mktemp("parquet") / "a.parquet"
+    schema = pa.schema([("text", pa.string()), ("whole", pa.int64()), ("number", pa.float64())])
+    want = [dict(zip(schema.names, row, strict=True)) for row in cells]
+    pq.write_table(pa.Table.from_pylist(want, schema), path, compression=compression)
+    assert rows_of(path) == [Row(line, row) for line, row in enumerate(want, 1)]

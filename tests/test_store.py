@@ -14,7 +14,7 @@ import pytest
 from gram.baselines.bm25 import BM25, FIELDS, field_text
 from gram.data.dataset import Dataset, split_part
 from gram.data.shop.catalogue import Value, size, stock, tells, vocabulary
-from gram.data.shop.generate import MOST_ANSWERS, Wish, _grades, _open, generate, held_out_products
+from gram.data.shop.generate import MOST_ANSWERS, Wish, _grades, _open, generate
 from gram.errors import SettingError
 from gram.evaluation.groups import keyword_gap_queries, no_common_word
 from gram.evaluation.measures import evaluate
@@ -50,10 +50,10 @@ def test_nothing_judged_is_in_the_log(shop: Dataset) -> None:
 
 
 def test_a_tenth_of_the_products_is_held_out_and_asked_for(shop: Dataset) -> None:
-    held_out = held_out_products(shop)
+    held_out = {product.product_id for product in shop.products} - {row.product_id for row in shop.log}
     assert 0.1 < len(held_out) / len(shop.products) < 0.2
-    asked = sum(bool(held_out & grades.keys()) for grades in shop.parts["test"].qrels.values())
-    assert asked > 0.5 * len(shop.parts["test"].queries)
+    sought = sum(bool(held_out & grades.keys()) for grades in shop.parts["test"].qrels.values())
+    assert sought > 0.5 * len(shop.parts["test"].queries)
 
 
 def test_the_log_has_a_head_and_a_tail(shop: Dataset) -> None:
@@ -145,8 +145,10 @@ def test_grades_are_what_the_intent_says() -> None:
 
 def test_a_searchers_word_means_all_that_is_called_so() -> None:
     shop = _open(stock(600, np.random.default_rng(1)))
-    kinds = {o.kind.value.name for o, yes in zip(shop.offers, shop.answers["boots"], strict=True) if yes}
-    assert kinds == {"hiking boot", "rain boot", "work boot", "ankle boot"}
+    product_types = {
+        o.product_type.value.name for o, yes in zip(shop.offers, shop.answers["boots"], strict=True) if yes
+    }
+    assert product_types == {"hiking boot", "rain boot", "work boot", "ankle boot"}
 
 
 def test_sellers_tell_what_they_are_judged_by() -> None:
@@ -158,18 +160,18 @@ def test_sellers_tell_what_they_are_judged_by() -> None:
 
 
 def test_units() -> None:
-    assert "1 qt" in size("oz", "32").asked
-    assert "2 gal" in size("qt", "8").asked
+    assert "1 qt" in size("oz", "32").typed
+    assert "2 gal" in size("qt", "8").typed
     assert size("bed", "queen").sold[1] == "Queen Size"
-    assert size("wear", "XL").asked == ("xl", "extra large")
+    assert size("wear", "XL").typed == ("xl", "extra large")
 
 
 def test_the_vocabulary_is_whole() -> None:
     departments = vocabulary()  # a value that is used and has no line of its own is a KeyError here
     assert len(departments) == 12
-    kinds = [kind for department in departments for kind in department.kinds]
-    assert len({kind.value.name for kind in kinds}) == len(kinds) > 100
-    slots = {slot for kind in kinds for slot in kind.slots}
+    product_types = [product_type for department in departments for product_type in department.product_types]
+    assert len({product_type.value.name for product_type in product_types}) == len(product_types) > 100
+    slots = {slot for product_type in product_types for slot in product_type.slots}
     assert slots == {"audience", "material", "function", "scenario", "size", "colour", "season", "style"}
-    for kind in kinds:
-        assert set(kind.value.asked) - kind.broad, f"{kind.value.name} has only broad names"
+    for product_type in product_types:
+        assert set(product_type.value.typed) - product_type.broad, f"{product_type.value.name} has only broad names"

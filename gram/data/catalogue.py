@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from gram.data.columns import PRODUCT_COLUMNS, Record, read_records
+from gram.data.columns import PRODUCT_COLUMNS, Record, read_records, text_of
 from gram.data.files import format_of, one_line, write_whole
 from gram.data.tables import read_table
 from gram.errors import DataError
@@ -24,8 +24,8 @@ from gram.records import Product
 def read_products(path: str | Path, *, progress: bool = False, encoding: str = "utf-8") -> list[Product]:
     """All products of a catalogue, in the file's order.
 
-    Errors: `MissingColumn`; `BadRow` for an empty or repeated `product_id`, an empty title, a `price` or `value` that
-    is no number; `DataError` for a file without products.
+    Errors: `MissingColumn`; `BadRow` for a `product_id` that is empty, repeated or not safe as an id, an empty title,
+    a `price` or `value` that is no plain number; `DataError` for a file without products.
     """
     products = list(iter_products(path, progress=progress, encoding=encoding))
     if not products:
@@ -63,7 +63,7 @@ def _product(record: Record) -> Product:
     if price is not None and price < 0:
         raise record.bad("price", "a price below zero", "give what it costs, or leave it empty.")
     return Product(
-        product_id=record.text("product_id", required=True),
+        product_id=record.identifier("product_id"),
         title=record.text("title", required=True),
         brand=record.text("brand"),
         category=_category(record),
@@ -77,9 +77,10 @@ def _product(record: Record) -> Product:
 def _category(record: Record) -> tuple[str, ...]:
     cell = record.cell("category")
     if isinstance(cell, list):
-        if any(isinstance(part, list | dict) for part in cell):
-            raise record.bad("category", "not one path", 'write "A > B > C" or ["A", "B", "C"].')
-        return tuple(filter(None, (one_line(str(part)) for part in cell if part is not None)))
+        try:
+            return tuple(filter(None, (one_line(text_of(part)) for part in cell)))
+        except TypeError as error:
+            raise record.bad("category", "not one path", 'write "A > B > C" or ["A", "B", "C"].') from error
     return tuple(filter(None, map(str.strip, record.text("category").split(">"))))
 
 
@@ -89,6 +90,6 @@ def _attributes(record: Record) -> Mapping[str, tuple[str, ...]]:
     cells: list[tuple[str, Any]] = [*record.mapping("attributes").items(), *record.others.items()]
     for column, cell in cells:
         values = record.values(column, cell)
-        if values and (name := one_line(column)):
+        if values and (name := one_line(text_of(column))):
             attributes[name] = tuple(dict.fromkeys((*attributes.get(name, ()), *values)))
     return attributes

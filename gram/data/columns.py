@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gram.data.files import one_line
-from gram.data.tables import Table
+from gram.data.tables import Float32, Row, Table, find_repeated, parse_json
 from gram.errors import BadRow, DataError, MissingColumn
 
 logger = logging.getLogger("gram.data")
@@ -20,6 +19,8 @@ logger = logging.getLogger("gram.data")
 Names = Mapping[str, Sequence[str]]
 """A field, and the other names of its column, the surest first."""
 
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PRODUCT_IDS = ("product_uid", "sku", "asin", "item_id", "product_code", "article_id")
 
 PRODUCT_COLUMNS: Names = {
@@ -50,10 +51,10 @@ QRELS_COLUMNS: Names = {
 }
 
 
-def normalised(name: str) -> str:
+def normalise(name: str) -> str:
     """A column's name as it is compared.
 
-    >>> normalised("Product ID"), normalised("productTitle"), normalised("category hierarchy")
+    >>> normalise("Product ID"), normalise("productTitle"), normalise("category hierarchy")
     ('product_id', 'product_title', 'category_hierarchy')
     """
     name = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name.strip())
@@ -88,13 +89,32 @@ class Record:
             raise self.bad(field, f"no {field}", "fill it in, or leave the row out.")
         return text
 
+    def identifier(self, field: str) -> str:
+        """The field as an id that all files keep as it is: neither empty nor with a control character.
+
+        A whole number is one, and so is the float that pandas makes of it in a column with gaps, if that is exact.
+        Another float is refused: its digits may no longer be those that the shop gave (1.10, 1e20).
+        """
+        cell = self.cell(field)
+        if isinstance(cell, float) and cell == cell:
+            exact = 2**24 if isinstance(cell, Float32) else 2**53
+            if not cell.is_integer() or abs(cell) >= exact:
+                fix = 'write ids as text: "1.10", or a column of strings.'
+                raise self.bad(field, "a float, which may have lost digits of the id", fix)
+        text = self.text(field, required=True)
+        if found := _CONTROL.search(str(cell).strip()):
+            raise self.bad(field, f"the control character U+{ord(found[0]):04X} in an id", "take it out.")
+        return text
+
     def number(self, field: str) -> float | None:
         """The field as a finite number, None if it is empty (or the NaN that pandas writes for that)."""
         cell = self.cell(field)
         if cell is None or cell != cell or (isinstance(cell, str) and not cell.strip()):
             return None
         fix = "write a plain number such as 12.99 (no unit, currency or thousands mark), or leave it empty."
-        if isinstance(cell, bool | list | dict):
+        if isinstance(cell, bool | list | dict | bytes) or (
+            isinstance(cell, str) and not _NUMBER.fullmatch(cell.strip())
+        ):
             raise self.bad(field, "not a number", fix)
         try:
             number = float(cell)
@@ -118,12 +138,14 @@ class Record:
         cell = self.cell(field)
         if isinstance(cell, str) and cell.strip():
             try:
-                cell = json.loads(cell)
-            except json.JSONDecodeError as error:
-                raise self.bad(field, "not a JSON object", 'write {"name": ["value", …], …}.') from error
+                cell = parse_json(cell)
+            except ValueError as error:
+                raise self.bad(field, f"not a JSON object, {error}", 'write {"name": ["value", …], …}.') from error
         if not cell:
             return {}
         if isinstance(cell, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in cell):
+            if twice := find_repeated(name for name, _ in cell):
+                raise self.bad(field, f"{twice!r} stands twice in one map", "keep one of the two.")
             return {str(name): value for name, value in cell}  # how pyarrow gives a map
         if isinstance(cell, dict):
             return cell
@@ -163,7 +185,7 @@ def read_records(table: Table, names: Names, required: Sequence[str] = ()) -> It
     columns = _Columns(table, names)
     for field in required:
         if field not in columns.fields.values():
-            raise _missing(table, names, field)
+            raise _missing_column(table, names, field)
     return map(columns.record, table.rows)
 
 
@@ -172,28 +194,26 @@ class _Columns:
 
     def __init__(self, table: Table, names: Names) -> None:
         self.path, self.names = table.path, names
+        self.by_name = {normalise(field): field for field in names}
         self.fields: dict[str, str | None] = {}
         self._learn(table.columns)
 
     def _learn(self, columns: Sequence[str]) -> None:
-        named: dict[str, str] = {}
+        aliases: dict[str, str] = {}
         for column in columns:
-            named.setdefault(normalised(column), column)
-            self.fields.setdefault(column, None)
+            name = normalise(column)
+            self.fields[column] = self.by_name.get(name)
+            aliases.setdefault(name, column)
         for field, others in self.names.items():
-            if column := named.get(normalised(field), ""):
-                self.fields[column] = field
-                own = column
-            elif field in self.fields.values():
-                continue
-            else:
-                own = next((named[other] for other in others if other in named), "")
-                if own:
-                    self.fields[own] = field
-            if own and own != field:
-                logger.info("%s: reading column '%s' as %s", self.path.name, own, field)
+            if field not in self.fields.values():
+                column = next((aliases[other] for other in others if other in aliases), "")
+                if column:
+                    self.fields[column] = field
+            for column in columns:
+                if self.fields[column] == field != column:
+                    logger.info("%s: reading column %r as %s", self.path.name, column, field)
 
-    def record(self, row: Any) -> Record:
+    def record(self, row: Row) -> Record:
         if not self.fields.keys() >= row.cells.keys():
             self._learn([column for column in row.cells if column not in self.fields])
         known: dict[str, tuple[str, Any]] = {}
@@ -204,23 +224,24 @@ class _Columns:
                 others[column] = cell
             elif field not in known:
                 known[field] = (column, cell)
-            elif normalised(column) == normalised(
-                field
-            ):  # the field's own name beats the other one, which stays an attribute
-                other, known[field] = known[field], (column, cell)
-                others[other[0]] = other[1]
-            else:
+            elif normalise(column) not in self.by_name:
                 others[column] = cell
+            else:  # the field's name beats another one, whose column stays an attribute
+                other, other_cell = known[field]
+                if normalise(other) in self.by_name:
+                    problem = f"column {other!r} is the {field}, too"
+                    raise BadRow(self.path, row.line, problem, "rename one of the two.", column, cell)
+                known[field], others[other] = (column, cell), other_cell
         return Record(self.path, row.line, known, others)
 
 
-def _missing(table: Table, names: Names, field: str) -> DataError:
-    found = ", ".join(f"'{column}'" for column in table.columns) or "none"
+def _missing_column(table: Table, names: Names, field: str) -> DataError:
+    found = ", ".join(map(repr, table.columns)) or "none"
     also = f" (or {', '.join(names[field])})" if names[field] else ""
-    close = {normalised(column): column for column in table.columns}
+    close = {normalise(column): column for column in table.columns}
     match = next((m for name in (field, *names[field]) for m in get_close_matches(name, close, 1, 0.75)), "")
-    if len(table.columns) == 1 and (mark := next((m for m in ";\t|" if m in table.columns[0]), "")):
-        fix = f"separate the columns by what the file's ending says; this one uses {mark!r}."
+    if len(table.columns) == 1 and (mark := next((m for m in ",;\t|" if m in table.columns[0]), "")):
+        fix = f"separate the columns by what the file's ending says, or change it; this one uses {mark!r}."
     elif match:
         fix = f"rename column '{close[match]}' to '{field}' if that is what it holds."
     else:

@@ -1,4 +1,8 @@
-"""Opening what a shop sends, plain, gzipped or zipped, line by line; and writing files whole or not at all."""
+"""Opening what a shop sends, plain, gzipped or zipped, line by line; and writing files whole or not at all.
+
+Neither a small packed file nor a file without line breaks fills the memory: what unpacks to more than 64 MiB and 200
+times its size is refused, for tables pack 5 to 50 times, and so is a line of more than 64 MiB.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TextIO, cast
+from typing import IO, Any, TextIO, cast
 
 from gram.errors import BadRow, DataError
 from gram.folders import new_file
@@ -26,24 +30,46 @@ FORMATS = {
 }
 """What a file is read as, by the end of its name once `.gz` or `.zip` is taken off."""
 
+MAX_LINE = 64 * 2**20
+"""Bytes of a line."""
+
+MAX_UNPACKED = 64 * 2**20
+"""Bytes that any packed file may unpack to, and from which on `MAX_RATIO` holds."""
+
+MAX_RATIO = 200
+
 _BREAKS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
-_UTF8_BOM, _UTF16_BOMS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+_VISIBLE = re.compile(
+    "[^\\s\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
+)
+_UTF8_BOM = b"\xef\xbb\xbf"
+_SIGNATURES = {
+    b"\xff\xfe": ("in UTF-16", "convert it: iconv -f utf-16 -t utf-8 '{name}'"),
+    b"\xfe\xff": ("in UTF-16", "convert it: iconv -f utf-16 -t utf-8 '{name}'"),
+    b"\x1f\x8b": ("gzipped", "call it '{name}.gz'."),
+    b"PK\x03\x04": ("a zip archive or a spreadsheet", "call it '{name}.zip', or save the spreadsheet as CSV."),
+    b"PAR1": ("Parquet", "end its name in .parquet."),
+}
+"""How files begin that are no text, whatever their names say."""
 
 
 def one_line(text: str) -> str:
     """The text without outer blanks, its tabs and line breaks each a space: what fits in a cell of a TSV file.
 
-    >>> one_line(" red\\r\\nshoes ")
-    'red shoes'
+    A text of which nothing can be seen, such as zero-width characters alone, is "".
+
+    >>> one_line(" red\\r\\nshoes "), one_line("\\u200b \\ufeff")
+    ('red shoes', '')
     """
-    return _BREAKS.sub(" ", text).strip()
+    return _BREAKS.sub(" ", text).strip() if _VISIBLE.search(text) else ""
 
 
 def content_name(path: Path) -> str:
     """The name of what a file holds: `a.csv` for `a.csv` and `a.csv.gz`, a member's own name for a `.zip`."""
     suffix = path.suffix.lower()
     if suffix == ".zip":
-        with _explained(path), zipfile.ZipFile(path) as archive:
+        with _explain_errors(path), zipfile.ZipFile(path) as archive:
             return _only_member(path, archive)
     return path.stem if suffix == ".gz" else path.name
 
@@ -55,28 +81,36 @@ def format_of(path: Path) -> str:
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """The unpacked bytes of a plain file, of a `.gz`, or of the one file in a `.zip`."""
+    """The unpacked bytes of a plain file, of a `.gz`, or of the one file in a `.zip`.
+
+    Errors: `DataError` for a file that is not there, that may not be read, or that does not unpack, at any read.
+    """
     suffix = path.suffix.lower()
-    with _explained(path):
+    with _explain_errors(path):
         if suffix == ".gz":
             with gzip.open(path) as packed:
-                yield io.BufferedReader(cast(io.RawIOBase, packed))
+                yield io.BufferedReader(_Unpacked(path, packed))
         elif suffix == ".zip":
             with zipfile.ZipFile(path) as archive, _open_member(path, archive) as member:
-                yield io.BufferedReader(cast(io.RawIOBase, member))
+                yield io.BufferedReader(_Unpacked(path, member))
         else:
             with path.open("rb") as stream:
                 yield stream
 
 
 def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-    """Line numbers from 1 and lines with their ends. A byte order mark is dropped; a wrong byte is a `BadRow`."""
+    """Line numbers from 1 and lines with their ends. A byte order mark is dropped.
+
+    Errors: `DataError` for a file that is no text, `BadRow` for a wrong byte and for a line longer than `MAX_LINE`.
+    """
     with open_bytes(path) as stream:
-        for number, raw in enumerate(stream, 1):
+        for number, raw in enumerate(iter(lambda: stream.readline(MAX_LINE + 1), b""), 1):
             if number == 1:
-                if raw.startswith(_UTF16_BOMS):
-                    raise DataError(path, "is in UTF-16.", f"convert it: iconv -f utf-16 -t utf-8 '{path.name}'")
+                _check_is_text(path, raw)
                 raw = raw.removeprefix(_UTF8_BOM)
+            if len(raw) > MAX_LINE:
+                problem = f"more than {MAX_LINE >> 20} MiB without a line break"
+                raise BadRow(path, number, problem, "check that the file is what its name says.", value=raw[:80])
             try:
                 text = raw.decode(encoding)
             except UnicodeDecodeError as error:
@@ -92,26 +126,41 @@ def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]
             yield number, text
 
 
+def _check_is_text(path: Path, start: bytes) -> None:
+    for signature, (what, fix) in _SIGNATURES.items():
+        if start.startswith(signature):
+            raise DataError(path, f"is {what}.", fix.format(name=path.name))
+    for order, zeros in (("le", start[1:100:2]), ("be", start[:100:2])):  # every other byte of Latin letters is 0
+        if zeros.count(0) * 2 > len(zeros):
+            fix = f"convert it: iconv -f utf-16{order} -t utf-8 '{path.name}'"
+            raise DataError(path, "is in UTF-16, without a byte order mark.", fix)
+
+
 @contextmanager
 def write_whole(path: Path) -> Iterator[TextIO]:
     """A UTF-8 file to write, gzipped if its name ends so; it appears under its name when all of it is there.
 
     The same text gives the same bytes: the gzip header holds neither time nor name.
+    Errors: `DataError` where the disk is full or the folder may not be written to.
     """
-    with new_file(path) as written, written.open("wb") as raw:
-        if path.suffix.lower() == ".gz":
-            with (
-                gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as packed,
-                io.TextIOWrapper(packed, encoding="utf-8", newline="") as stream,
-            ):
-                yield stream
-        else:
-            with io.TextIOWrapper(raw, encoding="utf-8", newline="") as stream:
-                yield stream
+    try:
+        with new_file(path) as draft, draft.open("wb") as raw:
+            if path.suffix.lower() == ".gz":
+                with (
+                    gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as packed,
+                    io.TextIOWrapper(packed, encoding="utf-8", newline="") as stream,
+                ):
+                    yield stream
+            else:
+                with io.TextIOWrapper(raw, encoding="utf-8", newline="") as stream:
+                    yield stream
+    except OSError as error:
+        fix = "check the name, the right to write there, and the space left."
+        raise DataError(path, f"cannot be written: {error.strerror or error}.", fix) from error
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
@@ -121,14 +170,37 @@ def _explained(path: Path) -> Iterator[None]:
     except PermissionError as error:
         raise DataError(path, "may not be read.", "give yourself the right to read it (chmod u+r).") from error
     except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(path, f"cannot be unpacked: {error}.", "copy it again; it is cut short or damaged.") from error
+        fix = f"copy it again, it is cut short or damaged; if it is not packed, take '{path.suffix}' off its name."
+        raise DataError(path, f"cannot be unpacked: {error}.", fix) from error
+    except OSError as error:
+        fix = "check the name, the links on the way to it, and the disk."
+        raise DataError(path, f"cannot be read: {error.strerror or error}.", fix) from error
+
+
+class _Unpacked(io.RawIOBase):
+    """What a packed file unpacks to, until it is more than any table would."""
+
+    def __init__(self, path: Path, packed: gzip.GzipFile | IO[bytes]) -> None:
+        self.path, self.packed = path, cast(io.RawIOBase, packed)
+        self.left = max(MAX_UNPACKED, MAX_RATIO * path.stat().st_size)  # bytes
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        read = self.packed.readinto(buffer) or 0
+        self.left -= read
+        if self.left < 0:
+            problem = f"unpacks to more than {MAX_UNPACKED >> 20} MiB and {MAX_RATIO} times its size."
+            raise DataError(self.path, problem, "if it is meant to, unpack it yourself, and name the unpacked file.")
+        return read
 
 
 def _only_member(path: Path, archive: zipfile.ZipFile) -> str:
     names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
     if len(names) != 1:
-        held = ", ".join(map(repr, names[:5])) or "nothing"
-        raise DataError(path, f"holds {len(names)} files ({held}).", "unpack it and name the file that is meant.")
+        some = ", ".join(map(repr, names[:5])) or "nothing"
+        raise DataError(path, f"holds {len(names)} files ({some}).", "unpack it and name the file that is meant.")
     return names[0]
 
 

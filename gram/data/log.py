@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from gram.data.columns import LOG_COLUMNS, QRELS_COLUMNS, QUERY_COLUMNS, Names, Record, normalised, read_records
+from gram.data.columns import LOG_COLUMNS, QRELS_COLUMNS, QUERY_COLUMNS, Names, Record, normalise, read_records
 from gram.data.files import format_of, read_lines
-from gram.data.tables import Table, first_fields, read_table, write_tsv
+from gram.data.tables import Table, read_first_fields, read_table, write_tsv
 from gram.errors import BadRow, DataError
 from gram.records import Interaction
 
@@ -69,10 +69,10 @@ def read_queries(path: str | Path, *, encoding: str = "utf-8") -> dict[str, str]
     queries: dict[str, str] = {}
     lines: dict[str, int] = {}
     for record in read_records(table, QUERY_COLUMNS, ("query_id", "query")):
-        query_id = record.text("query_id", required=True)
+        query_id = record.identifier("query_id")
         if query_id in queries:
             problem = f"query '{query_id}' is on line {lines[query_id]} already"
-            raise record.bad("query_id", problem, "give each query an id of its own.")
+            raise record.bad("query_id", problem, "give each query another id.")
         queries[query_id], lines[query_id] = record.text("query", required=True), record.line
     return queries
 
@@ -87,7 +87,7 @@ def read_qrels(path: str | Path, *, encoding: str = "utf-8") -> dict[str, dict[s
     qrels: dict[str, dict[str, float]] = {}
     lines: dict[tuple[str, str], int] = {}
     for record in read_records(table, QRELS_COLUMNS, ("query_id", "product_id", "grade")):
-        query_id, product_id = record.text("query_id", required=True), record.text("product_id", required=True)
+        query_id, product_id = record.identifier("query_id"), record.identifier("product_id")
         grade = record.number("grade")
         if grade is None:
             raise record.bad("grade", "no grade", "give one, such as 0 for irrelevant.")
@@ -125,7 +125,7 @@ def _interaction(record: Record) -> Interaction:
         raise record.bad("weight", "a weight that is not above 0", "leave out rows that count for nothing.")
     return Interaction(
         record.text("query", required=True),
-        record.text("product_id", required=True),
+        record.identifier("product_id"),
         1.0 if weight is None else weight,
         record.text("user_id"),
         record.text("timestamp"),
@@ -145,7 +145,7 @@ def _open_table(path: Path, encoding: str, names: Names, bare: Mapping[int, Sequ
     if kind in ("jsonl", "parquet"):
         return read_table(path, encoding=encoding)
     delimiter = "" if kind else "\t" if "\t" in next(read_lines(path, encoding), (1, ""))[1] else " "
-    first = first_fields(path, encoding=encoding, delimiter=delimiter)
+    first = read_first_fields(path, encoding=encoding, delimiter=delimiter)
     if not first or _is_header(first, names):
         return read_table(path, encoding=encoding, delimiter=delimiter)
     if len(first) not in bare:
@@ -159,4 +159,4 @@ def _open_table(path: Path, encoding: str, names: Names, bare: Mapping[int, Sequ
 def _is_header(columns: Sequence[str], names: Names) -> bool:
     """Whether any of the names is that of a field: a header that lacks another one is then told what it lacks."""
     known = {*names, *chain.from_iterable(names.values())}
-    return any(normalised(column) in known for column in columns)
+    return any(normalise(column) in known for column in columns)

@@ -2,14 +2,17 @@
 
 Text formats may be gzipped or the only file in a zip. CSV is read strictly (RFC 4180). TSV is read as both habits that
 are around: a field that opens with a quotation mark is unquoted when that gives the right number of fields, and is
-taken as it stands when it does not, so that the query `"a quiet place` needs no care.
+taken as it stands when it does not, so that the query `"a quiet fan` needs no care.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +29,10 @@ class Row(NamedTuple):
 
     line: int
     cells: dict[str, Any]
+
+
+class Float32(float):
+    """A number of a 32-bit column of Parquet: whole numbers from 2**24 on may have lost their last digits."""
 
 
 class Table(NamedTuple):
@@ -66,7 +73,7 @@ def read_table(
     )
 
 
-def first_fields(path: str | Path, *, encoding: str = "utf-8", delimiter: str = "") -> list[str]:
+def read_first_fields(path: str | Path, *, encoding: str = "utf-8", delimiter: str = "") -> list[str]:
     """The first line's fields, whether a header or a row; none if the file is empty."""
     path = Path(path)
     delimiter = delimiter or _DELIMITERS[format_of(path)]
@@ -103,10 +110,19 @@ def _read_delimited(path: Path, delimiter: str, encoding: str, header: Sequence[
         names = [name.strip() for name in names]
         if not names:
             raise _empty(path)
-        for name in names:
-            if name and names.count(name) > 1:
-                raise BadRow(path, first, "the header names a column twice", "rename one of them.", name, name)
-    return Table(path, tuple(filter(None, names)), _matched(path, names, records, delimiter))
+        if name := find_repeated(filter(None, names)):
+            raise BadRow(path, first, "the header names a column twice", "rename one of them.", name, name)
+    return Table(path, tuple(filter(None, names)), _match_columns(path, names, records, delimiter))
+
+
+def find_repeated(names: Iterable[str]) -> str | None:
+    """The first name that stands there a second time, None if each stands once."""
+    seen = set[str]()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def _records(path: Path, delimiter: str, encoding: str, width: int) -> Iterator[tuple[int, list[str]]]:
@@ -118,7 +134,9 @@ def _records(path: Path, delimiter: str, encoding: str, width: int) -> Iterator[
     return _csv_records(path, lines, delimiter)
 
 
-def _matched(path: Path, names: list[str], records: Iterator[tuple[int, list[str]]], delimiter: str) -> Iterator[Row]:
+def _match_columns(
+    path: Path, names: list[str], records: Iterator[tuple[int, list[str]]], delimiter: str
+) -> Iterator[Row]:
     unnamed = "" in names  # the row numbers that pandas writes have no name in the header, and nobody wants them
     for line, fields in records:
         if len(fields) != len(names):
@@ -140,7 +158,18 @@ def _matched(path: Path, names: list[str], records: Iterator[tuple[int, list[str
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 _MARKS = {",": "comma", "\t": "tab"}
-_QUOTES = 'close the quotation mark, and write a mark inside quoted text as "".'
+_CSV_FIXES = (
+    ("field limit", "close the quotation mark that the cell opens with; if it is so long, write the table as JSONL."),
+    ("new-line", "end each line with a line feed: tr '\\r' '\\n'."),
+    ("NUL", "take the NUL characters out: tr -d '\\000'."),
+    ("", 'close the quotation mark, and write a mark inside quoted text as "".'),
+)
+"""What Python's csv says in its errors, and what is to be done."""
+
+
+def _broken_row(path: Path, line: int, error: csv.Error, text: str) -> BadRow:
+    fix = next(fix for sign, fix in _CSV_FIXES if sign in str(error))
+    return BadRow(path, line, f"broken row, {error}", fix, value=text.strip())
 
 
 def _csv_records(
@@ -149,12 +178,12 @@ def _csv_records(
     """Where a record begins, and its fields; a quoted one may run over several lines, which count from `first`."""
     current: list[str] = []
 
-    def fed() -> Iterator[str]:
+    def feed() -> Iterator[str]:
         for _, text in lines:
             current.append(text)
             yield text
 
-    reader = csv.reader(fed(), delimiter=delimiter, strict=True)
+    reader = csv.reader(feed(), delimiter=delimiter, strict=True)
     line = first
     while True:
         current.clear()
@@ -163,8 +192,7 @@ def _csv_records(
         except StopIteration:
             return
         except csv.Error as error:
-            text = current[0].strip() if current else ""
-            raise BadRow(path, line, f"broken row, {error}", _QUOTES, value=text) from error
+            raise _broken_row(path, line, error, current[0] if current else "") from error
         if fields:
             yield line, fields
         line = first + reader.line_num
@@ -179,16 +207,18 @@ def _tsv_records(path: Path, lines: Iterator[tuple[int, str]], width: int) -> It
     peeked: list[tuple[int, str]] = []
     while numbered := peeked.pop() if peeked else next(lines, None):
         line, text = numbered
-        fields = _tabbed(text)
+        fields = _split_tabs(text)
         if fields == [""]:
             continue
         if '"' in text:
             try:
                 quoted = next(csv.reader([text], delimiter="\t", strict=True))
             except csv.Error as error:
+                if "field limit" in str(error) and any(field.startswith('"') for field in fields):
+                    raise _broken_row(path, line, error, text) from error
                 peeked.extend(islice(lines, 1))
                 fit = len(fields) == width and all(
-                    len(_tabbed(after)) == width or not after.strip() for _, after in peeked
+                    len(_split_tabs(after)) == width or not after.strip() for _, after in peeked
                 )
                 if width and not fit and "unexpected end" in str(error):
                     _, fields = next(_csv_records(path, chain([numbered], peeked, lines), "\t", line))
@@ -200,8 +230,32 @@ def _tsv_records(path: Path, lines: Iterator[tuple[int, str]], width: int) -> It
         yield line, fields
 
 
-def _tabbed(line: str) -> list[str]:
+def _split_tabs(line: str) -> list[str]:
     return line.rstrip("\r\n").split("\t")
+
+
+def parse_json(text: str) -> Any:
+    """What a JSON text holds. Raises ValueError, which says what is wrong with it, for a name that stands twice in one
+    object, a number of more digits than Python reads, and nesting deeper than it follows, too."""
+    try:
+        return json.loads(text, object_pairs_hook=_map_once, parse_int=_whole_number)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at character {error.pos + 1}") from error
+    except RecursionError as error:
+        raise ValueError("lists or objects nested too deep") from error
+
+
+def _map_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    cells = dict(pairs)
+    if len(cells) < len(pairs):
+        raise ValueError(f"{find_repeated(name for name, _ in pairs)!r} stands twice in one object")
+    return cells
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > 400:  # no float is as large
+        raise ValueError(f"a number of {len(digits)} digits, {digits[:12]}…")
+    return int(digits)
 
 
 def _read_jsonl(path: Path, encoding: str) -> Table:
@@ -217,10 +271,10 @@ def _jsonl_rows(path: Path, encoding: str) -> Iterator[Row]:
         if not text.strip():
             continue
         try:
-            cells = json.loads(text)
-        except json.JSONDecodeError as error:
-            problem = f"broken JSON, {error.msg} at character {error.pos + 1}"
-            raise BadRow(path, line, problem, "write one JSON object a line.", value=text.strip()) from error
+            cells = parse_json(text)
+        except ValueError as error:
+            fix = "write one JSON object a line, each name once."
+            raise BadRow(path, line, f"broken JSON, {error}", fix, value=text.strip()) from error
         if not isinstance(cells, dict):
             raise BadRow(path, line, "not a JSON object", 'write {"column": value, …}.', value=text.strip())
         yield Row(line, cells)
@@ -233,23 +287,37 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
     except ImportError as error:
         raise MissingExtra("Parquet", "parquet") from error
     try:
-        if path.suffix.lower() in (".gz", ".zip"):  # Parquet is read from its end: unpack it first
+        with ExitStack() as stack:
+            source: Any = str(path)
             with open_bytes(path) as stream:
-                source: Any = pyarrow.BufferReader(stream.read())
-        else:
-            with open_bytes(path):
-                source = str(path)
-        file = pyarrow.parquet.ParquetFile(source)
-    except pyarrow.ArrowInvalid as error:
-        raise DataError(path, f"is not Parquet: {error}.", "write it again, or give it its right ending.") from error
-    held = tuple(map(str, file.schema_arrow.names))
-    wanted = tuple(name for name in held if name in columns) if columns else held
-    return Table(path, wanted, _parquet_rows(file, wanted))
+                if path.suffix.lower() in (".gz", ".zip"):  # Parquet is read from its end: unpack it first
+                    source = stack.enter_context(tempfile.TemporaryFile())
+                    shutil.copyfileobj(stream, source)
+            file = pyarrow.parquet.ParquetFile(source, page_checksum_verification=True)
+            stack.pop_all()  # closed when all rows are read
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        problem = f"is not Parquet: {one_line(str(error)).rstrip('.')}."
+        raise DataError(path, problem, "write it again, or give it its right ending.") from error
+    names = list(map(str, file.schema_arrow.names))
+    if twice := find_repeated(names):
+        raise DataError(path, f"names the column {twice!r} twice.", "rename one of them.")
+    names = [name for name in names if name in columns or not columns]
+    return Table(path, tuple(names), _parquet_rows(path, file, names))
 
 
-def _parquet_rows(file: Any, columns: tuple[str, ...]) -> Iterator[Row]:
+def _parquet_rows(path: Path, file: Any, columns: list[str]) -> Iterator[Row]:
+    import pyarrow
+
+    short = [name for name in columns if pyarrow.types.is_float32(file.schema_arrow.field(name).type)]
     line = 0
-    for batch in file.iter_batches(batch_size=8192, columns=list(columns)):
-        for cells in batch.to_pylist():
-            line += 1
-            yield Row(line, cells)
+    try:
+        for batch in file.iter_batches(batch_size=8192, columns=columns):
+            for cells in batch.to_pylist():
+                line += 1
+                cells.update((name, Float32(cells[name])) for name in short if cells[name] is not None)
+                yield Row(line, cells)
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        problem = f"cannot be read behind row {line}: {one_line(str(error)).rstrip('.')}."
+        raise DataError(path, problem, "copy or write it again; it is damaged.") from error
+    finally:
+        file.close(force=True)

@@ -44,6 +44,7 @@ class _Judged(NamedTuple):
     x: torch.Tensor  # (Q, C, F)
     y: torch.Tensor  # (Q, C) gains that sum to 1
     padding: torch.Tensor  # (Q, C) True behind a list's end
+    offset: torch.Tensor  # (Q, C) what is added to a sum's scores
 
     @classmethod
     def of(cls, queries: Sequence[JudgedQuery]) -> _Judged | None:
@@ -55,14 +56,14 @@ class _Judged(NamedTuple):
         padding = torch.ones(len(kept), longest, dtype=torch.bool)
         for i, (f, g) in enumerate(kept):
             x[i, : len(g)], y[i, : len(g)], padding[i, : len(g)] = torch.from_numpy(f), torch.from_numpy(g), False
-        return cls(x, y / y.sum(1, keepdim=True), padding)
+        return cls(x, y / y.sum(1, keepdim=True), padding, torch.zeros_like(y))
 
     def loss(self, scores: torch.Tensor) -> torch.Tensor:
         """Σ over queries of the cross-entropy of what is relevant under the scores (Q, C)."""
         return -(self.y * F.log_softmax(scores.masked_fill(self.padding, -1e9), dim=1)).sum()
 
     def only(self, rows: torch.Tensor) -> _Judged:
-        return _Judged(self.x[rows], self.y[rows], self.padding[rows])
+        return _Judged(*(part[rows] for part in self))
 
 
 def fit_scorer(
@@ -93,12 +94,38 @@ def fit_scorer(
     if refine and len(judged.x) >= REFINED_FROM:
         scorer = replace(_fit_network(judged, left_out, seed), first_phase=first_phase)
     else:
-        weights = _fit_sum(judged, start.weights, pull, left_out)
-        while (wrong := (weights < 0) & ~_MAY_COUNT_AGAINST).any():  # without one, another can turn
-            left_out = left_out | wrong
-            weights = _fit_sum(judged, start.weights, pull, left_out)
-        scorer = Scorer(weights, first_phase)
+        scorer = Scorer(_fit_signed_sum(judged, start.weights, pull, left_out), first_phase)
     return _calibrate(scorer, queries) if len(judged.x) >= CALIBRATED_FROM else scorer
+
+
+def fit_move(queries: Sequence[JudgedQuery], base: Scorer, pull: float) -> Scorer:
+    """A scorer whose weights are moved from the base's as far as these queries ask, against a pull back to them.
+
+    The network, and what candidates are found by, stay as they are. `pull` is in queries, as of `fit_scorer`.
+    """
+    judged = _Judged.of(queries)
+    if judged is None:
+        return base
+    if base.network is not None:
+        kept = [query.features for query in queries if len(query.features) > 1 and query.gains.sum() > 0]
+        for row, features in enumerate(kept):
+            judged.offset[row, : len(features)] = torch.from_numpy(base.network(features))
+        weights = _fit_sum(judged, base.weights, pull, columns(("value",)) & (base.weights == 0))
+    else:
+        weights = _fit_signed_sum(judged, base.weights, pull, columns(("value",)) & (base.weights == 0))
+    moved = replace(base, weights=weights)
+    return _calibrate(moved, queries) if len(judged.x) >= CALIBRATED_FROM else moved
+
+
+def _fit_signed_sum(
+    judged: _Judged, start: NDArray[np.float32], pull: float, left_out: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """(F,) as `_fit_sum`, without the features that would count against a product and must not."""
+    weights = _fit_sum(judged, start, pull, left_out)
+    while (wrong := (weights < 0) & ~_MAY_COUNT_AGAINST).any():  # without one, another can turn
+        left_out = left_out | wrong
+        weights = _fit_sum(judged, start, pull, left_out)
+    return weights
 
 
 def _fit_sum(
@@ -115,7 +142,7 @@ def _fit_sum(
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        value = judged.loss(x @ (base + move / spread)) + pull * move.square().sum() / 2
+        value = judged.loss(x @ (base + move / spread) + judged.offset) + pull * move.square().sum() / 2
         value.backward()
         return value
 

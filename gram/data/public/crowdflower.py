@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gram.data.columns import read_records
-from gram.data.dataset import Dataset, Judgement, gather, split_part
+from gram.data.dataset import Dataset, Judgement, split_judgements, split_part
 from gram.data.public.markup import plain_text
 from gram.data.tables import read_table
 from gram.records import Product
@@ -22,16 +22,16 @@ _COLUMNS = ("id", "query", "product_title", "product_description", "median_relev
 
 
 def load(train_csv: str | Path) -> Dataset:
-    """The products of `train.csv` and its judgements, split by query (it has no split with judgements of its own).
+    """The products of `train.csv` and its judgements, split by query (it publishes no split with judgements).
 
-    A product has the id of its first row, a query the number of its place in the file. Errors: `MissingColumn`,
+    A product has the id of its first row, a query its number in the order of the file. Errors: `MissingColumn`,
     `BadRow`.
     """
     products: dict[tuple[str, str], Product] = {}
     query_ids: dict[str, str] = {}
     judgements: list[Judgement] = []
     for record in read_records(read_table(train_csv), dict.fromkeys(_COLUMNS, ()), _COLUMNS):
-        query, row_id = record.text("query", required=True), record.text("id", required=True)
+        query, row_id = record.text("query", required=True), record.identifier("id")
         title = plain_text(record.text("product_title", required=True))
         if not title:
             raise record.bad("product_title", "no words but HTML", "download the file again.")
@@ -42,4 +42,4 @@ def load(train_csv: str | Path) -> Dataset:
             raise record.bad("median_relevance", "not 1, 2, 3 or 4", "download the file again.")
         query_id = query_ids.setdefault(query, str(len(query_ids) + 1))
         judgements.append(Judgement(split_part(query), query_id, query, product.product_id, float(grade == 2.0), grade))
-    return gather(list(products.values()), judgements)
+    return split_judgements(list(products.values()), judgements)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from gram.data.columns import Record, read_records
-from gram.data.dataset import Dataset, Judgement, Part, gather, split_part
+from gram.data.dataset import Dataset, Judgement, Part, split_judgements, split_part
 from gram.data.files import one_line
 from gram.data.public.markup import plain_text
 from gram.data.tables import read_table
@@ -38,11 +38,11 @@ def load(folder: str | Path, locale: str = "us", version: Literal["small", "larg
     folder = Path(folder)
     if (folder / _EXAMPLES).exists() and (folder / _PRODUCTS).exists():
         judgements = _read_examples(folder / _EXAMPLES, locale, version)
-        wanted = {judgement.product_id for judgement in judgements}
-        return gather(_read_products(folder / _PRODUCTS, locale, wanted), judgements)
+        judged = {judgement.product_id for judgement in judgements}
+        return split_judgements(_read_products(folder / _PRODUCTS, locale, judged), judgements)
     if (folder / _MINI_JUDGEMENTS).exists() and (folder / _MINI_PRODUCTS).exists():
         judgements = _read_mini(folder / _MINI_JUDGEMENTS)
-        return gather(_read_mini_products(folder / _MINI_PRODUCTS), judgements)
+        return split_judgements(_read_mini_products(folder / _MINI_PRODUCTS), judgements)
     fix = f"put {_EXAMPLES} and {_PRODUCTS} there (github.com/amazon-science/esci-data), unpacked."
     raise DataError(folder, "holds no ESCI files.", fix)
 
@@ -61,9 +61,9 @@ def _read_examples(path: Path, locale: str, version: str) -> list[Judgement]:
         judgements.append(
             Judgement(
                 part,
-                record.text("query_id", required=True),
+                record.identifier("query_id"),
                 query,
-                record.text("product_id", required=True),
+                record.identifier("product_id"),
                 WEIGHTS.get(label, 0.0),
                 GRADES[label],
             )
@@ -73,12 +73,12 @@ def _read_examples(path: Path, locale: str, version: str) -> list[Judgement]:
     return judgements
 
 
-def _read_products(path: Path, locale: str, wanted: Collection[str]) -> list[Product]:
+def _read_products(path: Path, locale: str, judged: Collection[str]) -> list[Product]:
     texts = ("product_title", "product_description", "product_bullet_point", "product_brand", "product_color")
     columns = ("product_id", "product_locale", *texts)
     products: list[Product] = []
     for record in read_records(read_table(path, columns=columns), dict.fromkeys(columns, ()), columns):
-        if record.cell("product_locale") == locale and record.cell("product_id") in wanted:
+        if record.cell("product_locale") == locale and record.cell("product_id") in judged:
             title, description, bullets, brand, colour = (record.text(column, lines=True) for column in texts)
             product_id = record.text("product_id")
             products.append(_product(product_id, title, (description, bullets), brand, colour))
@@ -92,7 +92,7 @@ def _read_mini(path: Path) -> list[Judgement]:
     for record in read_records(read_table(path), dict.fromkeys(columns, ()), columns):
         query, label = record.text("query", required=True), _label(record)
         query_id = query_ids.setdefault(query, str(len(query_ids) + 1))
-        product_id, weight = record.text("product_id", required=True), WEIGHTS.get(label, 0.0)
+        product_id, weight = record.identifier("product_id"), WEIGHTS.get(label, 0.0)
         judgements.append(Judgement(split_part(query), query_id, query, product_id, weight, GRADES[label]))
     return judgements
 

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 from gram.data.columns import Record, read_records
-from gram.data.dataset import Dataset, Judgement, gather, split_part
+from gram.data.dataset import Dataset, Judgement, split_judgements, split_part
 from gram.data.files import one_line
 from gram.data.public.markup import plain_text
 from gram.data.tables import read_table
@@ -48,7 +48,7 @@ def load(
     query_ids: dict[str, str] = {}
     judgements: list[Judgement] = []
     for record in _records(train_csv, "product_uid", "product_title", "search_term", "relevance"):
-        product_id, query = record.text("product_uid", required=True), record.text("search_term", required=True)
+        product_id, query = record.identifier("product_uid"), record.text("search_term", required=True)
         titles.setdefault(product_id, html.unescape(record.text("product_title", required=True)))
         query_id = query_ids.setdefault(query, str(len(query_ids) + 1))
         relevance = record.number("relevance")
@@ -75,7 +75,7 @@ def load(
         )
         for product_id, title in titles.items()
     ]
-    return gather(products, judgements)
+    return split_judgements(products, judgements)
 
 
 def _grade(relevance: float) -> float:
@@ -91,19 +91,19 @@ def _product_id(record: Record) -> str:
     return record.text("product_uid").removesuffix(".0")
 
 
-def _read_column(path: str | Path, column: str, wanted: Collection[str]) -> dict[str, str]:
-    """product_id -> text of `column`, of the wanted products that have one."""
+def _read_column(path: str | Path, column: str, judged: Collection[str]) -> dict[str, str]:
+    """product_id -> text of `column`, of the judged products that have one."""
     records = ((_product_id(record), _known(record.text(column))) for record in _records(path, "product_uid", column))
-    return {product_id: text for product_id, text in records if text and product_id in wanted}
+    return {product_id: text for product_id, text in records if text and product_id in judged}
 
 
 def _read_attributes(
-    path: str | Path, wanted: Collection[str], brands: dict[str, str], tags: _Tags, bullets: dict[str, list[str]]
+    path: str | Path, judged: Collection[str], brands: dict[str, str], tags: _Tags, bullets: dict[str, list[str]]
 ) -> None:
-    """Adds Kaggle's attributes.csv: brands where none is known, bullet points, and all else by its own name."""
+    """Adds Kaggle's attributes.csv: brands where none is known, bullet points, and all else by its name."""
     for record in _records(path, "product_uid", "name", "value"):
         product_id, name, value = _product_id(record), record.text("name"), _known(record.text("value"))
-        if not value or product_id not in wanted:
+        if not value or product_id not in judged:
             continue
         if name == _BRAND:
             brands.setdefault(product_id, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-_HIDDEN = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
+_INVISIBLE = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"</?[a-z][^<>]*>", re.IGNORECASE)
 
 
@@ -16,5 +16,5 @@ def plain_text(markup: str) -> str:
     'Fits pipes < 2" and most taps'
     """
     if "<" in markup:
-        markup = _TAG.sub(" ", _HIDDEN.sub(" ", markup))
+        markup = _TAG.sub(" ", _INVISIBLE.sub(" ", markup))
     return " ".join(html.unescape(markup).split())

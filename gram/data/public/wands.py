@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gram.data.columns import Record, read_records
-from gram.data.dataset import Dataset, Judgement, gather, split_part
+from gram.data.dataset import Dataset, Judgement, split_judgements, split_part
 from gram.data.public.markup import plain_text
 from gram.data.tables import read_table
 from gram.records import Product
@@ -19,7 +19,7 @@ GRADES = {"Exact": 2.0, "Partial": 1.0, "Irrelevant": 0.0}
 
 
 def load(folder: str | Path) -> Dataset:
-    """The catalogue, its features as attributes, and the judgements, split by query (WANDS has no split of its own).
+    """The catalogue, its features as attributes, and the judgements, split by query (WANDS publishes no split).
 
     Errors: `DataError` for a file that is not there, `MissingColumn`, `BadRow`.
     """
@@ -27,18 +27,18 @@ def load(folder: str | Path) -> Dataset:
     products = [_product(record) for record in _records(folder / "product.csv", *_REQUIRED, *_OPTIONAL)]
     queries: dict[str, str] = {}
     for record in _records(folder / "query.csv", "query_id", "query"):
-        queries[record.text("query_id", required=True)] = record.text("query", required=True)
+        queries[record.identifier("query_id")] = record.text("query", required=True)
     judgements: list[Judgement] = []
     for record in _records(folder / "label.csv", "query_id", "product_id", "label"):
-        query_id, label = record.text("query_id", required=True), record.text("label")
+        query_id, label = record.identifier("query_id"), record.text("label")
         if query_id not in queries:
             raise record.bad("query_id", "no such query in query.csv", "download both files again.")
         if label not in GRADES:
             raise record.bad("label", f"not one of {', '.join(GRADES)}", "download the file again.")
-        query, product_id = queries[query_id], record.text("product_id", required=True)
+        query, product_id = queries[query_id], record.identifier("product_id")
         weight = 1.0 if label == "Exact" else 0.0
         judgements.append(Judgement(split_part(query), query_id, query, product_id, weight, GRADES[label]))
-    return gather(products, judgements)
+    return split_judgements(products, judgements)
 
 
 _REQUIRED = ("product_id", "product_name")
@@ -51,12 +51,12 @@ def _records(path: Path, *columns: str) -> Iterator[Record]:
 
 
 def _product(record: Record) -> Product:
-    """`value` is the number of ratings, a sign of popularity; a product without a place in the tree has its class."""
+    """`value` is the number of ratings, a sign of popularity; a product without a category has its class."""
     classes = record.values("product_class", record.cell("product_class"))
     path = record.text("category hierarchy") or "".join(classes[:1])
     attributes = _features(record.text("product_features")) | ({"product_class": classes} if classes else {})
     return Product(
-        record.text("product_id", required=True),
+        record.identifier("product_id"),
         record.text("product_name", required=True),
         category=tuple(filter(None, map(str.strip, path.split(" / ")))),
         description=plain_text(record.text("product_description", lines=True)),

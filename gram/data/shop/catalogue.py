@@ -1,7 +1,7 @@
 """The generated shop's shelves: its vocabulary, its products, and how its sellers write about them.
 
 What is true of a product (an `Offer`) is kept apart from what its seller says of it: titles leave attributes out, name
-them in the seller's own words and order, and never tell what a product is good for.
+them in the seller's words and order, and never tell what a product is good for.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Value(NamedTuple):
     slot: str
     name: str
     sold: tuple[str, ...]
-    asked: tuple[str, ...]
+    typed: tuple[str, ...]
 
 
-class Kind(NamedTuple):
-    """A kind of product. `broad` holds those of its searchers' names that say too little alone ("shoes")."""
+class ProductType(NamedTuple):
+    """`broad` holds those of its searchers' names that say too little alone ("shoes")."""
 
     department: str
     shelf: str
@@ -46,14 +46,14 @@ class Department(NamedTuple):
     brands: tuple[str, ...]
     series: tuple[str, ...]
     text: tuple[str, ...]
-    kinds: tuple[Kind, ...]
+    product_types: tuple[ProductType, ...]
 
 
 class Offer(NamedTuple):
     """A product as the catalogue lists it, and what is true of it whether its seller says so or not."""
 
     product: Product
-    kind: Kind
+    product_type: ProductType
     values: dict[str, tuple[Value, ...]]
 
 
@@ -101,20 +101,20 @@ _WEAR = {
 def size(scheme: str, n: str) -> Value:
     """A size in all its spellings.
 
-    >>> size("inch", "24").asked
+    >>> size("inch", "24").typed
     ('24 inch', '24in', '24 inches', '2 ft', '2 foot', '2ft')
     """
     if scheme == "wear":
-        sold, asked = _WEAR[n]
-        return Value("size", n, tuple(sold.split("|")), tuple(asked.split("|")))
-    sold, asked = (text.replace("{n}", n) for text in _MEASURES[scheme])
+        sold, typed = _WEAR[n]
+        return Value("size", n, tuple(sold.split("|")), tuple(typed.split("|")))
+    sold, typed = (text.replace("{n}", n) for text in _MEASURES[scheme])
     for (small, least), (large, ratio) in _LARGER.items():
         if scheme == small and int(n) % least == 0:
-            asked += "|" + _MEASURES[large][1].replace("{n}", str(int(n) // ratio))
+            typed += "|" + _MEASURES[large][1].replace("{n}", str(int(n) // ratio))
     if (scheme, n) == ("gb", "1000"):
-        sold, asked = "1TB|1 TB", "1tb|1 terabyte"
+        sold, typed = "1TB|1 TB", "1tb|1 terabyte"
     titled = tuple(form.title() if scheme == "bed" else form for form in sold.split("|"))
-    return Value("size", f"{n} {scheme}", titled, tuple(asked.lower().split("|")))
+    return Value("size", f"{n} {scheme}", titled, tuple(typed.lower().split("|")))
 
 
 @lru_cache(maxsize=1)
@@ -122,25 +122,27 @@ def vocabulary() -> tuple[Department, ...]:
     """The shop's words, from `words.txt`; the file's head describes its form."""
     known: dict[tuple[str, str], Value] = {}
     departments: list[Department] = []
-    kinds: list[Kind] = []
+    product_types: list[ProductType] = []
     heads: dict[str, tuple[str, ...]] = {}
     slot = name = ""
     lines = [line for line in files("gram.data.shop").joinpath("words.txt").read_text("utf-8").splitlines() if line]
     for line in [*(line for line in lines if not line.startswith("#")), "== end"]:
         if line.startswith("== "):
             if name:
-                departments.append(Department(name, heads["brands"], heads["series"], heads["text"], tuple(kinds)))
+                departments.append(
+                    Department(name, heads["brands"], heads["series"], heads["text"], tuple(product_types))
+                )
             what, _, rest = line[3:].partition(" ")
-            slot, name, kinds = (rest, "", []) if what == "value" else ("", rest, [])
+            slot, name, product_types = (rest, "", []) if what == "value" else ("", rest, [])
         elif line.startswith("- "):
-            kinds.append(_kind(line[2:], name))
+            product_types.append(_product_type(line[2:], name))
         elif line.startswith("  "):
             for part in line.split(" ; "):
                 key, _, text = part.strip().partition(": ")
-                kinds[-1].slots[key] = _values(key, text, known)
+                product_types[-1].slots[key] = _values(key, text, known)
         elif slot:
-            word, sold, asked = line.split(" | ")
-            known[slot, word] = Value(slot, word, tuple(sold.split(", ")), tuple(asked.split(", ")))
+            word, sold, typed = line.split(" | ")
+            known[slot, word] = Value(slot, word, tuple(sold.split(", ")), tuple(typed.split(", ")))
         else:
             key, _, text = line.partition(": ")
             heads[key] = (
@@ -149,13 +151,13 @@ def vocabulary() -> tuple[Department, ...]:
     return tuple(departments)
 
 
-def _kind(line: str, department: str) -> Kind:
-    name, sold, asked, price, shelf = line.split(" | ")
-    forms = asked.split(", ")
+def _product_type(line: str, department: str) -> ProductType:
+    name, sold, typed, price, shelf = line.split(" | ")
+    forms = typed.split(", ")
     broad = frozenset(form.rstrip("*") for form in forms if form.endswith("*"))
     value = Value("type", name, tuple(sold.split(", ")), tuple(form.rstrip("*") for form in forms))
     low, high = map(int, price.split("-"))
-    return Kind(department, shelf, value, broad, (low, high), {})
+    return ProductType(department, shelf, value, broad, (low, high), {})
 
 
 def _values(slot: str, text: str, known: dict[tuple[str, str], Value]) -> tuple[Value, ...]:
@@ -166,7 +168,7 @@ def _values(slot: str, text: str, known: dict[tuple[str, str], Value]) -> tuple[
 
 
 def pick(rng: np.random.Generator, items: Sequence[T], skew: float = 0.0) -> T:
-    """One of the items; `skew` > 0 prefers the earlier ones, as 1 / place^skew."""
+    """One of the items; `skew` > 0 prefers the earlier ones, as 1 / rank^skew."""
     if skew == 0:
         return items[int(rng.integers(len(items)))]
     weights = np.cumsum(np.arange(1, len(items) + 1) ** -skew)
@@ -174,66 +176,66 @@ def pick(rng: np.random.Generator, items: Sequence[T], skew: float = 0.0) -> T:
 
 
 def some(rng: np.random.Generator, items: Sequence[T], at_least: int, at_most: int) -> tuple[T, ...]:
-    """Several different items, in their own order."""
+    """Several different items, in their order."""
     count = min(len(items), int(rng.integers(at_least, at_most + 1)))
     return tuple(items[i] for i in np.sort(rng.permutation(len(items))[:count]))
 
 
 def stock(products: int, rng: np.random.Generator) -> list[Offer]:
-    """The shop's offers, more of some kinds than of others."""
-    shelves = [(department, kind) for department in vocabulary() for kind in department.kinds]
+    """The shop's offers, more of some types than of others."""
+    shelves = [(department, product_type) for department in vocabulary() for product_type in department.product_types]
     order = [shelves[i] for i in rng.permutation(len(shelves))]
     offers = []
     for n in range(1, products + 1):
-        department, kind = pick(rng, order, 0.35)
-        offers.append(_offer(f"P{n:05d}", department, kind, rng))
+        department, product_type = pick(rng, order, 0.35)
+        offers.append(_offer(f"P{n:05d}", department, product_type, rng))
     return offers
 
 
-def _offer(product_id: str, department: Department, kind: Kind, rng: np.random.Generator) -> Offer:
+def _offer(product_id: str, department: Department, product_type: ProductType, rng: np.random.Generator) -> Offer:
     brand = pick(rng, department.brands, 0.6)
-    values: dict[str, tuple[Value, ...]] = {"type": (kind.value,), "brand": (_plain("brand", brand),)}
+    values: dict[str, tuple[Value, ...]] = {"type": (product_type.value,), "brand": (_plain_value("brand", brand),)}
     if rng.random() < 0.65:
-        values["series"] = (_plain("series", pick(rng, department.series, 0.4)),)
+        values["series"] = (_plain_value("series", pick(rng, department.series, 0.4)),)
     if rng.random() < 0.45:
         initials = "".join(word[0] for word in brand.replace("&", "").split())[:2].upper()
         number = f"{initials if len(initials) > 1 else brand[:2].upper()}-{int(rng.integers(1000, 9999))}"
-        values["model"] = (_plain("model", number),)
+        values["model"] = (_plain_value("model", number),)
     chance = {"audience": 0.75, "style": 0.6, "season": 0.45}
-    for slot, choices in kind.slots.items():
+    for slot, choices in product_type.slots.items():
         if rng.random() < chance.get(slot, 1.0):
             most = {"function": 3, "scenario": 2}.get(slot, 1)
             values[slot] = some(rng, choices, 1, most)
     title = _title(values, department.brands.index(brand), rng)
     description = _description(values, department, rng)
-    low, high = kind.price
+    low, high = product_type.price
     return Offer(
         Product(
             product_id,
             title,
             brand,
-            (department.name, kind.shelf, kind.value.sold[0]),
+            (department.name, product_type.shelf, product_type.value.sold[0]),
             description,
             float(round(low * (high / low) ** (rng.random() ** 1.6))) - 0.01,
             float(int(4 / (1.0004 - rng.random()))),  # units sold: half the products under 8, the best some thousands
             _columns(values, f"{title} {description}", rng),
         ),
-        kind,
+        product_type,
         values,
     )
 
 
-def _plain(slot: str, name: str) -> Value:
+def _plain_value(slot: str, name: str) -> Value:
     return Value(slot, name, (name,), (name.lower(),))
 
 
 _STYLES = (
-    "{brand} {series} {kind}, {audience}, {function}, {material}, {colour}, {size}",
-    "{audience} {function} {material} {kind} by {brand} - {colour} / {size}",
-    "{marketing} {brand} {style} {kind} {size} {colour} {material} {function} {audience}",
-    "{brand} {model} {kind} {colour} {size}",
-    "{kind} | {function} | {material} | {brand} {series} | {size}",
-    "{season} {style} {kind} {audience}, {colour} {material}, {brand} {model} {size} {marketing}",
+    "{brand} {series} {type}, {audience}, {function}, {material}, {colour}, {size}",
+    "{audience} {function} {material} {type} by {brand} - {colour} / {size}",
+    "{marketing} {brand} {style} {type} {size} {colour} {material} {function} {audience}",
+    "{brand} {model} {type} {colour} {size}",
+    "{type} | {function} | {material} | {brand} {series} | {size}",
+    "{season} {style} {type} {audience}, {colour} {material}, {brand} {model} {size} {marketing}",
 )
 """How sellers write titles; each brand keeps to one style, mostly."""
 
@@ -262,13 +264,13 @@ _MARKETING = (
 def _title(values: dict[str, tuple[Value, ...]], house_style: int, rng: np.random.Generator) -> str:
     style = house_style % len(_STYLES) if rng.random() < 0.8 else int(rng.integers(len(_STYLES)))
     words = dict.fromkeys((*_TOLD, "colour", "size", "model"), "")
-    for slot, held in values.items():
+    for slot, of_slot in values.items():
         if slot in ("type", "brand") or (slot in words and rng.random() < _TOLD.get(slot, 0.8)):
-            words[slot] = pick(rng, pick(rng, held).sold, 0.7)
+            words[slot] = pick(rng, pick(rng, of_slot).sold, 0.7)
     if rng.random() > _TOLD["brand"]:
         words["brand"] = ""
     marketing = pick(rng, _MARKETING) if rng.random() < 0.5 else ""
-    text = _STYLES[style].format(kind=words["type"], marketing=marketing, **words)
+    text = _STYLES[style].format(marketing=marketing, **words)
     for mark in (",", " |", " -", " /"):  # what was left out leaves its separators behind
         text = f"{mark} ".join(part.strip() for part in text.split(f"{mark} ") if part.strip())
     text = " ".join(text.split())
@@ -279,10 +281,10 @@ def _title(values: dict[str, tuple[Value, ...]], house_style: int, rng: np.rando
 _GAP = re.compile(r"[^\w\"'°]+")
 
 
-def _lower(form: str) -> str:
+def _lower_case(form: str) -> str:
     """As it stands within a sentence: abbreviations and models keep their capitals.
 
-    >>> _lower("Easy-Clean"), _lower("USDA Organic")
+    >>> _lower_case("Easy-Clean"), _lower_case("USDA Organic")
     ('easy-clean', 'USDA organic')
     """
     parts = re.split(r"([ -])", form)
@@ -292,8 +294,8 @@ def _lower(form: str) -> str:
 def _description(values: dict[str, tuple[Value, ...]], department: Department, rng: np.random.Generator) -> str:
     if rng.random() < 0.12:
         return ""
-    said = {slot: [pick(rng, value.sold, 0.5) for value in held] for slot, held in values.items()}
-    lower = {slot: [_lower(form) for form in forms] for slot, forms in said.items()}
+    said = {slot: [pick(rng, value.sold, 0.5) for value in of_slot] for slot, of_slot in values.items()}
+    lower = {slot: [_lower_case(form) for form in forms] for slot, forms in said.items()}
     named = " ".join(said["brand"] + said.get("series", []))
     text = [
         pick(rng, (f"{said['type'][0]} from {named}.", f"The {named} range: {lower['type'][0]}.", f"Meet the {named}."))
@@ -334,9 +336,9 @@ def _columns(values: dict[str, tuple[Value, ...]], told: str, rng: np.random.Gen
     """The attribute columns; what the texts do not tell is here, but for what it is good for, and when."""
     columns = {}
     for slot, chance in _COLUMNS.items():
-        held = values.get(slot, ())
-        untold = any(not tells(told, value) for value in held)
+        of_slot = values.get(slot, ())
+        untold = any(not tells(told, value) for value in of_slot)
         must = untold and slot not in ("season", "scenario")
-        if held and (rng.random() < chance or must):
-            columns[slot] = tuple(value.sold[0] for value in held)
+        if of_slot and (rng.random() < chance or must):
+            columns[slot] = tuple(value.sold[0] for value in of_slot)
     return columns

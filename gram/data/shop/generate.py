@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gram.data.dataset import Dataset, Judged, split_part
-from gram.data.shop.catalogue import Kind, Offer, Value, pick, stock
+from gram.data.shop.catalogue import Offer, ProductType, Value, pick, stock
 from gram.errors import SettingError
 from gram.records import Interaction
 from gram.text.typos import misspell
@@ -33,7 +33,7 @@ MOST_ANSWERS = 100
 
 _HELD_OUT = 0.1  # of the products: listed after the log ended
 _COUNTS = (0.16, 0.42, 0.3, 0.12)  # how many searchers ask for 1, 2, 3, 4 attributes
-_ASKED = {
+_MENTIONS = {
     "brand": 0.5, "series": 0.1, "colour": 0.6, "size": 0.6, "material": 0.6, "audience": 0.8, "function": 1.0,
     "scenario": 0.8, "style": 0.5, "season": 0.3,
 }  # fmt: skip
@@ -53,8 +53,8 @@ class Wish(NamedTuple):
 class _Shop(NamedTuple):
     """The offers with what searchers' words mean. P products.
 
-    `answers` maps words to the products they are true of, bool (P,); `said` maps a word of the sellers' texts to places
-    in the catalogue; `popularity` (P,) is in 0..1.
+    `answers` maps words to the products they are true of, bool (P,); `said` maps a word of the sellers' texts to rows
+    of the catalogue; `popularity` (P,) is in 0..1.
     """
 
     offers: list[Offer]
@@ -102,11 +102,6 @@ def _judge(shop: _Shop, query_id: str, query: str, wishes: Sequence[Wish], judge
         judged.qrels[query_id] = {shop.offers[i].product.product_id: float(grades[i]) for i in relevant}
 
 
-def held_out_products(dataset: Dataset) -> set[str]:
-    """Ids of the products that the log never names: those listed after it ended, and those that nobody clicked."""
-    return {product.product_id for product in dataset.products} - {row.product_id for row in dataset.log}
-
-
 def plural(name: str) -> str:
     """The other number of a name, as searchers write it, right or nearly so.
 
@@ -126,21 +121,21 @@ def plural(name: str) -> str:
 def _open(offers: list[Offer]) -> _Shop:
     answers: dict[str, np.ndarray] = {}
     said: dict[str, list[int]] = {}
-    for place, offer in enumerate(offers):
-        for value in (value for held in offer.values.values() for value in held):
+    for row, offer in enumerate(offers):
+        for value in (value for of_slot in offer.values.values() for value in of_slot):
             for words in _names(value):
-                answers.setdefault(words, np.zeros(len(offers), dtype=bool))[place] = True
+                answers.setdefault(words, np.zeros(len(offers), dtype=bool))[row] = True
         text = " ".join((offer.product.title, offer.product.description, *offer.product.category))
         for word in sorted(set(_words(text))):
-            said.setdefault(word, []).append(place)
+            said.setdefault(word, []).append(row)
     sold = np.array([offer.product.value for offer in offers], dtype=np.float64)
     rank = np.argsort(np.argsort(sold, kind="stable"), kind="stable")
-    return _Shop(offers, answers, {word: np.array(places) for word, places in said.items()}, rank / len(offers))
+    return _Shop(offers, answers, {word: np.array(rows) for word, rows in said.items()}, rank / len(offers))
 
 
 def _names(value: Value) -> list[str]:
-    """All that searchers call a value: their own words, and now and then the sellers'."""
-    return [*value.asked, value.sold[0].lower()] if value.slot in ("type", "brand", "function") else list(value.asked)
+    """All that searchers call a value: their words, and now and then the sellers'."""
+    return [*value.typed, value.sold[0].lower()] if value.slot in ("type", "brand", "function") else list(value.typed)
 
 
 def _words(text: str) -> list[str]:
@@ -148,38 +143,41 @@ def _words(text: str) -> list[str]:
 
 
 def _searches(shop: _Shop, rng: np.random.Generator, tries: int) -> Iterator[tuple[str, tuple[Wish, ...]]]:
-    """Queries with what they ask for, common ones early and often: popular products are wanted most."""
-    wanted = np.cumsum(0.15 + shop.popularity**2)
+    """Queries with what they ask for, common ones early and often: popular products are sought most."""
+    demand = np.cumsum(0.15 + shop.popularity**2)
     for _ in range(tries):
-        place = int(np.searchsorted(wanted, rng.random() * wanted[-1], side="right").clip(max=len(wanted) - 1))
-        wishes = _intent(shop.offers[place], rng)
+        row = int(np.searchsorted(demand, rng.random() * demand[-1], side="right").clip(max=len(demand) - 1))
+        wishes = _intent(shop.offers[row], rng)
         query = _query(wishes, rng)
         yield (misspell(query, rng) if rng.random() < 0.06 else query), wishes
 
 
 def _intent(offer: Offer, rng: np.random.Generator) -> tuple[Wish, ...]:
     """One to four attributes of an offer in a searcher's words, or an exact look-up of its model or series."""
-    held = offer.values
+    values = offer.values
     if rng.random() < 0.06:
-        if "model" in held:
-            return (_wish(held["model"][0], rng),)
-        if "series" in held:
-            return _wish(held["brand"][0], rng), _wish(held["series"][0], rng)
+        if "model" in values:
+            return (_wish(values["model"][0], rng),)
+        if "series" in values:
+            return _wish(values["brand"][0], rng), _wish(values["series"][0], rng)
     others = int(np.searchsorted(np.cumsum(_COUNTS), rng.random()).clip(max=3))
-    slots = [slot for slot in _ASKED if slot in held]
+    slots = [slot for slot in _MENTIONS if slot in values]
     chosen = []
     for _ in range(min(others, len(slots))):
-        weights = np.cumsum([_ASKED[slot] for slot in slots])
+        weights = np.cumsum([_MENTIONS[slot] for slot in slots])
         chosen.append(slots.pop(int(np.searchsorted(weights, rng.random() * weights[-1]).clip(max=len(slots) - 1))))
-    return (_type_wish(offer.kind, bool(chosen), rng), *(_wish(pick(rng, held[slot]), rng) for slot in chosen))
+    return (
+        _type_wish(offer.product_type, bool(chosen), rng),
+        *(_wish(pick(rng, values[slot]), rng) for slot in chosen),
+    )
 
 
 def _wish(value: Value, rng: np.random.Generator) -> Wish:
     return Wish(value.slot, pick(rng, _names(value), 0.8))
 
 
-def _type_wish(kind: Kind, has_more: bool, rng: np.random.Generator) -> Wish:
-    names = [name for name in _names(kind.value) if has_more or name not in kind.broad]
+def _type_wish(product_type: ProductType, has_more: bool, rng: np.random.Generator) -> Wish:
+    names = [name for name in _names(product_type.value) if has_more or name not in product_type.broad]
     return Wish("type", pick(rng, names, 0.6))
 
 
@@ -203,49 +201,49 @@ def _query(wishes: Sequence[Wish], rng: np.random.Generator) -> str:
 
 
 def _matches(shop: _Shop, wishes: Sequence[Wish]) -> np.ndarray:
-    """Which wish each product meets, bool (W, P)."""
+    """Which wish each product fulfils, bool (W, P)."""
     return np.stack([shop.answers[wish.words] for wish in wishes])
 
 
 def _grades(shop: _Shop, wishes: Sequence[Wish]) -> np.ndarray:
     """The judgement of every product, int (P,), as the head of this file says."""
-    met = _matches(shop, wishes)
-    grades = np.where(met.all(axis=0), 3, 0)
+    fulfilled = _matches(shop, wishes)
+    grades = np.where(fulfilled.all(axis=0), 3, 0)
     if len(wishes) >= 3:
         minor = np.array([wish.slot in MINOR for wish in wishes])
-        grades[(np.sum(~met, axis=0) == 1) & met[~minor].all(axis=0)] = 2
+        grades[(np.sum(~fulfilled, axis=0) == 1) & fulfilled[~minor].all(axis=0)] = 2
     return grades
 
 
 class _Page(NamedTuple):
     """What a query's searchers may see, C candidates.
 
-    `places` (C,) in the catalogue, the engine's `scores` (C,), `appeal` (C,) the chance of a click at rank 1, `fits`
+    `rows` (C,) of the catalogue, the engine's `scores` (C,), `appeal` (C,) the chance of a click at rank 1, `fits`
     (C,) whether it is all that was asked for.
     """
 
-    places: np.ndarray
+    rows: np.ndarray
     scores: np.ndarray
     appeal: np.ndarray
     fits: np.ndarray
 
 
 def _page(shop: _Shop, query: str, wishes: Sequence[Wish], listed: np.ndarray) -> _Page:
-    """The shop's own engine: half of what it knows is words, half what its filters and merchandisers make of them."""
-    met = _matches(shop, wishes)
+    """The shop's engine: half of what it knows is words, half what its filters and merchandisers make of them."""
+    fulfilled = _matches(shop, wishes)
     words = np.zeros(len(shop.offers))
     for word in _words(query):
         if word in shop.said:
             words[shop.said[word]] += 1 / (1 + len(shop.said[word]) / len(shop.offers) * 20)
-    scores = 2 * met.mean(axis=0) + words / max(1.0, float(words.max())) + 0.4 * shop.popularity
+    scores = 2 * fulfilled.mean(axis=0) + words / max(1.0, float(words.max())) + 0.4 * shop.popularity
     scores[~listed] = -1
-    places = np.argsort(-scores, kind="stable")[:_POOL]
-    places = places[listed[places]]
-    grades = _grades(shop, wishes)[places]
-    appeal = np.choose(grades, [np.where(met[0][places], 0.05, 0.01), 0, 0.2, 0.5]) * (
-        0.7 + 0.6 * shop.popularity[places]
+    rows = np.argsort(-scores, kind="stable")[:_POOL]
+    rows = rows[listed[rows]]
+    grades = _grades(shop, wishes)[rows]
+    appeal = np.choose(grades, [np.where(fulfilled[0][rows], 0.05, 0.01), 0, 0.2, 0.5]) * (
+        0.7 + 0.6 * shop.popularity[rows]
     )
-    return _Page(places, scores[places], appeal, grades == 3)
+    return _Page(rows, scores[rows], appeal, grades == 3)
 
 
 def _log(
@@ -268,28 +266,28 @@ def _log(
         if query not in pages:
             pages[query] = _page(shop, query, searches[query], listed)
         left = interactions - len(clicks) - max(0, len(names) - session - 1)  # every query is to have its click
-        for place, bought in _session(pages[query], rng, must_click=session < len(names))[: max(left, 1)]:
-            clicks.append((query, place, bought, session))
+        for row, bought in _session(pages[query], rng, must_click=session < len(names))[: max(left, 1)]:
+            clicks.append((query, row, bought, session))
         session += 1
     start, step = datetime(2025, 3, 1), 90 * 86400 / session
     order = rng.permutation(session)  # the first sessions are no older than the others
     users = rng.integers(1, max(2, session // 6), size=session)
-    rows = sorted((int(order[row[3]]), n) for n, row in enumerate(clicks))
+    moments = sorted((int(order[click[3]]), n) for n, click in enumerate(clicks))
     log = []
-    for when, n in rows:
-        query, place, bought, number = clicks[n]
+    for when, n in moments:
+        query, row, bought, number = clicks[n]
         moment = (start + timedelta(seconds=int(when * step))).isoformat()
-        product_id = shop.offers[place].product.product_id
+        product_id = shop.offers[row].product.product_id
         log.append(Interaction(query, product_id, 3.0 if bought else 1.0, f"u{users[number]:05d}", moment))
     return log
 
 
 def _session(page: _Page, rng: np.random.Generator, must_click: bool) -> list[tuple[int, bool]]:
-    """One searcher's clicks (place, bought or not), by rank, appeal and luck; a patient one finds something."""
-    noise = rng.random((3, len(page.places)))
+    """One searcher's clicks (row, bought or not), by rank, appeal and luck; a patient one finds something."""
+    noise = rng.random((3, len(page.rows)))
     order = np.argsort(-(page.scores + 0.8 * noise[0]), kind="stable")[:_SHOWN]
     seen = 1 / (1 + 0.3 * np.arange(len(order)))  # (S,) how many look as far as that rank
     chosen = order[noise[1][order] < page.appeal[order] * seen]
     if not len(chosen) and must_click:
         chosen = order[[int(np.argmax(page.appeal[order] * seen))]]
-    return [(int(page.places[i]), bool(page.fits[i] and noise[2][i] < 0.15)) for i in chosen]
+    return [(int(page.rows[i]), bool(page.fits[i] and noise[2][i] < 0.15)) for i in chosen]
