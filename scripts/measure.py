@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gram.baselines.bm25 import BM25, FIELDS
+from gram.baselines.bm25 import BM25
 from gram.data.catalogue import read_products
 from gram.data.log import read_log, read_qrels, read_queries
 from gram.evaluation.comparison import table
@@ -32,6 +32,7 @@ from gram.index.postings import Postings
 from gram.ranking.candidates import CodedQuery
 from gram.records import code_text
 from gram.search import Searcher
+from gram.text.fields import FIELDS
 from gram.training.health import health, text
 
 THRESHOLDS = (0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)

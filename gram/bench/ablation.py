@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gram.baselines.base import Run
 from gram.bench.rows import Gram, Workshop
 from gram.data.log import Qrels
-from gram.evaluation.measures import evaluate, threshold
+from gram.evaluation.measures import Run, evaluate, threshold
 from gram.folders import write_json
 from gram.index.titles import KINDS as TITLE_KINDS
 from gram.index.token_vectors import KINDS as PIECE_KINDS

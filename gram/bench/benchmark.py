@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gram.baselines.base import Run, TrainingData
+from gram.baselines.base import TrainingData
 from gram.bench.cuts import by_training, misspelt_queries, relevance_rate
 from gram.bench.latency import latency
 from gram.bench.plots import CURVE, figure_class
@@ -34,7 +34,7 @@ from gram.data.catalogue import read_products
 from gram.data.dataset import Dataset, Judged
 from gram.data.log import read_log, read_qrels, read_queries
 from gram.errors import DataError, SettingError
-from gram.evaluation.measures import check_ids, evaluate, read_run, relevant, write_run
+from gram.evaluation.measures import Run, check_ids, evaluate, read_run, relevant, write_run
 from gram.folders import new_folder, read_json, write_json
 from gram.records import Interaction
 

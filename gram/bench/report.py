@@ -11,7 +11,7 @@ from gram.bench.cuts import query_cuts
 from gram.bench.plots import plot_latency, plot_recall
 from gram.bench.rows import ROWS
 from gram.data.log import Qrels
-from gram.evaluation.comparison import LEVEL, significance
+from gram.evaluation.significance import LEVEL, significance
 from gram.folders import new_file, read_json, write_json
 
 OURS = "gram"

@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from gram.baselines.base import Engine, Run, TrainingData
+from gram.baselines.base import Engine, TrainingData
 from gram.baselines.tuned_bm25 import TunedBM25
 from gram.errors import SettingError
-from gram.evaluation.measures import evaluate
+from gram.evaluation.measures import Run, evaluate
 from gram.folders import new_folder, read_json, write_json
 from gram.records import Hit
 
