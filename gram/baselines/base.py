@@ -94,9 +94,7 @@ class Rival(ABC):
         """The best `k` products for a query, best first."""
         check_k(k)
         ((positions, scores),) = self.find([query], k)
-        return [
-            Hit(self._ids[i], float(s), self._products[i].title) for i, s in zip(positions, scores, strict=True)
-        ]
+        return [Hit(self._ids[i], float(s), self._products[i].title) for i, s in zip(positions, scores, strict=True)]
 
     def search_many(self, queries: Mapping[str, str], k: int = 300) -> Run:
         """The run for many queries: query id → product id → score."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from gram.arrays import top_k
 from gram.baselines.base import Found, Rival, TrainingData, catalogue_of, read_settings, write_meta
 from gram.baselines.bm25 import BM25
-from gram.baselines.training import DevSample, Pairs, Plan, contrastive, features_of, fit, plan_for
+from gram.baselines.training import DevSample, Negatives, Pairs, Plan, contrastive, features_of, fit, plan_for
 from gram.errors import MissingExtra, ModelError
 from gram.evaluation.measures import Run, relevant
 from gram.folders import new_folder
@@ -104,7 +104,15 @@ class Dense(Rival):
 
     @classmethod
     def train(
-        cls, folder: Path, data: TrainingData, *, model: str, seed: int = 0, quick: bool = False, bf16: bool = False
+        cls,
+        folder: Path,
+        data: TrainingData,
+        *,
+        model: str,
+        seed: int = 0,
+        quick: bool = False,
+        bf16: bool = False,
+        plan: Plan | None = None,
     ) -> None:
         """Fine-tunes `model`, a path or hub id, and writes a folder that both `Dense` and `DenseHNSW` load.
 
@@ -132,7 +140,7 @@ class Dense(Rival):
             texts = [joined_text(product, fields) for product in products]
             pairs = Pairs(products, data.log, seed)
             if pairs.rows and (pairs.from_log or dev):
-                plan = plan_for(pairs, quick, seed, bf16)
+                plan = plan or plan_for(pairs, quick, seed, bf16)
                 negatives = pairs.mine(BM25(products, fields=fields).find)
                 tuning = _FineTuning(encoder, pairs, texts, negatives, bf16)
                 settings |= tuning.fit(plan, (lambda: score(fields)) if dev else None)
@@ -188,9 +196,7 @@ class DenseHNSW(Dense):
 class _FineTuning:
     """One training of a model on pairs of queries and products' texts."""
 
-    def __init__(
-        self, encoder: Any, pairs: Pairs, texts: Sequence[str], negatives: dict[str, list[int]], bf16: bool
-    ) -> None:
+    def __init__(self, encoder: Any, pairs: Pairs, texts: Sequence[str], negatives: Negatives, bf16: bool) -> None:
         self.encoder, self.pairs, self.texts, self.negatives, self.bf16 = encoder, pairs, texts, negatives, bf16
 
     def fit(self, plan: Plan, score: Callable[[], float] | None) -> dict[str, object]:

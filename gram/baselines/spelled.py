@@ -41,8 +41,8 @@ def forms_of(texts: Iterable[str]) -> dict[str, Counter[str]]:
 class SpelledBM25(Rival):
     """Tuned BM25 behind the shop's speller.
 
-    `known`, if given, tells words that are left as they are though no product says them, such as those that a pretrained
-    model has a token for: "couch" is no misspelt "coach", even where nobody sells couches.
+    `known`, if given, tells words that are left as they are though no product says them, such as those that a
+    pretrained model has a token for: "couch" is no misspelt "coach", even where nobody sells couches.
     """
 
     name = "bm25 + speller"
@@ -74,7 +74,14 @@ class SpelledBM25(Rival):
 
     @classmethod
     def train(
-        cls, folder: Path, data: TrainingData, *, model: str = "", seed: int = 0, quick: bool = False, bf16: bool = False
+        cls,
+        folder: Path,
+        data: TrainingData,
+        *,
+        model: str = "",
+        seed: int = 0,
+        quick: bool = False,
+        bf16: bool = False,
     ) -> None:
         """Tunes BM25 and keeps the log's words; of what one query alone says and no product, most is misspelt."""
         products = catalogue_of(data)

@@ -98,7 +98,8 @@ class Pairs:
         columns = [position for _, position in pairs]
         for query, _ in pairs:
             mined = negatives.get(query, ())
-            columns.append(int(mined[rng.integers(len(mined))] if len(mined) else rng.integers(len(self._words))))
+            at = int(rng.integers(len(mined) or len(self._words)))
+            columns.append(mined[at] if mined else at)
         titles = [self._title[position] for position in columns]
         ignored = torch.tensor([[title in row for title in titles] for row in clicked])  # (B, 2B)
         ignored[torch.arange(count), torch.arange(count)] = False
@@ -276,13 +277,12 @@ def fit(
         tqdm(total=(len(rates) - 1) * first + plan.steps, desc="training", unit=" steps") as bar,
     ):
         run, by_rate = _try_rates([_Run(network, groups, rate, plan) for rate in rates], first, loss, score, bar)
-        half, waited, going = plan.steps // 2, 0, run is not None
-        for stop in [first, *stops] if run else []:
-            if at_half and run.step <= half < stop:
-                going = run.advance(half, loss, bar)
+        half, waited = plan.steps // 2, 0
+        for stop in [first, *stops]:
+            if at_half and run and run.step <= half < stop:
+                run.advance(half, loss, bar)
                 at_half()
-            going = going and run.advance(stop, loss, bar)
-            if not going:
+            if not run or not run.advance(stop, loss, bar):
                 break
             value = score() if score else 0.0
             waited = 0 if value > best.score else waited + 1
@@ -322,7 +322,7 @@ def weights_of(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
-def features_of(model: Any, texts: Sequence[str]) -> dict[str, Any]:
-    """What a model of sentence-transformers reads of a batch of texts, on its device."""
+def features_of(model: Any, texts: Sequence[Any]) -> dict[str, Any]:
+    """What a model of sentence-transformers reads of a batch of texts, or of pairs of them, on its device."""
     prepared = model.preprocess(list(texts))
     return {name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in prepared.items()}

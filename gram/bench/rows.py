@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gram.baselines.base import Engine, TrainingData
-from gram.baselines.tuned_bm25 import TunedBM25
+from gram.baselines.bm25 import TunedBM25
 from gram.errors import SettingError
 from gram.evaluation.measures import Run, evaluate
 from gram.folders import new_folder, read_json, write_json
@@ -208,11 +208,10 @@ def _cross_encoder() -> Row:
             run = shop.engine(name).search_many(shop.data.dev_queries, 100)
             worth[name] = evaluate(shop.data.dev_qrels, run, ("R@100",)).mean["R@100"]
         first = max(worth, key=lambda name: worth[name])
-        fields = shop.engine("dense").settings["fields"]
-        seed, quick = shop.options.seed, shop.options.quick
+        seed, quick, model = shop.options.seed, shop.options.quick, shop.pretrained()
         kind = _of("cross_encoder", "CrossEncoderReranker")
-        model, engine = shop.pretrained(), shop.engine(first)
-        kind.train(folder, shop.data, engine, model=model, fields=fields, seed=seed, quick=quick, bf16=bf16())
+        engine = _of("cross_encoder", "First")(shop.engine(first), shop.engine("dense").settings["fields"])
+        kind.train(folder, shop.data, engine, model=model, seed=seed, quick=quick, bf16=bf16())
         write_json(folder.with_suffix(".first.json"), {"first": first})
 
     def load(shop: Workshop, folder: Path) -> Contender:
@@ -259,11 +258,37 @@ def _bm25(name: str, fixed: Mapping[str, object] | None = None) -> Row:
     return Row(name, train, lambda shop, folder: TunedBM25.load(folder, shop.data.products))
 
 
+def _spelled() -> Row:
+    """Tuned BM25 with queries read through the shop's speller; words that the encoder has a token for stay."""
+
+    def train(shop: Workshop, folder: Path) -> None:
+        _of("spelled", "SpelledBM25").train(folder, shop.data, quick=shop.options.quick)
+
+    def load(shop: Workshop, folder: Path) -> Contender:
+        kind = _of("spelled", "SpelledBM25")
+        if shop.options.model == "scratch":
+            found: Contender = kind.load(folder, shop.data.products)
+        else:
+            found = kind.load(folder, shop.data.products, _words_of(shop.pretrained()))
+        return found
+
+    return Row("bm25-speller", train, load)
+
+
+def _words_of(model: str) -> Callable[[str], bool]:
+    """Whether a pretrained model has a token for a whole word."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    return lambda word: len(tokenizer.tokenize(word)) == 1
+
+
 ROWS = {
     row.name: row
     for row in (
         _bm25("bm25"),
         _bm25("bm25-titles", REFERENCE),
+        _spelled(),
         _rival("dense", "dense", "Dense"),
         _graph(),
         _rival("splade", "splade", "Splade"),

@@ -9,6 +9,7 @@ from gram.errors import SettingError
 from gram.evaluation.measures import Result
 from gram.evaluation.significance import LEVEL, significance
 
+
 class ComparedRun(NamedTuple):
     """One run in a comparison: `p` and `marker` are empty for the reference.
 
