@@ -284,7 +284,7 @@ def fit(
                 at_half()
             if not run or not run.advance(stop, loss, bar):
                 break
-            value = score() if score else 0.0
+            value = score() if score and stop > first else by_rate[f"{run.rate:g}"]
             waited = 0 if value > best.score else waited + 1
             if value >= best.score or not score:
                 best, kept = best._replace(step=stop, rate=run.rate, score=value), weights_of(network)
