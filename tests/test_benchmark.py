@@ -81,7 +81,9 @@ def made(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gram.training.stages, "load_backbone", small_backbone)
         patch.setattr(benchmark, "latency", measure)
-        result = bench(shop, output, "--quick", "--only", f"bm25,bm25-titles,{','.join(CONTROLS)},ablation")
+        result = bench(
+            shop, output, "--quick", "--only", f"bm25,bm25+speller,bm25-titles,{','.join(CONTROLS)},ablation"
+        )
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
     assert f"table: {output / 'table.md'}" in result.stdout
     return output
@@ -106,7 +108,7 @@ def test_the_table_has_every_engine_and_every_part(made: Path) -> None:
 
 def test_results_tell_means_significance_and_costs(made: Path) -> None:
     results = read_json(made / "results.json")
-    assert list(results["all"]) == ["bm25", "bm25-titles", "gram", *CONTROLS]
+    assert list(results["all"]) == ["bm25", "bm25+speller", "bm25-titles", "gram", *CONTROLS]
     assert results["all"]["gram"]["R@100"]["p"] is None
     assert 0 <= results["all"]["bm25"]["R@100"]["p"] <= 1
     assert 0 < results["all"]["bm25"]["R@100"]["mean"] <= 1

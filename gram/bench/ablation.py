@@ -7,12 +7,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from gram.baselines.base import Run
 from gram.bench.variants import JOINT, Gram, Variant, train_gram
 from gram.bench.workshop import Workshop
 from gram.coder.base import QueryRepresentation
 from gram.data.log import Qrels
-from gram.evaluation.measures import evaluate, relevant
+from gram.evaluation.measures import Run, evaluate, relevant
 from gram.folders import write_json
 from gram.ranking.features import NAMES, columns
 from gram.ranking.scorer import Scorer

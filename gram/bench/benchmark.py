@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from gram.baselines.base import Run
 from gram.bench.cuts import by_training, misspelt_queries, relevance_rate
 from gram.bench.latency import latency
 from gram.bench.plots import CURVE, figure_class
@@ -32,7 +31,7 @@ from gram.bench.rows import ENTRANTS, selected
 from gram.bench.sources import Sources, cut_short, read_sources
 from gram.bench.workshop import Entrant, Options, Shop, Workshop, bf16, read_shop
 from gram.errors import DataError, SettingError
-from gram.evaluation.measures import evaluate, read_run, relevant, write_run
+from gram.evaluation.measures import Run, evaluate, read_run, relevant, write_run
 from gram.folders import new_folder, read_json, write_json
 
 log = logging.getLogger("gram.bench")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gram.baselines.tuned_bm25 import TunedBM25
+from gram.baselines.bm25 import TunedBM25
 from gram.bench.variants import CODES_ALONE, CODES_AND_WORDS, JOINT, NO_CODES, Gram, Variant, train_gram, weigh_anew
 from gram.bench.workshop import Entrant, MeasuredEngine, Options, Workshop, bf16
 from gram.errors import SettingError
@@ -51,6 +51,29 @@ def _bm25(name: str, about: str, fixed: Mapping[str, object] | None = None) -> E
     return Entrant(name, train, lambda shop, folder: TunedBM25.load(folder, shop.data.products), about=about)
 
 
+def _spelled_bm25() -> Entrant:
+    """Tuned BM25 with queries read through the shop's speller; words that the encoder has a token for stay."""
+
+    def train(shop: Workshop, folder: Path) -> None:
+        _class("spelled", "SpelledBM25").train(folder, shop.data, quick=shop.options.quick)
+
+    def load(shop: Workshop, folder: Path) -> MeasuredEngine:
+        spelled = _class("spelled", "SpelledBM25")
+        known = [] if shop.options.model == "scratch" else [_words_of(shop.pretrained())]
+        found: MeasuredEngine = spelled.load(folder, shop.data.products, *known)
+        return found
+
+    return Entrant("bm25+speller", train, load, about="the same, queries read through GRAM's speller")
+
+
+def _words_of(model: str) -> Callable[[str], bool]:
+    """Whether a pretrained model has a token for a whole word."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    return lambda word: len(tokenizer.tokenize(word)) == 1
+
+
 def _graph() -> Entrant:
     """The dense engine's vectors searched by a graph: `Dense.train` writes both."""
 
@@ -92,11 +115,10 @@ def _cross_encoder() -> Entrant:
             run = shop.engine(name).search_many(shop.data.dev_queries, 100)
             worth[name] = evaluate(shop.data.dev_qrels, run, ("R@100",)).mean["R@100"]
         first = max(worth, key=lambda name: worth[name])
-        fields = shop.engine("dense").settings["fields"]
-        seed, quick = shop.options.seed, shop.options.quick
+        seed, quick, model = shop.options.seed, shop.options.quick, shop.pretrained()
         reranker = _class("cross_encoder", "CrossEncoderReranker")
-        model, engine = shop.pretrained(), shop.engine(first)
-        reranker.train(folder, shop.data, engine, model=model, fields=fields, seed=seed, quick=quick, bf16=bf16())
+        engine = _class("cross_encoder", "First")(shop.engine(first), shop.engine("dense").settings["fields"])
+        reranker.train(folder, shop.data, engine, model=model, seed=seed, quick=quick, bf16=bf16())
         write_json(folder.with_suffix(".first.json"), {"first": first})
 
     def load(shop: Workshop, folder: Path) -> MeasuredEngine:
@@ -141,6 +163,7 @@ ENTRANTS = {
     entrant.name: entrant
     for entrant in (
         _bm25("bm25", "k1, b and fields chosen on dev"),
+        _spelled_bm25(),
         _bm25("bm25-titles", "over titles, k1 .3, b .6", REFERENCE),
         _rival("dense", "dense", "Dense"),
         _graph(),

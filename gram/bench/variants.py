@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gram.baselines.base import Run, TrainingData
+from gram.baselines.base import TrainingData
 from gram.bench.workshop import Options
+from gram.evaluation.measures import Run
 from gram.folders import new_folder, read_json
 from gram.ranking.features import GROUPS
 from gram.ranking.scorer import FILE, Scorer
