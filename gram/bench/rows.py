@@ -179,8 +179,8 @@ ENTRANTS = {
         _gram(),
         _gram_trained(
             NO_CODES,
-            "GRAM's BM25, dense vectors, late interaction and speller under its learned scorer, trained as it without "
-            "any loss or target of codes",
+            "GRAM's BM25, dense vectors, late interaction and speller under a scorer fitted as GRAM's; its network "
+            "trained as GRAM's, but without any loss on codes",
         ),
         _gram_weighed(CODES_AND_WORDS, "the trained GRAM without dense and token vectors, its scorer fitted anew"),
         _gram_weighed(
