@@ -10,7 +10,6 @@ from tiny_bert import tiny_bert
 
 from gram.arrays import top_k
 from gram.baselines.base import Engine, TrainingData
-from gram.baselines.bm25 import BM25
 from gram.baselines.dense import Dense, DenseHNSW, encode, load_model
 from gram.errors import IndexMismatch, ModelError, SettingError
 from gram.evaluation.measures import evaluate

@@ -39,7 +39,7 @@ def test_additions_are_found() -> None:
     assert found("tall", fields=("title",)) == []
     assert found("tall", fields=("title",), predictions=2) == ["b"]
     assert ExpandedBM25(shelf, additions, Choice()).search("red")[0].title == "red faucet"
-    assert ExpandedBM25(shelf, additions, Choice(repeats=1)).index_bytes == 5 * (4 + 4) + 4 * (4 + 1) + 0
+    assert ExpandedBM25(shelf, additions, Choice(repeats=1)).index_bytes == 7 * (4 + 4) + 8 * (6 + 1)
 
 
 def test_settings_are_chosen_one_after_the_other() -> None:

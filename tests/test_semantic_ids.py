@@ -14,8 +14,8 @@ from test_term_sets import DATA, QUERIES, SHELF, tiny_encoder
 from gram.baselines.base import Engine, Trained, TrainingData
 from gram.baselines.encoder import PretrainedEncoder
 from gram.baselines.semantic_ids import IdNetwork, SemanticIds, kmeans, semantic_ids
-from gram.codes.trie import CodeTrie
 from gram.baselines.training import Plan
+from gram.codes.trie import CodeTrie
 from gram.errors import IndexMismatch, SettingError
 
 
@@ -27,7 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def trained(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("engines") / "ids"
-    SemanticIds.train(folder, DATA, model=model, plan=Plan(300, batch=16))
+    SemanticIds.train(folder, DATA, model=model, plan=Plan(300, batch=16, rates=(1.0,)))
     return folder
 
 

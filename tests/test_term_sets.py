@@ -56,7 +56,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def trained(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("engines") / "terms"
-    TermSets.train(folder, DATA, model=model, plan=Plan(300, batch=16))
+    TermSets.train(folder, DATA, model=model, plan=Plan(200, batch=16, rates=(1.0,)))
     return folder
 
 

@@ -196,7 +196,7 @@ def _fit(encoder: Any, pairs: Pairs, texts: Sequence[str], negatives: Negatives,
     """Binary cross-entropy of a query with its clicked product, and with a hard negative."""
 
     def loss(rng: np.random.Generator, _: float) -> Tensor:
-        batch = pairs.batch(plan.batch, rng, negatives)
+        batch = pairs.batch(plan.batch, rng, negatives, hard=1.0)
         rows = [(query, texts[position]) for query, position in zip(batch.queries * 2, batch.columns, strict=True)]
         labels = torch.arange(len(rows), device=encoder.device) < plan.batch
         logits = encoder(features_of(encoder, rows))["scores"].flatten()

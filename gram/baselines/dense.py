@@ -20,7 +20,7 @@ from torch import Tensor
 from gram.arrays import top_k
 from gram.baselines.base import Found, Rival, TrainingData, catalogue_of, read_settings, write_meta
 from gram.baselines.bm25 import BM25
-from gram.baselines.training import DevSample, Negatives, Pairs, Plan, contrastive, features_of, fit, plan_for
+from gram.baselines.training import DevSample, Negatives, Pairs, Plan, contrastive, encoded, fit, plan_for
 from gram.errors import MissingExtra, ModelError
 from gram.evaluation.measures import Run, relevant
 from gram.folders import new_folder
@@ -205,7 +205,7 @@ class _FineTuning:
         def loss(rng: np.random.Generator, _: float) -> Tensor:
             batch = self.pairs.batch(plan.batch, rng, self.negatives)
             queries = self._vectors(batch.queries, "query")  # (B, D)
-            products = self._vectors([self.texts[i] for i in batch.columns], "document")  # (2B, D)
+            products = self._vectors([self.texts[i] for i in batch.columns], "document")  # (C, D)
             return contrastive(_SCALE * queries @ products.T, batch.ignored)
 
         groups = [{"params": list(self.encoder.parameters()), "lr": _RATE}]
@@ -216,9 +216,9 @@ class _FineTuning:
         prompt = (self.encoder.prompts or {}).get(side) or ""
         longest = self.encoder.max_seq_length
         self.encoder.max_seq_length = min(TRAINED_TOKENS, longest)
-        features = features_of(self.encoder, [prompt + text for text in texts])
+        found = encoded(self.encoder, [prompt + text for text in texts])
         self.encoder.max_seq_length = longest
-        return torch.nn.functional.normalize(self.encoder(features)["sentence_embedding"].float(), dim=-1)
+        return torch.nn.functional.normalize(found.float(), dim=-1)
 
     def _mine(self) -> None:
         vectors = encode(self.encoder, self.texts, "document", self.bf16, progress=True)

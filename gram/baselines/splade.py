@@ -23,7 +23,7 @@ from gram.arrays import top_k
 from gram.baselines.base import Found, Rival, TrainingData, catalogue_of, read_settings, write_meta
 from gram.baselines.bm25 import BM25, FIELD_SETS
 from gram.baselines.splade_encoder import autocast, encode, fit_head, open_encoder
-from gram.baselines.training import DevSample, Negatives, Pairs, Plan, contrastive, features_of, fit, plan_for
+from gram.baselines.training import DevSample, Negatives, Pairs, Plan, contrastive, encoded, fit, plan_for
 from gram.folders import new_folder
 from gram.records import Product
 from gram.text.fields import FIELDS, joined_text
@@ -153,7 +153,7 @@ class _FineTuning:
             batch = self.pairs.batch(plan.batch, rng, self.negatives)
             penalty = min(1.0, 3 * done) ** 2
             queries = self._weights(batch.queries)  # (B, V)
-            products = self._weights([self.texts[i] for i in batch.columns])  # (2B, V)
+            products = self._weights([self.texts[i] for i in batch.columns])  # (C, V)
             with autocast(self.encoder, False):  # bfloat16's steps between scores of 16 and more are 1/8
                 total = contrastive(queries.float() @ products.float().T, batch.ignored)
                 total = total + penalty * QUERY_PENALTY * flops.compute_loss_from_embeddings(queries)
@@ -164,8 +164,7 @@ class _FineTuning:
         return outcome.settings(plan) | {"usual_rate": rate}
 
     def _weights(self, texts: Sequence[str]) -> Tensor:
-        found: Tensor = self.encoder(features_of(self.encoder, texts))["sentence_embedding"]
-        return found
+        return encoded(self.encoder, texts)
 
     def _find(self, queries: Sequence[str], texts: Sequence[str], k: int, progress: bool = False) -> Iterator[Found]:
         """The best of some texts for each query, as the encoder reads both now."""

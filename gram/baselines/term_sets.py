@@ -288,7 +288,7 @@ class _Loss:
         batch = self.pairs.batch(self.count, rng, self.negatives)
         token_ids = self.network.encoder.token_ids(batch.queries, QUERY_TOKENS)
         gains = self.network(token_ids)  # (B, V)
-        sets = torch.zeros(len(batch.columns), gains.shape[1])  # (2B, V)
+        sets = torch.zeros(len(batch.columns), gains.shape[1])  # (C, V)
         for i, position in enumerate(batch.columns):
             sets[i, torch.from_numpy(self.targets.of(position)[0].astype(np.int64))] = 1.0
         clicked = sets[: self.count]  # (B, V)

@@ -1,11 +1,11 @@
 """What every trained rival learns from and how: one amount, one way to draw, one loop, one choice on dev.
 
-The amount is GRAM's: `PASSES` over the log's pairs in batches of 64, a fifth of each pseudo-queries. Of three learning
-rates each goes through the first quarter of the steps, and the one that is best on dev then goes on to the end, from
-where it stood: that costs half as much again as one run. Its best checkpoint on dev is kept, the untrained weights
-among them. Hard negatives are mined in the whole catalogue.
+The amount is GRAM's: `PASSES` over the log's pairs in at most as many steps of 64, a fifth of each pseudo-queries, half
+as many hard negatives, mined in the whole catalogue. Of three learning rates each goes through the first sixth of the
+steps, and the one that is best on dev then goes on to the end, from where it stood: that costs a third as much again as
+one run. Its best checkpoint on dev is kept, the untrained weights among them.
 
-Letters: B queries of a batch, P products of the dev sample.
+Letters: B queries of a batch, C products of a batch, P products of the dev sample.
 """
 
 from __future__ import annotations
@@ -31,14 +31,16 @@ from gram.text.fields import joined_text
 BATCH = 64
 PSEUDO_SHARE = 0.2
 PASSES = 1.3
-LEAST_STEPS, MOST_STEPS = 300, 900
-"""A small log is passed more often; GRAM takes at most 700 steps, and no rival fewer of what it can use."""
+LEAST_STEPS, MOST_STEPS = 300, 700
+"""A small log is passed more often; 700 steps are GRAM's own limit."""
 RATES = (0.4, 1.0, 2.5)
 """Times a rival's usual rate."""
 POOL = 20_000
 """Pseudo-queries that stand in for the pairs of an empty log."""
 RETRIEVED = (15, 200)
 """Ranks of hard negatives: above stand too many products that are relevant but were not clicked."""
+
+_DEV_PRODUCTS = 3000
 
 Pair: TypeAlias = tuple[str, int]
 """A query, or a text that stands for one, and the position of its product."""
@@ -47,8 +49,8 @@ Negatives: TypeAlias = Mapping[str, Sequence[int]]
 
 
 class Batch(NamedTuple):
-    """`columns` (2B,) are the positions of the B clicked products, then of a hard negative each; `ignored` (B, 2B)
-    tells which of them say nothing against a query: it was clicked too, or bears the same title."""
+    """`columns` (C,) are the positions of the B clicked products, then of a hard negative for some of the queries.
+    `ignored` (B, C) tells which of them say nothing against a query: clicked too, or of such a one's title."""
 
     queries: list[str]
     columns: list[int]
@@ -91,17 +93,17 @@ class Pairs:
             drawn.append((text, position))
         return drawn
 
-    def batch(self, count: int, rng: np.random.Generator, negatives: Negatives) -> Batch:
-        """So many pairs with a hard negative each; a query without any mined gets a product by chance."""
+    def batch(self, count: int, rng: np.random.Generator, negatives: Negatives, hard: float = 0.5) -> Batch:
+        """So many pairs, a share of them with a hard negative: a product by chance where the query has none."""
         pairs = self.draw(count, rng)
         clicked = [self.clicked.get(query, set()) | {self._title[position]} for query, position in pairs]
         columns = [position for _, position in pairs]
-        for query, _ in pairs:
+        for query, _ in pairs[: round(count * hard)]:
             mined = negatives.get(query, ())
             at = int(rng.integers(len(mined) or len(self._words)))
             columns.append(mined[at] if mined else at)
         titles = [self._title[position] for position in columns]
-        ignored = torch.tensor([[title in row for title in titles] for row in clicked])  # (B, 2B)
+        ignored = torch.tensor([[title in row for title in titles] for row in clicked])  # (B, C)
         ignored[torch.arange(count), torch.arange(count)] = False
         return Batch([query for query, _ in pairs], columns, ignored)
 
@@ -130,8 +132,8 @@ def pseudo_query(words: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def contrastive(scores: Tensor, ignored: Tensor) -> Tensor:
-    """Cross-entropy of the clicked product among a batch's (InfoNCE), from scores (B, 2B) or (B, B)."""
-    open_scores = scores.float().masked_fill(ignored[:, : scores.shape[1]].to(scores.device), -math.inf)
+    """Cross-entropy of the clicked product among a batch's (InfoNCE), from scores (B, C)."""
+    open_scores = scores.float().masked_fill(ignored.to(scores.device), -math.inf)
     return F.cross_entropy(open_scores, torch.arange(len(scores), device=scores.device))
 
 
@@ -147,7 +149,7 @@ class DevSample:
         self.qrels = {query_id: data.dev_qrels[query_id] for query_id in chosen}
         judged = {product_id for grades in self.qrels.values() for product_id in grades}
         first = [i for i, product in enumerate(products) if product.product_id in judged]
-        others = rng.permutation(len(products))[: max(0, 5000 - len(first))].tolist()
+        others = rng.permutation(len(products))[: max(0, _DEV_PRODUCTS - len(first))].tolist()
         self.positions = sorted({*first, *others})  # (P,)
         self._ids = [products[i].product_id for i in self.positions]
 
@@ -165,7 +167,8 @@ class DevSample:
 
 @dataclass(frozen=True)
 class Plan:
-    """How far to train. `every` steps dev is asked, `trial` steps each rate is tried for: 0 for a quarter of all.
+    """How far to train. Each rate is tried for `trial` steps (0: a sixth of all); then dev is asked `every` so many (0:
+    three times).
 
     With `patience`, training ends when dev has not risen that many times in a row; else at `steps`.
     """
@@ -181,8 +184,8 @@ class Plan:
 
     def stops(self) -> list[int]:
         """The steps at which dev is asked, the last one and that of the choice among rates included."""
-        every = self.every or math.ceil(self.steps / 4)
-        first = min(self.trial or math.ceil(self.steps / 4), self.steps)
+        first = min(self.trial or math.ceil(self.steps / 6), self.steps)
+        every = self.every or max(1, math.ceil((self.steps - first) / 3))
         return sorted({first, *range(first + every, self.steps, every), self.steps})
 
 
@@ -326,3 +329,12 @@ def features_of(model: Any, texts: Sequence[Any]) -> dict[str, Any]:
     """What a model of sentence-transformers reads of a batch of texts, or of pairs of them, on its device."""
     prepared = model.preprocess(list(texts))
     return {name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in prepared.items()}
+
+
+def encoded(model: Any, texts: Sequence[str]) -> Tensor:
+    """A model's vector of each text of a batch, (B, …); the shorter and the longer half apart, which spares padding."""
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    halves = [half for half in (order[: len(order) // 2], order[len(order) // 2 :]) if half]
+    found = [model(features_of(model, [texts[i] for i in half]))["sentence_embedding"] for half in halves]
+    back = torch.tensor(order, device=model.device).argsort()
+    return torch.cat(found)[back]
