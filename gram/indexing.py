@@ -37,8 +37,9 @@ def make_index(model: str | Path, products: Sequence[Product], output: str | Pat
         raise SettingError("there are no products to index")
     unique_ids(products)
     check_replaceable(output, marker=OFFSETS)
+    coder = load_coder(Path(model), device)
     meta = {"model": str(model), "model_hash": model_hash(Path(model))}
-    build_index(load_coder(Path(model), device), products, meta).save(output)
+    build_index(coder, products, meta).save(output)
     return Path(output)
 
 

@@ -1,4 +1,4 @@
-"""An attribute added after training: it can be written, and nothing else changes."""
+"""An attribute added after training: the coder can write it, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from gram.coder.base import Side
 from gram.coder.encoder.backbone import ScratchSettings, scratch_backbone
 from gram.coder.encoder.coder import EncoderCoder
-from gram.coder.encoder.network import QUERY
 from gram.codes.mining import mine
 from gram.codes.trie import CodeTrie
 from gram.errors import SettingError
@@ -36,22 +36,22 @@ def coder() -> EncoderCoder:
 def logits(coder: EncoderCoder, text: str) -> dict[str, float]:
     batch = coder.texts.queries([text]).batch([0])
     with torch.inference_mode():
-        row = coder.network(batch, QUERY).logits[0].tolist()
+        row = coder.network(batch, Side.QUERY).logits[0].tolist()
     return {str(a): v for a, v in zip(coder.lexicon.attributes, row, strict=False)}
 
 
-def test_the_new_attribute_is_written_and_the_others_stay(coder: EncoderCoder) -> None:
+def test_the_new_attribute_has_a_logit_and_the_others_stay(coder: EncoderCoder) -> None:
     wider = coder.with_attribute(Attribute("brand", "novabrand"))
     before, after = logits(coder, "red hose"), logits(wider, "red hose")
     assert set(after) - set(before) == {"brand: novabrand"}
     assert all(after[name] == pytest.approx(value, abs=1e-4) for name, value in before.items())
-    lexical = logits(wider, "novabrand")
-    assert lexical["brand: novabrand"] > np.median(list(lexical.values()))
+    said = logits(wider, "novabrand")
+    assert said["brand: novabrand"] > np.median(list(said.values()))
     assert (coder.lexicon.n_learnt,) in wider.trie
     assert (coder.lexicon.n_learnt,) not in coder.trie
 
 
-def test_a_copied_word_that_becomes_generated_is_still_one_attribute(coder: EncoderCoder) -> None:
+def test_a_lexical_word_that_is_learnt_later_is_still_one_attribute(coder: EncoderCoder) -> None:
     lexicon = coder.lexicon.extended({"novabrand": 1})
     coder = EncoderCoder(coder.backbone, lexicon, coder.trie).eval()
     wider = coder.with_attribute(Attribute("brand", "novabrand"))

@@ -1,4 +1,4 @@
-"""The generator's arithmetic against plain forms of the same, and the encoders that it starts from."""
+"""The encoder coder's arithmetic against plain forms of the same, and the encoders that it starts from."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ import pytest
 import torch
 from torch import Tensor
 
+from gram.coder.base import QUERY_CODING, Side
 from gram.coder.encoder import backbone as backbones
 from gram.coder.encoder.backbone import (
+    LONGEST_CACHED,
     Backbone,
     ScratchSettings,
     load_backbone,
-    tokenize_words,
     rebuilt,
     scratch_backbone,
+    tokenize_words,
 )
 from gram.coder.encoder.beam import TorchTrie
-from gram.coder.encoder.coding import QUERY_CODING, represent_texts
-from gram.coder.encoder.decoder import Decoder, Memory
 from gram.coder.encoder.coder import EncoderCoder
+from gram.coder.encoder.decoder import Decoder, Memory
 from gram.coder.encoder.match import SMALL, best_match
-from gram.coder.encoder.network import QUERY
 from gram.coder.encoder.tokens import PRODUCT_TOKENS, TextTokenizer
 from gram.codes.mining import mine
 from gram.codes.trie import CodeTrie
 from gram.errors import ModelError
 from gram.records import Product
 from gram.text.fields import FIELDS
-from gram.training.losses import attribute_loss, code_loss, late_scores, contrastive_loss, code_scores
+from gram.training.losses import attribute_loss, code_loss, code_scores, contrastive_loss, late_scores
 
 TINY = ScratchSettings(width=24, layers=1, heads=2, vocabulary=200)
 PRODUCTS = [
@@ -53,28 +53,28 @@ def backbone() -> Backbone:
 
 
 @pytest.fixture(scope="module")
-def encoder(backbone: Backbone) -> TextTokenizer:
+def tokenizer(backbone: Backbone) -> TextTokenizer:
     return TextTokenizer(mine(PRODUCTS, []), backbone)
 
 
 # --- matching -------------------------------------------------------------------------------------------------------
 
 
-def plain_match(places: Tensor, mask: Tensor, attributes: Tensor) -> Tensor:
-    match = places @ attributes.T  # (B, L, G)
+def plain_match(positions: Tensor, mask: Tensor, attributes: Tensor) -> Tensor:
+    match = positions @ attributes.T  # (B, L, G)
     return match.masked_fill((mask == 0).unsqueeze(-1), -1e4).amax(1)
 
 
 @pytest.mark.parametrize("n_texts", [1, 4, 9])
 def test_the_best_match_is_the_plain_forms_and_so_is_its_gradient(n_texts: int) -> None:
     made = torch.Generator().manual_seed(n_texts)
-    places = torch.randn(n_texts, 5, 6, coder=made)
-    attributes = torch.randn(7, 6, coder=made)
-    mask = (torch.arange(5) < torch.randint(1, 6, (n_texts, 1), coder=made)).long()
-    weight = 1 + torch.rand(n_texts, 7, coder=made)  # every gradient far above the share that is dropped
+    positions = torch.randn(n_texts, 5, 6, generator=made)
+    attributes = torch.randn(7, 6, generator=made)
+    mask = (torch.arange(5) < torch.randint(1, 6, (n_texts, 1), generator=made)).long()
+    weight = 1 + torch.rand(n_texts, 7, generator=made)  # every gradient far above the share that is dropped
     found = []
     for form in (best_match, plain_match):
-        ours, table = places.clone().requires_grad_(), attributes.clone().requires_grad_()
+        ours, table = positions.clone().requires_grad_(), attributes.clone().requires_grad_()
         best = form(ours, mask, table)
         (best * weight).sum().backward()
         found.append((best.detach(), ours.grad, table.grad))
@@ -83,16 +83,16 @@ def test_the_best_match_is_the_plain_forms_and_so_is_its_gradient(n_texts: int) 
 
 
 def test_a_gradient_that_is_next_to_nothing_is_dropped() -> None:
-    places = torch.eye(2)[None].requires_grad_()  # one text, two places
+    positions = torch.eye(2)[None].requires_grad_()  # one text, two positions
     weight = torch.tensor([[1.0, SMALL / 10]])
-    (best_match(places, torch.ones(1, 2), torch.eye(2)) * weight).sum().backward()
-    assert places.grad is not None
-    assert places.grad[0].tolist() == [[1.0, 0.0], [0.0, 0.0]]
+    (best_match(positions, torch.ones(1, 2), torch.eye(2)) * weight).sum().backward()
+    assert positions.grad is not None
+    assert positions.grad[0].tolist() == [[1.0, 0.0], [0.0, 0.0]]
 
 
 def test_no_attributes_match_nothing_and_can_be_trained() -> None:
-    places, table = torch.ones(2, 3, 4, requires_grad=True), torch.ones(0, 4, requires_grad=True)
-    best = best_match(places, torch.ones(2, 3), table)
+    positions, table = torch.ones(2, 3, 4, requires_grad=True), torch.ones(0, 4, requires_grad=True)
+    best = best_match(positions, torch.ones(2, 3), table)
     assert best.shape == (2, 0)
     best.sum().backward()
 
@@ -100,7 +100,7 @@ def test_no_attributes_match_nothing_and_can_be_trained() -> None:
 # --- losses ---------------------------------------------------------------------------------------------------------
 
 
-def test_meeting_scores_are_sums_over_shared_attributes() -> None:
+def test_code_scores_are_sums_over_shared_attributes() -> None:
     rng = np.random.default_rng(0)
     n_learnt, n_all = 4, 9
 
@@ -108,22 +108,22 @@ def test_meeting_scores_are_sums_over_shared_attributes() -> None:
         tags, rows = [], []
         expansion = torch.from_numpy(rng.random((n, n_learnt)).astype(np.float32))
         for row in range(n):
-            held = rng.choice(n_all, 3, replace=False).tolist()
-            expansion[row, [a for a in held if a < n_learnt]] = 0.0
-            weights = {a: float(rng.random()) for a in held}
+            lexical = rng.choice(n_all, 3, replace=False).tolist()
+            expansion[row, [a for a in lexical if a < n_learnt]] = 0.0
+            weights = {a: float(rng.random()) for a in lexical}
             tags += [(row, a, w) for a, w in weights.items()]
             rows.append(defaultdict(float, dict(enumerate(expansion[row].tolist())) | weights))
         row, attribute, weight = zip(*tags, strict=True)
         return (torch.tensor(row), torch.tensor(attribute), torch.tensor(weight)), expansion, rows
 
-    query_tags, query_expanded, queries = side(3)
-    product_tags, product_expanded, products = side(5)
+    query_tags, query_expansion, queries = side(3)
+    product_tags, product_expansion, products = side(5)
     expected = [[sum(q[a] * p[a] for a in range(n_all)) for p in products] for q in queries]
-    scores = code_scores(query_tags, query_expanded, product_tags, product_expanded)
+    scores = code_scores(query_tags, query_expansion, product_tags, product_expansion)
     torch.testing.assert_close(scores, torch.tensor(expected))
 
 
-def test_meeting_scores_without_any_rare_attribute() -> None:
+def test_code_scores_without_any_rare_attribute() -> None:
     tags = (torch.tensor([0]), torch.tensor([1]), torch.tensor([2.0]))
     expansion = torch.tensor([[0.5, 0.0]])
     assert code_scores(tags, expansion, tags, expansion).tolist() == [[0.25 + 4.0]]
@@ -131,22 +131,22 @@ def test_meeting_scores_without_any_rare_attribute() -> None:
     assert code_scores(none, expansion, tags, expansion).tolist() == [[0.25]]
 
 
-def test_late_scores_are_of_the_nearest_pieces() -> None:
+def test_late_scores_are_of_the_nearest_tokens() -> None:
     rng = torch.Generator().manual_seed(0)
-    queries, products = torch.randn(3, 4, 8, coder=rng), torch.randn(5, 6, 8, coder=rng)
-    products[1, 2:] = 0.0  # a product of two pieces
-    weights = torch.softmax(torch.randn(3, 4, coder=rng), dim=1)
+    queries, products = torch.randn(3, 4, 8, generator=rng), torch.randn(5, 6, 8, generator=rng)
+    products[1, 2:] = 0.0  # a product of two tokens
+    weights = torch.softmax(torch.randn(3, 4, generator=rng), dim=1)
     scores = late_scores((queries, weights), products)
     for b in range(3):
         for m in range(5):
-            pieces = [p for p in products[m] if p.any()]
-            best = [max(float(q @ p) for p in pieces) for q in queries[b]]
+            tokens = [p for p in products[m] if p.any()]
+            best = [max(float(q @ p) for p in tokens) for q in queries[b]]
             assert float(scores[b, m]) == pytest.approx(
                 sum(w * s for w, s in zip(weights[b].tolist(), best, strict=True)), rel=1e-4
             )
 
 
-def test_the_meeting_loss_is_the_surprise_at_the_wanted_product() -> None:
+def test_the_contrastive_loss_is_the_surprise_at_the_clicked_product() -> None:
     scores = torch.tensor([[0.0, math.log(3.0), 5.0], [1.0, 1.0, 1.0]])
     ignored = torch.tensor([[False, False, True], [False, False, False]])
     expected = (math.log(4.0) + math.log(3.0)) / 2  # 1 of 1 + 3; 1 of 3
@@ -157,14 +157,14 @@ def test_the_attribute_loss_is_binary_cross_entropy() -> None:
     logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, -3.0]])
     targets = (torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1]), torch.tensor([1.0, 0.5, 1.0]))
 
-    def surprise(logit: float, clicked: float) -> float:
+    def surprise(logit: float, target: float) -> float:
         chance = 1 / (1 + math.exp(-logit))
-        return -clicked * math.log(chance) - (1 - clicked) * math.log(1 - chance)
+        return -target * math.log(chance) - (1 - target) * math.log(1 - chance)
 
-    clicked = [[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]]
-    total = sum(surprise(float(logits[b, g]), clicked[b][g]) for b in range(2) for g in range(3))
+    target = [[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]]
+    total = sum(surprise(float(logits[b, g]), target[b][g]) for b in range(2) for g in range(3))
     assert attribute_loss(logits, targets).item() == pytest.approx(total / 2.5, rel=1e-5)
-    known = sum(surprise(float(logits[0, g]), clicked[0][g]) for g in range(3)) + surprise(1.0, 1.0)
+    known = sum(surprise(float(logits[0, g]), target[0][g]) for g in range(3)) + surprise(1.0, 1.0)
     only_targets = torch.tensor([False, True])  # of the second text only attribute 1 is known
     assert attribute_loss(logits, targets, only_targets).item() == pytest.approx(known / 2.5, rel=1e-5)
 
@@ -194,7 +194,7 @@ def surprise_of(code: tuple[int, ...], text: int, decoder: Decoder, memory: Memo
     total = 0.0
     for t in range(1, len(code) + 1):
         prefix = code[:t]
-        after = decoder(memory, torch.tensor([text]), torch.tensor([prefix]), 1)[:, -1]
+        after = decoder(memory, torch.tensor([text]), torch.tensor([prefix]), Side.PRODUCT)[:, -1]
         options = sorted({c[t] for c in CODES if len(c) > t and c[:t] == prefix})
         zeros = torch.zeros(len(options)).long()
         row = torch.tensor([text])
@@ -213,7 +213,9 @@ def test_the_code_loss_is_that_of_enumerating_the_codes(decoding: tuple[Decoder,
     decoder, memory, trie = decoding
     for text in (0, 1):
         for code in CODES:
-            loss = code_loss(decoder, memory, trie, torch.from_numpy(padded([code], 4)), torch.tensor([text]), 1)
+            loss = code_loss(
+                decoder, memory, trie, torch.from_numpy(padded([code], 4)), torch.tensor([text]), Side.PRODUCT
+            )
             assert loss.item() == pytest.approx(surprise_of(code, text, decoder, memory), rel=1e-3, abs=1e-4)
 
 
@@ -221,7 +223,7 @@ def test_the_code_loss_is_that_of_enumerating_the_codes(decoding: tuple[Decoder,
 def test_the_codes_loss_is_the_mean_over_codes(decoding: tuple[Decoder, Memory, TorchTrie]) -> None:
     decoder, memory, trie = decoding
     rows = torch.tensor([i % 2 for i in range(len(CODES))])
-    loss = code_loss(decoder, memory, trie, torch.from_numpy(padded(CODES, 4)), rows, 1)
+    loss = code_loss(decoder, memory, trie, torch.from_numpy(padded(CODES, 4)), rows, Side.PRODUCT)
     each = [surprise_of(code, i % 2, decoder, memory) for i, code in enumerate(CODES)]
     assert loss.item() == pytest.approx(float(np.mean(each)), rel=1e-3)
 
@@ -234,7 +236,7 @@ def test_the_chances_of_all_codes_with_one_beginning_add_up_to_one(
     decoder, memory, trie = decoding
     chances = []
     for code in (c for c in CODES if c[0] == first):
-        loss = code_loss(decoder, memory, trie, torch.from_numpy(padded([code], 4)), torch.tensor([1]), 1)
+        loss = code_loss(decoder, memory, trie, torch.from_numpy(padded([code], 4)), torch.tensor([1]), Side.PRODUCT)
         chances.append(math.exp(-loss.item()))
     assert sum(chances) == pytest.approx(1.0, abs=1e-4)
 
@@ -242,77 +244,92 @@ def test_the_chances_of_all_codes_with_one_beginning_add_up_to_one(
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
-def test_a_words_span_holds_its_own_pieces(backbone: Backbone) -> None:
+def test_a_words_span_holds_its_tokens(backbone: Backbone) -> None:
     ids, spans = tokenize_words(backbone, ["red", "hose", "xylophone", "lamp"], 64)
     assert ids[0] == backbone.start_id
     assert ids[-1] == backbone.end_id
     for word, (start, end) in zip(["red", "hose", "xylophone", "lamp"], spans, strict=True):
-        assert ids[start:end] == backbone.pieces(word)
+        assert ids[start:end] == backbone.tokens_of(word)
+
+
+def test_tokens_are_remembered_of_so_many_words_of_some_length(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backbones, "WORDS_CACHED", 8)
+    bounded = Backbone(backbone.encoder, backbone.tokenizer, "scratch")
+    words = [f"{word}{i}" for i in range(20) for word in ("hose", "lamp", "x" * LONGEST_CACHED)]
+    assert [bounded.tokens_of(word) for word in words * 2] == [backbone.tokens_of(word) for word in words * 2]
+    assert bounded._cached_tokens.cache_info().currsize == 8
+    bounded._cached_tokens.cache_clear()
+    bounded.tokens_of("x" * (LONGEST_CACHED + 1))
+    assert bounded._cached_tokens.cache_info().currsize == 0
 
 
 def test_a_word_beyond_the_limit_points_at_the_start(backbone: Backbone) -> None:
     ids, spans = tokenize_words(backbone, ["red"] * 50, 10)
     assert len(ids) <= 10
-    assert spans[0] == (1, 1 + len(backbone.pieces("red")))
+    assert spans[0] == (1, 1 + len(backbone.tokens_of("red")))
     assert spans[-1] == (0, 1)
 
 
-def test_a_held_attribute_stands_at_its_words(encoder: TextTokenizer) -> None:
-    tokenized = encoder.products(PRODUCTS)
+def test_a_lexical_attribute_stands_at_its_words(tokenizer: TextTokenizer) -> None:
+    tokenized = tokenizer.products(PRODUCTS)
     seen = set()
     for row in range(len(PRODUCTS)):
-        pieces = tokenized.pieces[tokenized.token_start[row] : tokenized.token_start[row + 1]].tolist()
+        ids = tokenized.token_ids[tokenized.token_start[row] : tokenized.token_start[row + 1]].tolist()
         for attribute, start, end, field in tokenized.tags[
             tokenized.tag_start[row] : tokenized.tag_start[row + 1]
         ].tolist():
-            words = encoder.lexicon.attributes[attribute].value.split()
+            words = tokenizer.lexicon.attributes[attribute].value.split()
             seen.add(FIELDS[field])
             if FIELDS[field] == "description":
-                assert (start, end) == (0, 1)  # not read, only copied from
+                assert (start, end) == (0, 1)  # not read, but its attributes are lexical
             else:
-                assert pieces[start:end] == [piece for word in words for piece in encoder.backbone.pieces(word)]
+                assert ids[start:end] == [token for word in words for token in tokenizer.backbone.tokens_of(word)]
     assert {"title", "brand", "category", "description"} <= seen
 
 
-def test_an_attribute_is_held_once_by_the_first_field_that_has_it(encoder: TextTokenizer) -> None:
-    tokenized = encoder.products([Product("x", "Red hose", brand="Red", description="red red")])
-    red = encoder.lexicon.id_of(("red",))
+def test_an_attribute_is_lexical_once_in_the_first_field_that_has_it(tokenizer: TextTokenizer) -> None:
+    tokenized = tokenizer.products([Product("x", "Red hose", brand="Red", description="red red")])
+    red = tokenizer.lexicon.id_of(("red",))
     (tag,) = [row for row in tokenized.tags.tolist() if row[0] == red]
     assert FIELDS[tag[3]] == "title"
 
 
-def test_a_batch_is_what_its_texts_are_alone(encoder: TextTokenizer) -> None:
-    tokenized = encoder.queries(["red hose", "lamp", "", "dark blue desk lamp of acme"])
+def test_a_batch_is_what_its_texts_are_alone(tokenizer: TextTokenizer) -> None:
+    tokenized = tokenizer.queries(["red hose", "lamp", "", "dark blue desk lamp of acme"])
     batch = tokenized.batch([3, 1, 2])
     assert batch.mask.sum(1).tolist() == tokenized.lengths[[3, 1, 2]].tolist()
-    for place, row in enumerate((3, 1, 2)):
+    for i, row in enumerate((3, 1, 2)):
         alone = tokenized.batch([row])
         n = int(alone.mask.sum())
-        assert batch.pieces[place, :n].tolist() == alone.pieces[0].tolist()
-        mine = batch.tag_row == place
+        assert batch.token_ids[i, :n].tolist() == alone.token_ids[0].tolist()
+        its = batch.tag_row == i
         for name in ("tag_attribute", "tag_start", "tag_end", "tag_field"):
-            assert getattr(batch, name)[mine].tolist() == getattr(alone, name).tolist()
+            assert getattr(batch, name)[its].tolist() == getattr(alone, name).tolist()
 
 
-def test_coded_pieces_are_the_networks_without_the_marks(backbone: Backbone, encoder: TextTokenizer) -> None:
-    coder = EncoderCoder(backbone, encoder.lexicon, CodeTrie.build(np.array([[0]]))).eval()
+def test_represented_tokens_are_the_networks_without_the_marks(backbone: Backbone, tokenizer: TextTokenizer) -> None:
+    coder = EncoderCoder(backbone, tokenizer.lexicon, CodeTrie.build(np.array([[0]]))).eval()
     texts = ["red hose", "lamp", "", "dark blue desk lamp of acme"]
-    represented = represent_texts(coder, encoder.queries(texts), QUERY, replace(QUERY_CODING, codes=0))
-    start = represented.pieces.start
+    represented = coder.represent_tokenized(tokenizer.queries(texts), Side.QUERY, replace(QUERY_CODING, codes=0))
+    start = represented.token_vectors.start
     for i, text in enumerate(texts):
-        tokenized = encoder.queries([text])
+        tokenized = tokenizer.queries([text])
         n = int(tokenized.lengths[0]) - 2
         with torch.no_grad():
-            step = coder.network(tokenized.batch([0]), QUERY)
+            step = coder.network(tokenized.batch([0]), Side.QUERY)
         assert start[i + 1] - start[i] == n
-        assert np.abs(represented.pieces.of(i) - step.pieces[0, 1 : n + 1].numpy()).max(initial=0) < 0.01
+        assert np.abs(represented.token_vectors.of(i) - step.token_vectors[0, 1 : n + 1].numpy()).max(initial=0) < 0.01
         assert represented.token_weights[start[i] : start[i + 1]].sum() == pytest.approx(1 if n else 0, abs=1e-5)
 
 
-def test_no_text_is_longer_than_the_network_reads(encoder: TextTokenizer) -> None:
-    tokenized = encoder.products([Product("x", "red " * 500 + "gizmo")])
+def test_no_text_is_longer_than_the_network_reads(tokenizer: TextTokenizer) -> None:
+    tokenized = tokenizer.products([Product("x", "red " * 500 + "gizmo")])
     assert tokenized.lengths[0] <= PRODUCT_TOKENS
-    assert encoder.lexicon.id_of(("gizmo",)) in tokenized.held(0).tolist()  # beyond what is read, still held
+    assert (
+        tokenizer.lexicon.id_of(("gizmo",)) in tokenized.attributes_of(0).tolist()
+    )  # beyond what is read, still lexical
 
 
 # --- backbones ------------------------------------------------------------------------------------------------------
@@ -335,7 +352,7 @@ def bert_folder(tmp_path: Path, backbone: Backbone) -> Path:
 def test_a_local_folder_is_a_backbone(bert_folder: Path, backbone: Backbone) -> None:
     loaded = load_backbone(str(bert_folder))
     assert loaded.width == 16
-    assert loaded.pieces("hose") == backbone.pieces("hose")
+    assert loaded.tokens_of("hose") == backbone.tokens_of("hose")
     assert (loaded.start_id, loaded.end_id, loaded.pad_id) == (backbone.start_id, backbone.end_id, backbone.pad_id)
     encoder: Any = loaded.encoder
     states = encoder(input_ids=torch.tensor([[loaded.start_id, loaded.end_id]])).last_hidden_state
@@ -347,7 +364,7 @@ def test_a_backbone_is_rebuilt_from_its_shape_and_weights(bert_folder: Path) -> 
     encoder: Any = loaded.encoder
     again = rebuilt(encoder.config.to_dict(), loaded.tokenizer.to_str(), "pretrained")
     again.encoder.load_state_dict(loaded.encoder.state_dict())
-    ids = torch.tensor([[loaded.start_id, *loaded.pieces("hose"), loaded.end_id]])
+    ids = torch.tensor([[loaded.start_id, *loaded.tokens_of("hose"), loaded.end_id]])
     with torch.no_grad():
         torch.testing.assert_close(
             again.encoder.eval()(input_ids=ids).last_hidden_state, encoder.eval()(input_ids=ids).last_hidden_state
@@ -373,7 +390,7 @@ def test_minilm_weights_that_are_not_the_official_ones_are_refused(
     assert load_backbone("minilm").width == 16
 
 
-def test_scratch_word_pieces_are_the_same_each_time() -> None:
+def test_scratch_tokens_are_the_same_each_time() -> None:
     texts = [f"{p.title} {p.brand}" for p in PRODUCTS]
     vocabularies = [scratch_backbone(texts, TINY).tokenizer.get_vocab() for _ in range(3)]
     assert vocabularies[0] == vocabularies[1] == vocabularies[2]

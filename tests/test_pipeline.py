@@ -21,12 +21,16 @@ from gram.data.dataset import Dataset
 from gram.data.shop.generate import generate
 from gram.errors import IndexFolderError, IndexMismatch, ModelError, SettingError
 from gram.folders import read_json
-from gram.ranking.candidates import EVIDENCE
+from gram.indexing import make_index
+from gram.ranking.features import FEATURES, NAMES
+from gram.ranking.scorer import Scorer
 from gram.records import Hit, Product
-from gram.search import Searcher, _speller
+from gram.search import Searcher, make_speller
 from gram.training.co_alignment import CoAlignmentSettings
 from gram.training.joint import JointTrainer, TrainingSettings
-from gram.training.pipeline import Settings, index, train
+from gram.training.pipeline import STAGES, Stage, train
+from gram.training.run import Settings, TrainingRun
+from gram.training.stages import train_jointly
 
 SETTINGS = Settings(
     backbone="scratch",
@@ -55,11 +59,11 @@ def _float32_everywhere() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    place = tmp_path_factory.mktemp("shop")
+    folder = tmp_path_factory.mktemp("shop")
     data = generate(products=150, interactions=600, queries=120, seed=1)
-    train(data.products, data.log, place / "model", SETTINGS)
-    index(place / "model", data.products, place / "index")
-    return Shop(data, place / "model", place / "index", Searcher.load(place / "index"))
+    train(data.products, data.log, folder / "model", SETTINGS)
+    make_index(folder / "model", data.products, folder / "index")
+    return Shop(data, folder / "model", folder / "index", Searcher.load(folder / "index"))
 
 
 def weights_of(model: Path) -> dict[str, torch.Tensor]:
@@ -69,6 +73,10 @@ def weights_of(model: Path) -> dict[str, torch.Tensor]:
 def same_weights(one: Path, other: Path) -> bool:
     first, second = weights_of(one), weights_of(other)
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def figures_of(model: Path) -> list[dict[str, Any]]:
+    return [json.loads(row) for row in (model / "training.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def ids(hits: list[Hit]) -> list[str]:
@@ -83,7 +91,7 @@ def test_training_leaves_a_whole_model_folder_and_nothing_beside_it(shop: Shop) 
 
 
 def test_every_step_is_recorded_and_weights_have_moved(shop: Shop) -> None:
-    rows = [json.loads(row) for row in (shop.model / "training.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = figures_of(shop.model)
     stages = Counter(row["stage"] for row in rows)
     assert (stages["joint"], stages["co-training"]) == (6, 2)
     assert stages["co-alignment"] in (2, 3)  # what was before, and each step that found a preference
@@ -103,7 +111,7 @@ def test_hits_come_best_first_and_name_their_products(shop: Shop) -> None:
 
 def test_k_may_exceed_the_catalogue_but_not_fall_below_one(shop: Shop) -> None:
     assert len(shop.searcher.search(shop.data.products[0].title, k=10_000)) <= 150
-    with pytest.raises(SettingError, match="k must be at least 1, not 0"):
+    with pytest.raises(SettingError, match="a whole number from 1, not 0"):
         shop.searcher.search("shoes", k=0)
 
 
@@ -122,7 +130,7 @@ def test_a_product_is_found_first_by_its_own_title(shop: Shop) -> None:
 
 
 def test_an_explanation_adds_up(shop: Shop) -> None:
-    by_codes = EVIDENCE[: EVIDENCE.index("vectors")]
+    by_codes = [feature.name for feature in FEATURES if feature.group == "codes"]
     explained = 0
     for query in list(shop.data.parts["test"].queries.values())[:20]:
         plain = shop.searcher.search(query, k=5)
@@ -131,7 +139,7 @@ def test_an_explanation_adds_up(shop: Shop) -> None:
             assert sum(hit.features.values()) == pytest.approx(hit.score, rel=1e-3, abs=1e-4)
             from_codes = sum(hit.features.get(name, 0.0) for name in by_codes)
             shares = sum(shared.share for shared in hit.codes)
-            speaking_for = sum(max(hit.features.get(name, 0.0), 0.0) for name in EVIDENCE)
+            speaking_for = sum(max(hit.features.get(name, 0.0), 0.0) for name in NAMES)
             assert shares * speaking_for == pytest.approx(from_codes, rel=1e-2, abs=1e-3)
             assert 0 <= shares <= 1.001
             assert [c.share for c in hit.codes] == sorted((c.share for c in hit.codes), reverse=True)
@@ -143,7 +151,7 @@ def test_an_explanation_adds_up(shop: Shop) -> None:
 def test_a_shared_code_that_both_texts_hold_stands_in_both(shop: Shop) -> None:
     product = shop.data.products[3]
     hit = shop.searcher.search(product.title, k=1, explain=True)[0]
-    lexical = [c.code[0].value for c in hit.codes if c.query_copied and c.product_copied]
+    lexical = [c.code[0].value for c in hit.codes if c.query_source == c.product_source == "lexical"]
     assert lexical
     assert all(
         value in hit.title.lower().replace("-", " ") for value in lexical if value.isalpha() and " " not in value
@@ -158,7 +166,7 @@ def test_many_queries_are_answered_as_one_by_one(shop: Shop) -> None:
         alone = {hit.product_id: hit.score for hit in shop.searcher.search(query, k=8)}
         assert list(run[query_id].values()) == pytest.approx(list(alone.values()), rel=1e-3, abs=1e-3)
         common = run[query_id].keys() & alone.keys()
-        assert len(common) >= len(alone) - 1  # the last place may go to either of two that are level
+        assert len(common) >= len(alone) - 1  # the last rank may go to either of two that are level
         assert all(run[query_id][p] == pytest.approx(alone[p], rel=1e-3, abs=1e-3) for p in common)
 
 
@@ -169,6 +177,56 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(shop: Shop
     other = replace(SETTINGS, training=replace(SETTINGS.training, seed=7))
     train(shop.data.products, shop.data.log, tmp_path / "other", other)
     assert not same_weights(tmp_path / "other", shop.model)
+
+
+def test_a_stage_can_be_left_out(shop: Shop, tmp_path: Path) -> None:
+    fewer = [stage for stage in STAGES if stage.name not in ("co-alignment", "health")]
+    assert len(fewer) == len(STAGES) - 2
+    train(shop.data.products, shop.data.log, tmp_path / "model", SETTINGS, stages=fewer)
+    assert {row["stage"] for row in figures_of(tmp_path / "model")} == {"joint", "co-training"}
+    assert read_json(tmp_path / "model" / "health.json") == {}
+    ours, whole = weights_of(tmp_path / "model"), weights_of(shop.model)
+    different = {name for name in whole if not torch.equal(ours[name], whole[name])}
+    assert different
+    assert all(name.startswith("decoder.") for name in different), "what co-alignment moves, and nothing else"
+    make_index(tmp_path / "model", shop.data.products[:20], tmp_path / "index")
+    assert Searcher.load(tmp_path / "index").search(shop.data.products[0].title, k=1)
+
+
+def test_a_stage_can_be_replaced(shop: Shop, tmp_path: Path) -> None:
+    def by_value(run: TrainingRun) -> None:
+        run.scorer = Scorer.default().with_value(7.5)
+
+    stages = [Stage("scorer", by_value) if stage.name == "scorer" else stage for stage in STAGES]
+    train(shop.data.products, shop.data.log, tmp_path / "model", SETTINGS, stages=stages)
+    assert Scorer.load(tmp_path / "model").by_name() == Scorer.default().by_name() | {"value": 7.5}
+    assert same_weights(tmp_path / "model", shop.model), "the other stages are as they were"
+
+
+def test_without_code_losses_nothing_that_makes_codes_is_trained(shop: Shop, tmp_path: Path) -> None:
+    moved: set[str] = set()
+
+    def watched(run: TrainingRun) -> None:
+        before = {name: value.clone() for name, value in run.coder.state_dict().items()}
+        train_jointly(run)
+        moved.update(name for name, value in run.coder.state_dict().items() if not torch.equal(value, before[name]))
+
+    plain = replace(SETTINGS, training=replace(SETTINGS.training, code_losses=False, co_training=0))
+    stages = [Stage("joint", watched) if stage.name == "joint" else stage for stage in STAGES]
+    train(shop.data.products, shop.data.log, tmp_path / "model", plain, stages=stages)
+    rows = [row for row in figures_of(tmp_path / "model") if row["stage"] == "joint"]
+    parts = {"contrastive", "contrastive_dense", "contrastive_tokens"}
+    of_codes = {"contrastive_codes", "query", "product", "flops", "query_codes", "product_codes"}
+    assert parts | of_codes <= figures_of(shop.model)[0].keys()
+    assert len(rows) == 6
+    for row in rows:
+        assert parts <= row.keys()
+        assert not of_codes & row.keys()
+    assert any(name.startswith("network.encoder.") for name in moved)
+    assert {"network.token_projection.weight", "network.token_gate.weight"} <= moved
+    makes_codes = ("decoder.", "network.logit_", "network.match", "network.floor", "network.expansion_base",
+                   "network.lexical_base", "network.attribute_shift", "network.gate", "log_temperature")  # fmt: skip
+    assert not [name for name in moved if name.startswith(makes_codes)]
 
 
 def killed_at(step: int, patch: pytest.MonkeyPatch, stage: str = "joint") -> None:
@@ -218,11 +276,11 @@ def test_a_killed_training_leaves_no_model_and_is_resumed_to_the_same_weights(
 
 
 def test_later_stages_can_begin_with_joint_training_done_before(shop: Shop, tmp_path: Path) -> None:
-    train(shop.data.products, shop.data.log, tmp_path / "one", SETTINGS, keep_joint=tmp_path / "joint.pt")
-    train(shop.data.products, shop.data.log, tmp_path / "two", SETTINGS, joint=tmp_path / "joint.pt")
+    train(shop.data.products, shop.data.log, tmp_path / "one", SETTINGS, joint=tmp_path / "joint.safetensors")
+    train(shop.data.products, shop.data.log, tmp_path / "two", SETTINGS, joint=tmp_path / "joint.safetensors")
     assert same_weights(tmp_path / "one", tmp_path / "two")
     only = replace(SETTINGS, training=replace(SETTINGS.training, co_training=0), alignment=CoAlignmentSettings(steps=0))
-    train(shop.data.products, shop.data.log, tmp_path / "joint", only, joint=tmp_path / "joint.pt")
+    train(shop.data.products, shop.data.log, tmp_path / "joint", only, joint=tmp_path / "joint.safetensors")
     one, joint = weights_of(tmp_path / "one"), weights_of(tmp_path / "joint")
     assert any(not torch.equal(one[name], joint[name]) for name in one if name.startswith("decoder."))
 
@@ -272,12 +330,12 @@ def test_a_moved_index_finds_its_model_beside_it_or_says_what_to_name(shop: Shop
 
 def test_what_is_no_model_is_named(shop: Shop, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a model folder"):
-        index(tmp_path / "nothing", shop.data.products, tmp_path / "index")
+        make_index(tmp_path / "nothing", shop.data.products, tmp_path / "index")
     shutil.copytree(shop.model, tmp_path / "cut")
     weights = tmp_path / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ModelError, match="cannot be read"):
-        index(tmp_path / "cut", shop.data.products, tmp_path / "index")
+        make_index(tmp_path / "cut", shop.data.products, tmp_path / "index")
     assert not (tmp_path / "index").exists()
 
 
@@ -288,21 +346,21 @@ def test_products_and_words_that_training_never_saw_are_found(shop: Shop, tmp_pa
         Product("n3", "!!!"),
         Product("n4", "ガラス瓶"),
     ]
-    index(shop.model, [*shop.data.products[:20], *new], tmp_path / "index")
+    make_index(shop.model, [*shop.data.products[:20], *new], tmp_path / "index")
     searcher = Searcher.load(tmp_path / "index")
-    for query, clicked in (("blorptable", "n1"), ("zumbrel 9000z", "n1"), ("frobnicator", "n2"), ("wheelie", "n2")):
-        assert ids(searcher.search(query, k=1)) == [clicked], query
+    for query, product_id in (("blorptable", "n1"), ("zumbrel 9000z", "n1"), ("frobnicator", "n2"), ("wheelie", "n2")):
+        assert ids(searcher.search(query, k=1)) == [product_id], query
     hit = searcher.search("blorptable", k=1, explain=True)[0]
-    held = [shared.code[0].value for shared in hit.codes if shared.query_copied and shared.product_copied]
-    assert len(held) == 1
-    assert held[0].startswith("blorptabl"), "six steps of training may like a written one better"
+    lexical = [c.code[0].value for c in hit.codes if c.query_source == c.product_source == "lexical"]
+    assert len(lexical) == 1
+    assert lexical[0].startswith("blorptabl"), "six steps of training may like an expansion better"
 
 
 def test_a_word_that_one_query_says_and_no_product_is_not_known(shop: Shop) -> None:
     lexicon = shop.searcher.lexicon.extended({"shoez": 0})
     for queries, known in ((1.0, False), (2.0, True)):
-        mention_rate = replace(lexicon, queries=np.append(lexicon.queries[:-1], np.float32(queries)))
-        assert ("shoez" in _speller(shop.searcher.index, mention_rate).counts) == known
+        counted = replace(lexicon, queries=np.append(lexicon.queries[:-1], np.float32(queries)))
+        assert ("shoez" in make_speller(shop.searcher.index, counted).counts) == known
 
 
 def test_an_id_twice_is_refused_before_the_work(shop: Shop, tmp_path: Path) -> None:
@@ -310,7 +368,7 @@ def test_an_id_twice_is_refused_before_the_work(shop: Shop, tmp_path: Path) -> N
     with pytest.raises(SettingError, match="stands twice"):
         train(twice, [], tmp_path / "new", SETTINGS)
     with pytest.raises(SettingError, match="stands twice"):
-        index(shop.model, twice, tmp_path / "new")
+        make_index(shop.model, twice, tmp_path / "new")
 
 
 def test_a_relative_model_name_does_not_mean_another_shops(
@@ -321,7 +379,7 @@ def test_a_relative_model_name_does_not_mean_another_shops(
     with (tmp_path / "theirs" / "model" / "lexicon.jsonl").open("a") as lexicon:
         lexicon.write("\n")
     monkeypatch.chdir(tmp_path / "ours")
-    index("model", shop.data.products[:20], "index")
+    make_index("model", shop.data.products[:20], "index")
     monkeypatch.chdir(tmp_path / "theirs")
     assert Searcher.load("../ours/index").search("shoes", k=1)
 
@@ -330,7 +388,7 @@ def test_a_new_word_weighs_what_its_rarity_says_whatever_the_catalogues_size(sho
     """As many of four times the products hold it: among the lexicon's products a fourth would."""
     few = shop.searcher.lexicon.n_products
     many = [Product(f"n{i}", "Plumbago wheelie" if i < 40 else "Mug") for i in range(4 * few)]
-    index(shop.model, many, tmp_path / "index")
+    make_index(shop.model, many, tmp_path / "index")
     made = Searcher.load(tmp_path / "index").index
     assert dict(zip(made.extra_words, made.extra_counts.tolist(), strict=True))["wheeli"] == 10
 
@@ -338,20 +396,20 @@ def test_a_new_word_weighs_what_its_rarity_says_whatever_the_catalogues_size(sho
 def test_a_misspelt_word_is_read_by_the_words_beside_it(shop: Shop, tmp_path: Path) -> None:
     parts = [Product(f"p{i}", "Zumbrage door handle") for i in range(3)]
     wires = [Product(f"w{i}", "Copper wire zumbauge") for i in range(5)]
-    index(shop.model, [*shop.data.products[:20], *parts, *wires], tmp_path / "index")
+    make_index(shop.model, [*shop.data.products[:20], *parts, *wires], tmp_path / "index")
     searcher = Searcher.load(tmp_path / "index")
     # The model never saw either word, so it knows their stems alone.
-    assert searcher.spelled("zumbrauge door") == "zumbrag door"
-    assert searcher.spelled("Wire Zumbrauge") == "wire zumbaug"
-    assert searcher.spelled("zumbrauge") == "zumbaug", "the more common one"
-    assert searcher.spelled("Zumbrage  Door") == "Zumbrage  Door", "nothing to mend"
+    assert searcher.correct("zumbrauge door") == "zumbrag door"
+    assert searcher.correct("Wire Zumbrauge") == "wire zumbaug"
+    assert searcher.correct("zumbrauge") == "zumbaug", "the more common one"
+    assert searcher.correct("Zumbrage  Door") == "Zumbrage  Door", "nothing to mend"
 
 
 def test_a_catalogue_of_titles_alone_without_a_log_is_enough(shop: Shop, tmp_path: Path) -> None:
     products = [Product(p.product_id, p.title) for p in shop.data.products[:60]]
     brief = replace(SETTINGS, training=replace(SETTINGS.training, steps=2))
     train(products, [], tmp_path / "model", brief)
-    index(tmp_path / "model", products, tmp_path / "index")
+    make_index(tmp_path / "model", products, tmp_path / "index")
     assert "queries" not in read_json(tmp_path / "model" / "health.json")
     assert ids(Searcher.load(tmp_path / "index").search(products[5].title, k=1)) == [products[5].product_id]
 
@@ -359,7 +417,7 @@ def test_a_catalogue_of_titles_alone_without_a_log_is_enough(shop: Shop, tmp_pat
 def test_a_catalogue_of_one_product_is_enough(tmp_path: Path) -> None:
     brief = replace(SETTINGS, training=replace(SETTINGS.training, steps=2))
     train([Product("only", "Red garden hose")], [], tmp_path / "model", brief)
-    index(tmp_path / "model", [Product("only", "Red garden hose")], tmp_path / "index")
+    make_index(tmp_path / "model", [Product("only", "Red garden hose")], tmp_path / "index")
     assert ids(Searcher.load(tmp_path / "index").search("hose")) == ["only"]
 
 
@@ -367,7 +425,7 @@ def test_no_products_is_refused(shop: Shop, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="no products to train on"):
         train([], [], tmp_path / "model", SETTINGS)
     with pytest.raises(SettingError, match="no products to index"):
-        index(shop.model, [], tmp_path / "index")
+        make_index(shop.model, [], tmp_path / "index")
 
 
 def test_the_shops_own_value_moves_products_up(shop: Shop) -> None:

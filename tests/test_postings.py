@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gram.arrays import top_k
 from gram.errors import IndexFolderError
 from gram.index.postings import Postings
 
@@ -54,41 +53,15 @@ def test_scores_are_those_of_a_dense_matrix(rows: list[Triple], query: list[tupl
     postings = build(rows)
     assert as_rows(postings) == in_order(rows)
     assert len(postings) == len(rows)
-    keys, mention_rate = [key for key, _ in query], [weight for _, weight in query]
+    keys, query_weights = [key for key, _ in query], [weight for _, weight in query]
     expected = sum((weight * dense(rows)[key] for key, weight in query), np.zeros(N_PRODUCTS))
-    scores = postings.score(keys, mention_rate, N_PRODUCTS)
+    scores = postings.score(keys, query_weights, N_PRODUCTS)
     assert scores.dtype == np.float32
     assert scores.tolist() == expected.tolist()
     out = np.ones(N_PRODUCTS, dtype=np.float32)
-    postings.accumulate(keys, mention_rate, out)
+    postings.accumulate(keys, query_weights, out)
     assert out.tolist() == (expected + 1).tolist()
     assert postings.touched(keys) == sum(row[0] == key for key in keys for row in rows)
-
-
-@settings(deadline=None)
-@given(triples, st.integers(0, 6))
-def test_best_keeps_the_first_of_every_key(rows: list[Triple], keep: int) -> None:
-    expected = [row for key in range(N_KEYS) for row in in_order([row for row in rows if row[0] == key])[:keep]]
-    assert as_rows(build(rows).best(keep)) == expected
-
-
-@settings(deadline=None)
-@given(triples, st.sets(st.integers(0, N_PRODUCTS + 2)))
-def test_drop_removes_products_and_moves_none(rows: list[Triple], products: set[int]) -> None:
-    expected = [row for row in in_order(rows) if row[1] not in products]
-    assert as_rows(build(rows).drop(sorted(products))) == expected
-
-
-@settings(deadline=None)
-@given(triples, triples)
-def test_extend_is_one_build_with_the_others_products_moved(first: list[Triple], second: list[Triple]) -> None:
-    moved = [(key, product + N_PRODUCTS, weight) for key, product, weight in second]
-    assert as_rows(build(first).extend(build(second), offset=N_PRODUCTS)) == in_order(first + moved)
-
-
-def test_extend_takes_keys_that_only_the_other_has() -> None:
-    more = Postings.build([8], [0], [1.0], n_keys=9)
-    assert as_rows(build([(0, 1, 0.5)]).extend(more, offset=2)) == [(0, 1, 0.5), (8, 2, 1.0)]
 
 
 @settings(deadline=None)
@@ -98,17 +71,6 @@ def test_transposed_twice_is_the_same(rows: list[Triple]) -> None:
     assert by_product.n_keys == N_PRODUCTS
     assert as_rows(by_product) == in_order([(product, key, weight) for key, product, weight in rows])
     assert as_rows(by_product.transpose(N_KEYS)) == in_order(rows)
-
-
-@settings(deadline=None)
-@given(st.lists(weights | st.just(-np.inf), max_size=30), st.integers(0, 35))
-def test_top_k_is_the_head_of_a_full_sort(values: list[float], k: int) -> None:
-    scores = np.array(values, dtype=np.float32)
-    ids = np.random.default_rng(len(values)).permutation(100)[: len(values)]
-    for positions, given_ids in ((ids, ids), (np.arange(len(values)), None)):
-        expected = sorted(zip(positions.tolist(), values, strict=True), key=lambda pair: (-pair[1], pair[0]))[:k]
-        found, found_scores = top_k(scores, k, given_ids)
-        assert list(zip(found.tolist(), found_scores.tolist(), strict=True)) == expected
 
 
 def test_by_hand() -> None:
@@ -165,7 +127,3 @@ def test_questions_without_an_answer_are_refused() -> None:
         postings.score([0], [1.0, 2.0], N_PRODUCTS)
     with pytest.raises(ValueError, match="product 6, but there are only 6 products"):
         postings.score([0], [1.0], 6)
-    with pytest.raises(ValueError, match="0 or more"):
-        postings.best(-1)
-    with pytest.raises(ValueError, match="score at 1 is not a number"):
-        top_k(np.array([0.0, np.nan]), 1)

@@ -8,142 +8,171 @@ import numpy as np
 import pytest
 
 from gram.errors import ModelError, SettingError
-from gram.ranking.candidates import EVIDENCE
-from gram.ranking.scorer import AGAINST, COMPARED, DEFAULTS, Scorer, fit
+from gram.ranking.features import FEATURES, NAMES
+from gram.ranking.fit import JudgedQuery, fit_scorer
+from gram.ranking.scorer import COMPARED, Scorer
 
 
-def queries(n: int, telling: str, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Queries whose wanted candidate is the one with the most of one kind of evidence; all else is noise."""
+def make_queries(n: int, telling: str, seed: int) -> list[JudgedQuery]:
+    """Queries whose relevant candidate is the one with the most of one feature; all else is noise."""
     rng = np.random.default_rng(seed)
-    features = [rng.random((20, len(EVIDENCE))).astype(np.float32) for _ in range(n)]
-    gains = []
-    for f in features:
-        gain = np.zeros(20, np.float32)
-        gain[f[:, EVIDENCE.index(telling)].argmax()] = 1.0
-        gains.append(gain)
-    return features, gains
+    queries = []
+    for _ in range(n):
+        features = rng.random((20, len(NAMES))).astype(np.float32)
+        best = features[:, NAMES.index(telling)].argmax()
+        queries.append(JudgedQuery(features, np.eye(20, dtype=np.float32)[best]))
+    return queries
 
 
 def test_without_data_the_defaults_stay() -> None:
-    assert fit([], []).named() == {name: DEFAULTS.get(name, 0.0) for name in EVIDENCE}
+    assert fit_scorer([]).by_name() == {feature.name: feature.weight for feature in FEATURES}
 
 
-def test_the_telling_evidence_gets_the_weight() -> None:
-    features, gains = queries(200, "covered", seed=1)
-    fit_scorer = fit(features, gains, pull=1.0)
-    held_out = queries(100, "covered", seed=2)
+def test_the_telling_feature_gets_the_weight() -> None:
+    scorer = fit_scorer(make_queries(200, "idf_coverage", seed=1), pull=1.0)
+    held_out = make_queries(100, "idf_coverage", seed=2)
 
     def right(scorer: Scorer) -> float:
-        return float(np.mean([scorer.score(f).argmax() == g.argmax() for f, g in zip(*held_out, strict=True)]))
+        return float(np.mean([scorer.score(q.features).argmax() == q.gains.argmax() for q in held_out]))
 
-    assert right(fit_scorer) > 0.8
+    assert right(scorer) > 0.8
     assert right(Scorer.default()) < 0.3
 
 
-def test_no_evidence_but_contradiction_counts_against_a_product() -> None:
-    """Also where one kind counts against it only once another is left out."""
+def test_only_features_declared_to_do_so_count_against_a_product() -> None:
+    """Also where one feature counts against it only once another is left out."""
+    may = {feature.name for feature in FEATURES if feature.sign == 0}
+    assert may == {"measure_conflict"}
     for seed in range(5):
         rng = np.random.default_rng(seed)
-        common = rng.random((60, 20, 1))
-        features = list((common + 0.3 * rng.random((60, 20, len(EVIDENCE)))).astype(np.float32))
-        gains = [np.eye(20, dtype=np.float32)[rng.integers(20)] for _ in features]
-        against = [name for name, weight in fit(features, gains, pull=0.1).named().items() if weight < 0]
-        assert set(against) <= {AGAINST}
+        features = (rng.random((60, 20, 1)) + 0.3 * rng.random((60, 20, len(NAMES)))).astype(np.float32)
+        queries = [JudgedQuery(f, np.eye(20, dtype=np.float32)[rng.integers(20)]) for f in features]
+        against = {name for name, weight in fit_scorer(queries, pull=0.1).by_name().items() if weight < 0}
+        assert against <= may
 
 
 def test_the_network_finds_what_a_sum_cannot() -> None:
-    """Wanted is what has one of two kinds of evidence but not both."""
-    a, b = EVIDENCE.index("covered"), EVIDENCE.index("numbers")
+    """Relevant is what has one of two features but not both."""
+    a, b = NAMES.index("idf_coverage"), NAMES.index("number_match")
 
-    def made(n: int, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def made(n: int, seed: int) -> list[JudgedQuery]:
         rng = np.random.default_rng(seed)
-        features = [rng.random((20, len(EVIDENCE))).astype(np.float32) for _ in range(n)]
-        for f in features:
-            f[:, [a, b]] = rng.integers(0, 2, (20, 2))
-        return features, [(f[:, a] != f[:, b]).astype(np.float32) for f in features]
-
-    scorer = fit(*made(500, seed=1))
-    assert scorer.network is not None
-    linear = Scorer(scorer.weights)
+        queries = []
+        for _ in range(n):
+            features = rng.random((20, len(NAMES))).astype(np.float32)
+            features[:, [a, b]] = rng.integers(0, 2, (20, 2))
+            queries.append(JudgedQuery(features, (features[:, a] != features[:, b]).astype(np.float32)))
+        return queries
 
     def precision(scorer: Scorer) -> float:
-        return float(
-            np.mean([g[np.argsort(-scorer.score(f))[:5]].mean() for f, g in zip(*made(100, seed=2), strict=True)])
-        )
+        """P@5."""
+        best = [(q.gains, np.argsort(-scorer.score(q.features))[:5]) for q in made(100, seed=2)]
+        return float(np.mean([gains[rows].mean() for gains, rows in best]))
 
-    assert precision(scorer) > precision(linear) + 0.1
+    scorer = fit_scorer(made(500, seed=1))
+    assert scorer.network is not None
+    assert precision(scorer) > precision(Scorer(scorer.weights, scorer.weights)) + 0.1
+    assert fit_scorer(made(500, seed=1), refine=False).network is None
 
 
 def test_scores_are_logarithms_of_odds() -> None:
-    features, gains = queries(500, "covered", seed=1)
-    scorer = fit(features, gains, pull=1.0)
-    unseen = queries(300, "covered", seed=2)
-    chance = 1 / (1 + np.exp(-np.concatenate([scorer.score(f) for f in unseen[0]])))
-    clicked = np.concatenate(unseen[1])
-    assert chance.mean() == pytest.approx(clicked.mean(), abs=0.01)
+    scorer = fit_scorer(make_queries(500, "idf_coverage", seed=1), pull=1.0)
+    unseen = make_queries(300, "idf_coverage", seed=2)
+    chance = 1 / (1 + np.exp(-np.concatenate([scorer.score(q.features) for q in unseen])))
+    relevant = np.concatenate([q.gains for q in unseen])
+    assert chance.mean() == pytest.approx(relevant.mean(), abs=0.01)
     sure = chance > 0.3
-    assert clicked[sure].mean() == pytest.approx(chance[sure].mean(), abs=0.1)
+    assert relevant[sure].mean() == pytest.approx(chance[sure].mean(), abs=0.1)
 
 
-def test_a_scorer_deaf_to_some_evidence_does_not_hear_it() -> None:
-    features, gains = queries(500, "covered", seed=1)
-    scorer = fit(features, gains).without(["covered"])
-    f = features[0].copy()
-    before = scorer.score(f)
-    f[3, EVIDENCE.index("covered")] += 1.0
-    assert scorer.score(f) == pytest.approx(before)
+def test_a_scorer_deaf_to_a_feature_or_a_group_does_not_hear_it() -> None:
+    queries = make_queries(500, "idf_coverage", seed=1)
+    fitted = fit_scorer(queries)
+    for name in ("idf_coverage", "words"):
+        scorer = fitted.without([name])
+        features = queries[0].features.copy()
+        before = scorer.score(features)
+        features[3, NAMES.index("idf_coverage")] += 1.0
+        assert scorer.score(features) == pytest.approx(before)
+    assert not np.allclose(fitted.score(features), fitted.score(queries[0].features))
+
+
+def test_what_a_fit_leaves_out_has_no_weight() -> None:
+    for n in (100, 500):  # a sum; a sum and a network
+        scorer = fit_scorer(make_queries(n, "idf_coverage", seed=1), without=("words", "dense"))
+        gone = [i for i, feature in enumerate(FEATURES) if feature.group == "words" or feature.name == "dense"]
+        assert not scorer.weights[gone].any()
+        assert scorer.weights.any()
 
 
 def test_a_score_is_the_same_however_many_are_scored() -> None:
-    features, gains = queries(500, "covered", seed=1)
-    scorer = fit(features, gains)
+    scorer = fit_scorer(make_queries(500, "idf_coverage", seed=1))
     assert scorer.network is not None
-    many = np.random.default_rng(3).random((3 * COMPARED, len(EVIDENCE))).astype(np.float32)
+    many = np.random.default_rng(3).random((3 * COMPARED, len(NAMES))).astype(np.float32)
     assert scorer.score(many)[:COMPARED] == pytest.approx(scorer.score(many[:COMPARED]), rel=1e-5)
 
 
-def test_evidence_that_training_never_saw_decides_nothing() -> None:
-    features, gains = queries(500, "covered", seed=1)
-    for f in features:
-        f[:, EVIDENCE.index("contradicted")] = 0.0
-    scorer = fit(features, gains)
-    f = features[0].copy()
-    f[3, EVIDENCE.index("contradicted")] = 1.0
-    assert scorer.score(f) == pytest.approx(scorer.score(features[0]))
+def test_a_feature_that_training_never_saw_decides_nothing() -> None:
+    queries = make_queries(500, "idf_coverage", seed=1)
+    for query in queries:
+        query.features[:, NAMES.index("measure_conflict")] = 0.0
+    scorer = fit_scorer(queries)
+    features = queries[0].features.copy()
+    features[3, NAMES.index("measure_conflict")] = 1.0
+    assert scorer.score(features) == pytest.approx(scorer.score(queries[0].features))
 
 
 def test_a_saved_scorer_scores_the_same(tmp_path: Path) -> None:
-    features, gains = queries(500, "covered", seed=1)
-    for scorer in (fit(features, gains), Scorer.default()):
+    queries = make_queries(500, "idf_coverage", seed=1)
+    for scorer in (fit_scorer(queries), Scorer.default()):
         scorer.save(tmp_path)
         found = Scorer.load(tmp_path)
-        assert found.score(features[0]).tolist() == scorer.score(features[0]).tolist()
+        assert found.score(queries[0].features).tolist() == scorer.score(queries[0].features).tolist()
         assert found.first_phase.tolist() == scorer.first_phase.tolist()
+
+
+def test_a_scorer_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Scorer.default().save(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("gram.ranking.scorer.NAMES", (*NAMES[:-1], "popularity"))
+        with pytest.raises(ModelError, match=r"scorer\.safetensors: weighs other features.*popularity value.*Fix"):
+            Scorer.load(tmp_path)
     (tmp_path / "scorer.safetensors").write_bytes(b"broken")
-    with pytest.raises(ModelError, match=r"scorer\.safetensors"):
+    with pytest.raises(ModelError, match=r"scorer\.safetensors: the scorer cannot be read.*Fix"):
         Scorer.load(tmp_path)
 
 
 def test_one_query_hardly_moves_the_defaults() -> None:
-    features, gains = queries(1, "covered", seed=3)
-    moved = fit(features, gains, pull=1000.0).weights - Scorer.default().weights
-    assert np.abs(moved).max() < 0.05
+    moved = fit_scorer(make_queries(1, "idf_coverage", seed=3), pull=1000.0).weights - Scorer.default().weights
+    assert 0 < np.abs(moved).max() < 0.05
 
 
-def test_evidence_that_never_occurs_keeps_its_default() -> None:
-    features, gains = queries(100, "covered", seed=4)
-    for f in features:
-        f[:, EVIDENCE.index("value")] = 0.0
-    assert fit(features, gains).named()["value"] == 0.0
+def test_a_feature_that_never_occurs_keeps_its_default() -> None:
+    queries = make_queries(100, "idf_coverage", seed=4)
+    for query in queries:
+        query.features[:, NAMES.index("value")] = 0.0
+    assert fit_scorer(queries).by_name()["value"] == 0.0
+
+
+def test_candidates_are_found_by_the_weights_that_were_given() -> None:
+    first_phase = np.arange(len(NAMES), dtype=np.float32)
+    for n in (0, 100, 500):
+        assert fit_scorer(make_queries(n, "bm25", seed=1), first_phase=first_phase).first_phase.tolist() == list(
+            range(len(NAMES))
+        )
 
 
 def test_value_weight_is_the_shops_to_set() -> None:
     scorer = Scorer.default().with_value(2.5)
-    features = np.zeros((2, len(EVIDENCE)), np.float32)
-    features[:, EVIDENCE.index("value")] = [0.0, 1.0]
+    features = np.zeros((2, len(NAMES)), np.float32)
+    features[:, NAMES.index("value")] = [0.0, 1.0]
     assert scorer.score(features).tolist() == [0.0, 2.5]
+    with pytest.raises(SettingError, match="plain number"):
+        scorer.with_value(float("nan"))
 
 
-def test_unknown_evidence_is_named() -> None:
-    with pytest.raises(SettingError, match="popularity"):
-        Scorer.of({"popularity": 1.0})
+def test_an_unknown_feature_is_named() -> None:
+    with pytest.raises(SettingError, match=r"no feature 'popularity'.*Fix: choose from the groups codes"):
+        Scorer.default().without(["popularity"])
+    with pytest.raises(SettingError, match="no feature 'popularity'"):
+        fit_scorer(make_queries(2, "bm25", seed=0), without=["popularity"])

@@ -51,7 +51,7 @@ def test_saved_and_loaded_it_is_the_same(mmap: bool, tmp_path: Path) -> None:
     assert len(table) == 3
     assert [table[i] for i in range(3)] == list(table) == SHELF
     assert table.ids.tolist() == [product.product_id for product in SHELF]
-    assert [table.position(product.product_id) for product in SHELF] == [0, 1, 2]
+    assert [table.row(product.product_id) for product in SHELF] == [0, 1, 2]
     assert {path.name for path in tmp_path.iterdir()} == {
         "products.jsonl",
         "products.offsets.npy",
@@ -64,7 +64,7 @@ def test_saved_and_loaded_it_is_the_same(mmap: bool, tmp_path: Path) -> None:
 def test_any_text_comes_back(shelf: list[Product]) -> None:
     table = ProductTable.build(shelf)
     assert list(table) == shelf
-    assert [table.position(product.product_id) for product in shelf] == list(range(len(shelf)))
+    assert [table.row(product.product_id) for product in shelf] == list(range(len(shelf)))
     assert [table.title(i) for i in range(len(shelf))] == [product.title for product in shelf]
     assert bytes(table.lines).count(b"\n") == len(shelf)
 
@@ -75,7 +75,7 @@ def test_the_lines_are_a_catalogue(tmp_path: Path) -> None:
     assert read_products(tmp_path / "products.jsonl") == shelf
 
 
-def test_only_the_asked_line_is_parsed(tmp_path: Path) -> None:
+def test_only_the_line_of_the_row_is_parsed(tmp_path: Path) -> None:
     ProductTable.write(tmp_path, SHELF)
     path = tmp_path / "products.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"title":"Oak desk"', b'"title":"Oak desk!'))
@@ -112,10 +112,10 @@ def test_attributes_may_be_any_mapping() -> None:
 def test_what_is_not_there() -> None:
     table = ProductTable.build(SHELF)
     with pytest.raises(KeyError, match="no product has the id 'b8'"):
-        table.position("b8")
-    for position in (-1, 3):
+        table.row("b8")
+    for row in (-1, 3):
         with pytest.raises(IndexError, match="among 3"):
-            table[position]
+            table[row]
 
 
 def test_ids_that_would_be_lost() -> None:

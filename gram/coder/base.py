@@ -22,6 +22,10 @@ from gram.index.token_vectors import TokenVectors
 from gram.records import Product
 from gram.text.words import has_digit, stems
 
+FORMAT = 3
+LEXICON, WEIGHTS = "lexicon.jsonl", "model.safetensors"
+"""What every model folder holds, whichever coder is in it."""
+
 
 class Side(IntEnum):
     """Which side of an interaction a text is on."""

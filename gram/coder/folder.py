@@ -7,13 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gram.coder.base import Coder
+from gram.coder.base import FORMAT, LEXICON, WEIGHTS, Coder
 from gram.errors import ModelError
 from gram.folders import read_json
-
-FORMAT = 3
-LEXICON = "lexicon.jsonl"
-WEIGHTS = "model.safetensors"
 
 
 def load_coder(folder: Path, device: str = "cpu") -> Coder:

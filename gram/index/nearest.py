@@ -1,5 +1,5 @@
-"""A sketch of the products' vectors: their main coordinates, so that near products are found without reading every
-vector.
+"""A sketch of the products' dense vectors: their main coordinates, so that near products are found without reading
+every vector.
 
 Dimension letters:
     N  products    D  width of a vector    S  width of a sketch
@@ -23,7 +23,7 @@ WIDTH = 64
 FEW = 4096
 """Products at most whose vectors are all read."""
 LOOKED = 5
-"""Vectors that are read for each one that is wanted."""
+"""Vectors that are read for each one that is returned."""
 _SAMPLE = 20_000  # vectors at most that the axes are learnt from
 _TELLING = 8192  # sketched scores from which the border of the best is told
 
@@ -52,7 +52,7 @@ class Sketch:
         return Sketch(axes, np.ascontiguousarray((vectors @ axes.T).T))
 
     def nearest(self, vectors: NDArray[np.float32], query: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-        """Positions of the k products nearest to a query's vector (D,), nearest first.
+        """Rows of the k products nearest to a query's vector (D,), nearest first.
 
         Those that are best by the sketch, some `LOOKED` · k, are compared by their vectors (N, D).
         """

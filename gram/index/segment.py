@@ -3,11 +3,11 @@
     meta.json                 format version, the model's hash, the size of every other file
     products.*                the product table
     bm25.*                    BM25 over every field
-    lexical.* expansion.*     attribute → products whose text holds it; attribute → products that the model wrote it for
+    lexical.* expansion.*     attribute → products whose text holds it; attribute → products it was written for
     compound.* trie.*         code → products; the codes
     dense.npy value.npy       the products' vectors; how much the shop values them
     sketch.* titles.*         the vectors' main coordinates; the titles' words in their order
-    tokens.*                  a vector for each of the products' tokens
+    token_vectors.*           a vector for each of the products' tokens
     extra_words.txt extra_counts.npy   words of the catalogue that the model's lexicon lacks
 
 Dimension letters:
@@ -45,7 +45,7 @@ META = "meta.json"
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """A catalogue as a model reads it. Rows 0 … N − 1 mean the same product in every part.
+    """A catalogue as a coder represents it. Rows 0 … N − 1 mean the same product in every part.
 
     `meta` holds at least `model_hash` and `model`, the model folder as it was given; settings of the build may follow.
     """
@@ -53,7 +53,7 @@ class Index:
     table: ProductTable  # N products
     bm25: BM25Index  # over N products
     lexical: Postings  # attribute id → products whose text holds it
-    expansion: Postings  # attribute id → products for which the coder wrote it
+    expansion: Postings  # attribute id → products whose text lacks it and that it was written for
     compound: Postings  # code id → products
     trie: CodeTrie  # the codes, with one id for every key of `compound`
     dense: NDArray[np.float32]  # (N, D)

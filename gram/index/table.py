@@ -1,4 +1,4 @@
-"""The product table: every product's fields on disk, one JSON object a line, of which only the asked line is read.
+"""The product table: every product's fields on disk, one JSON object a line; only the line that is needed is read.
 
 Dimension letters:
     N  products
@@ -30,7 +30,7 @@ _TITLE = b',"title":"'
 class ProductTable:
     """A catalogue by row, 0 … N − 1, the order in which everything in an index numbers products.
 
-    Saved, the lines are a catalogue of their own: `gram index MODEL INDEX/products.jsonl` works.
+    Saved, the lines are a catalogue themselves: `gram index MODEL INDEX/products.jsonl` works.
 
     >>> table = ProductTable.build([Product("b7", "Oak desk"), Product("a1", "Red shoes", price=9.5)])
     >>> table[1].title, table.row("a1"), table.ids.tolist(), len(table)

@@ -33,7 +33,7 @@ class TitleWords(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Titles:
-    """The words of every title in their order, as keys of the keyword postings.
+    """The words of every title in their order, as keys of the BM25 postings.
 
     A word weighs its idf, such that the weights of a title have a length of 1; said again it weighs nothing.
     """
@@ -44,7 +44,7 @@ class Titles:
 
     @staticmethod
     def build(titles: Sequence[Sequence[str]], bm25: BM25Index) -> Titles:
-        """From the stems of each title; `words` holds them all."""
+        """From the stems of each title; `bm25` knows them all."""
         counts = np.array([len(t) for t in titles], dtype=np.int64)
         word = np.array([bm25.ids[stem] for t in titles for stem in t], dtype=np.int32)  # (T,)
         row = np.repeat(np.arange(len(titles)), counts)
@@ -57,8 +57,8 @@ class Titles:
     def match(
         self, bm25: BM25Index, stems: Sequence[str], distinct: Sequence[str], titles: TitleWords
     ) -> NDArray[np.float32]:
-        """(C, 3) of the candidates' titles: the share of the query's words that one holds, by idf; the share of the
-        query's neighbours that stand side by side in it; whether it holds the query's last word.
+        """(C, 3) how the query's words stand in each candidate's title: the share of them, by idf, that it holds; the
+        share of the query's neighbours that are neighbours there, in this order; whether it holds the last word.
 
         `stems` are the query's, `distinct` those that say something, each once; `titles` are as `read` gives them.
         """

@@ -1,7 +1,7 @@
-"""Late interaction: a vector for every token of a product, met by those of a query's tokens.
+"""Late interaction: a vector for every token of a product, matched with those of a query's tokens.
 
-How closely a query's token is met is the product with the nearest of a product's tokens (MaxSim: Khattab & Zaharia,
-ColBERT, SIGIR 2020). One vector a text says what a product is; a vector a token says whether each word is met.
+How well a query's token is matched is its largest dot product with a token of the product (MaxSim: Khattab & Zaharia,
+ColBERT, SIGIR 2020). A vector a text says what a product is; a vector a token says whether each word is matched.
 
 Dimension letters:
     N  products      S  tokens of all products, R of those looked at    W  width of a token's vector
@@ -40,8 +40,8 @@ class TokenVectors:
     def maxsim(
         self, query: NDArray[np.float32], weights: NDArray[np.float32], rows: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """(C, 2) how closely the products of these rows meet a query's tokens (Q, W), which weigh (Q,): their weighted
-        mean, and the token met worst.
+        """(C, 2) how well the products of these rows match a query's tokens (Q, W), which weigh (Q,): their weighted
+        mean, and the worst of them.
 
         0 for products, and for queries, that have no token.
         """
@@ -71,5 +71,5 @@ class TokenVectors:
         start = load_array(folder, "token_vectors.start.npy", mmap)
         vectors = load_array(folder, "token_vectors.vectors.npy", mmap)
         if not len(start) or vectors.ndim != 2 or vectors.dtype != np.int8 or start[-1] != len(vectors):
-            raise IndexFolderError(f"{folder}: the pieces' vectors do not fit together. Fix: build the index again")
+            raise IndexFolderError(f"{folder}: the token vectors do not fit together. Fix: build the index again")
         return TokenVectors(start, vectors)

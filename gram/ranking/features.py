@@ -78,7 +78,7 @@ class CandidateView:
 
     @cached_property
     def late_interaction(self) -> Floats:
-        """(C, 2) how closely the query's tokens are met by the candidates'."""
+        """(C, 2) how well the query's tokens are matched by the candidates'."""
         query = self.query
         return self.index.token_vectors.maxsim(query.token_vectors, query.token_weights, self.rows)
 
@@ -178,10 +178,10 @@ FEATURES: tuple[Feature, ...] = (
     Feature("title_coverage", "words", compute=lambda view: view.in_titles[:, 0]),
     Feature("bigram_proximity", "words", 0.4, compute=lambda view: view.in_titles[:, 1]),
     Feature("last_term", "words", compute=lambda view: view.in_titles[:, 2]),
-    # how closely the query's tokens are met by the product's, all and the one met worst
+    # how well the query's tokens are matched by the product's, all of them and the worst
     Feature("maxsim", "tokens", 8.0, compute=lambda view: view.late_interaction[:, 0]),
     Feature("min_maxsim", "tokens", 1.0, compute=lambda view: view.late_interaction[:, 1]),
-    # what is like the best ten is often wanted too
+    # what is like the best ten is often relevant too
     Feature("prf_dense", "vectors", 1.5, compute=_prf_dense, feedback=True),
     Feature("prf_title", "words", 0.4, compute=_prf_title, feedback=True),
     Feature("value", "value", compute=_value),  # what the shop says it is worth; the shop sets its weight

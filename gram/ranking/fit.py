@@ -83,7 +83,7 @@ def fit_scorer(
         first_phase: (F,) the weights by which the candidates were found, if not by `start`.
         without: features, or groups of features, to leave out.
         refine: False for a sum in any case, such as candidates are found by.
-        pull: how many queries it takes to move a weight by its own scale.
+        pull: how many queries it takes to move a weight by its feature's spread.
     """
     start = start or Scorer.default()
     first_phase = start.weights if first_phase is None else first_phase
@@ -158,7 +158,8 @@ def _fit_network(judged: _Judged, left_out: NDArray[np.bool_], seed: int, parts:
     """
     real = judged.x[~judged.padding]
     mean, spread = real.mean(0), real.std(0).clamp(min=1e-3)
-    ignored = torch.from_numpy(left_out | columns(("value", "compound")))  # the shop's to set; not always written
+    # the value's weight is the shop's to set; compound codes are left out of most searches
+    ignored = torch.from_numpy(left_out | columns(("value", "compound")))
     ignored |= real.std(0) < 1e-3  # nothing is known of it
     plain = ((judged.x - mean) / spread).masked_fill(ignored, 0.0)
     z = plain.clamp(-FAR, FAR)

@@ -1,7 +1,7 @@
-"""Co-alignment of codes (Eq. 6): of what either side of an interaction writes, that which both write is preferred.
+"""Co-alignment (Eq. 6): a code that both sides of an interaction write is preferred to one that only one side does.
 
-It moves the decoder alone: the first step is aligned by meeting at its own depth (L_meet). The encoder's states are
-then the same before and after, and so is every other feature.
+It moves the decoder alone, for the contrastive loss has aligned the single codes already. The encoder's states are the
+same before and after, and so is every feature but that of compound codes.
 
 Letters: B interactions of a batch, X pairs of codes, t attributes, G learnt attributes.
 """
@@ -166,12 +166,10 @@ class CoAlignment:
             both = np.intersect1d(of_query, of_product)
             either = np.setxor1d(of_query, of_product)
             if len(both) and len(either):
-                clicked = self.clicked[query]
+                clicked, products = self.clicked[query], self.of_products
                 for _ in range(self.settings.pairs):
                     chosen, rejected = int(rng.choice(both)), int(rng.choice(either))
-                    gain = efficiency(chosen, clicked, self.of_products) - efficiency(
-                        rejected, clicked, self.of_products
-                    )
+                    gain = efficiency(chosen, clicked, products) - efficiency(rejected, clicked, products)
                     if gain > 0:  # a near miss that serves other clicked products is rejected less, or not at all
                         rows.append((i, chosen, rejected, gain))
         table = np.array(rows, dtype=np.float64).reshape(-1, 4)
@@ -216,8 +214,8 @@ class _OneSide(NamedTuple):
     def steps(self, trie: TorchTrie, codes: Tensor, rows: Tensor, after: Tensor) -> Tensor:
         """log π(code | text), (X,), without the part that falls to its first `after` (X,) attributes."""
         table = self._table(trie, codes, rows)
-        row = torch.arange(table.shape[1], device=table.device)[None, :]
-        return (table * (row >= after[:, None])).sum(1)
+        step = torch.arange(table.shape[1], device=table.device)[None, :]
+        return (table * (step >= after[:, None])).sum(1)
 
     def _table(self, trie: TorchTrie, codes: Tensor, rows: Tensor) -> Tensor:
         """log P of the first attribute, and of what follows each attribute, (X, 1 + t)."""

@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Representations, Side
 from gram.coder.encoder.coder import EncoderCoder
-from gram.coder.encoder.coding import represent_texts
 from gram.codes.targets import co_targets
 from gram.indexing import NO_MODEL, assemble_index
 from gram.ranking.candidates import find_candidates
@@ -22,10 +21,10 @@ LEAST = 0.3  # probability of an attribute that the other side is to learn
 
 
 def make_co_training_samples(coder: EncoderCoder, samples: Samples) -> Samples:
-    """The same samples with targets that each side's codes give the other, and negatives from the model's own ranks."""
+    """The same samples with targets that each side's codes give the other, and negatives from the model's ranks."""
     queries = coder.represent(samples.queries, Side.QUERY, replace(QUERY_CODING, codes=0))
     coding = replace(PRODUCT_CODING, codes=0)
-    products = represent_texts(coder, samples.tokenized, Side.PRODUCT, coding, progress="coding products")
+    products = coder.represent_tokenized(samples.tokenized, Side.PRODUCT, coding, progress="coding products")
     pairs = [(q, p) for q, row in enumerate(samples.clicked) for p in row.tolist()]
     of_queries, of_products = co_targets(
         samples.query_targets,
@@ -44,7 +43,7 @@ def make_co_training_samples(coder: EncoderCoder, samples: Samples) -> Samples:
 
 
 def _likely_expansions(represented: Representations) -> list[NDArray[np.int64]]:
-    """The attributes that are written for each text and are likely to be right, the likeliest first."""
+    """Each text's expansion attributes that are likely to be right, the likeliest first."""
     expansion, probability = represented.expansion, represented.probability
     rows = []
     for begin, end in zip(expansion.start[:-1].tolist(), expansion.start[1:].tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""The health of a model's codes: do they cover both sides, do the sides meet in them, do they mean what they say?
+"""The health of a model's codes: do both sides have some, do they share them, do they mean what they say?
 
 Letters: N products, Q queries, I interactions.
 """

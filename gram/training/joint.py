@@ -114,10 +114,8 @@ class JointTrainer:
         """Trains to the end, or until validation stops getting better; appends every figure to `record`."""
         coder, settings = self.coder.train(), self.settings
         forget_after(record, self.done, self.stage)
-        begin, bar = (
-            time.monotonic(),
-            tqdm(total=self.steps, initial=self.done, desc=f"{self.stage} training", unit="step"),
-        )
+        begin = time.monotonic()
+        bar = tqdm(total=self.steps, initial=self.done, desc=f"{self.stage} training", unit="step")
         if validation and self.stage != "joint" and self.best_state is None:
             self._keep_best(self.validate(validation))  # what it starts from stays where it makes nothing better
         with record.open("a", encoding="utf-8") as out:
@@ -295,18 +293,18 @@ class JointTrainer:
     def save(self, path: Path) -> None:
         """A checkpoint: everything that `restore` needs to go on as if nothing had happened."""
         state = {
-            "generator": self.coder.state_dict(),
+            "coder": self.coder.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best_state": self.best_state,
             "mean": self.mean,
             "numbers": {"done": self.done, "best": self.best, "stale": self.stale},
         }
-        with new_file(path) as part:
-            torch.save(state, part)
+        with new_file(path) as draft:
+            torch.save(state, draft)
 
     def restore(self, path: Path) -> None:
         state = torch.load(path, map_location=self.coder.device, weights_only=True)
-        self.coder.load_state_dict(state["generator"])
+        self.coder.load_state_dict(state["coder"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best_state = state["best_state"]
         self.mean = state["mean"]

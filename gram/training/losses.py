@@ -45,7 +45,7 @@ def code_scores(
 
 
 def late_scores(queries: tuple[Tensor, Tensor], products: Tensor) -> Tensor:
-    """How closely each query's tokens are met in each product, their weighted mean, (B, M).
+    """How well each query's tokens are matched in each product, their weighted mean, (B, M).
 
     Args:
         queries: vectors (B, Q, W) and weights (B, Q) of the queries' tokens.
@@ -60,7 +60,7 @@ def late_scores(queries: tuple[Tensor, Tensor], products: Tensor) -> Tensor:
 
 
 def contrastive_loss(scores: Tensor, ignored: Tensor) -> Tensor:
-    """Cross-entropy of each query's clicked product, the one with its own number, among the batch's; ignored ones left
+    """Cross-entropy of each query's clicked product, the one in the query's row, among the batch's; ignored ones left
     out."""
     return F.cross_entropy(scores.masked_fill(ignored, MASKED), torch.arange(len(scores), device=scores.device))
 
@@ -68,8 +68,7 @@ def contrastive_loss(scores: Tensor, ignored: Tensor) -> Tensor:
 def attribute_loss(
     logits: Tensor, targets: tuple[Tensor, Tensor, Tensor], only_targets: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy of attributes, each one present or not (Eq. 3, on single codes), per unit of target
-    weight.
+    """Cross-entropy of attributes, each one present or not (Eq. 3, on single codes), per unit of target weight.
 
     Args:
         logits: (B, G).

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gram.coder.folder import LEXICON
+from gram.coder.base import LEXICON
 from gram.folders import check_replaceable, new_folder, write_json
 from gram.records import Interaction, Product
 from gram.training import stages as steps

@@ -1,6 +1,6 @@
 """What the coder trains on: interactions and pseudo-queries, in batches with hard negatives.
 
-Letters: B queries of a batch, M products of a batch (the B wanted ones first, then hard negatives), G generated
+Letters: B queries of a batch, M products of a batch (the B clicked ones first, then hard negatives), G learnt
 attributes.
 """
 
@@ -62,7 +62,7 @@ class Samples:
     space: CodeSpace
     bm25: BM25Index
     same_title: NDArray[np.int64]  # (N,) number of each product's title
-    near: Sequence[NDArray[np.int64]] | None = None  # of each query, what the model itself ranks high, best first
+    near: Sequence[NDArray[np.int64]] | None = None  # of each query, products that the model ranks high, best first
 
     @classmethod
     def collect(
@@ -99,20 +99,19 @@ class Samples:
             chance.append(np.sqrt(weights[rows]) / np.sqrt(weights[rows]).sum())
         titles: dict[str, int] = {}
         same = np.array([titles.setdefault(p.title.lower(), len(titles)) for p in products], dtype=np.int64)
-        space = make_space(lexicon, of_queries, of_products)
         return cls(
-            lexicon,
-            tokenizer,
-            products,
-            tokenized,
-            queries,
-            clicked,
-            chance,
-            of_queries,
-            of_products,
-            space,
-            bm25,
-            same,
+            lexicon=lexicon,
+            tokenizer=tokenizer,
+            products=products,
+            tokenized=tokenized,
+            queries=queries,
+            clicked=clicked,
+            chance=chance,
+            query_targets=of_queries,
+            product_targets=of_products,
+            space=make_space(lexicon, of_queries, of_products),
+            bm25=bm25,
+            same_title=same,
         )
 
     def with_log(self, log: Sequence[Interaction]) -> Samples:
@@ -156,25 +155,25 @@ class Samples:
         drawn = rng.choice(size, min(n_hard, size), replace=False).tolist()
         hard = [self._hard_negative(texts[i], rows[i] if i < n_log else None, rng) for i in drawn]
         products = np.array(clicked + hard, dtype=np.int64)
+        space, pseudo = self.space, clicked[n_log:]
         return TrainingBatch(
-            self.tokenizer.queries(texts).batch(np.arange(size)),
-            products,
-            torch.from_numpy(self._ignored(rows, said, products, size)),
-            self._targets([(self.query_targets, q) for q in rows] + [(None, p) for p in clicked[n_log:]]),
-            self._targets([(self.product_targets, p) for p in clicked]),
-            torch.arange(size) >= n_log,
-            _draw_codes(
-                [(self.space.of_queries, q) for q in rows] + [(self.space.of_products, p) for p in clicked[n_log:]],
-                rng,
+            queries=self.tokenizer.queries(texts).batch(np.arange(size)),
+            products=products,
+            ignored=torch.from_numpy(self._ignored(rows, said, products, size)),
+            query_targets=self._targets([(self.query_targets, q) for q in rows] + [(None, p) for p in pseudo]),
+            product_targets=self._targets([(self.product_targets, p) for p in clicked]),
+            product_unknown=torch.arange(size) >= n_log,
+            query_codes=_draw_codes(
+                [(space.of_queries, q) for q in rows] + [(space.of_products, p) for p in pseudo], rng
             ),
-            _draw_codes([(self.space.of_products, p) for p in clicked], rng),
+            product_codes=_draw_codes([(space.of_products, p) for p in clicked], rng),
         )
 
     def _tags(self, product: int) -> NDArray[np.int32]:
         return self.tokenized.tags[self.tokenized.tag_start[product] : self.tokenized.tag_start[product + 1]]
 
     def _hard_negative(self, text: str, query: int | None, rng: np.random.Generator) -> int:
-        """Of the model's own ranks every other time once there are some, else of the keyword engine's."""
+        """From the model's ranks every other time, once there are some; else from BM25's."""
         if self.near is not None and query is not None and rng.random() < 0.5:
             near = self.near[query][HARD_FROM:HARD_TO]
             if len(near):
@@ -199,7 +198,7 @@ class Samples:
         return ignored
 
     def _targets(self, texts: Sequence[tuple[Targets | None, int]]) -> tuple[Tensor, Tensor, Tensor]:
-        """(row, attribute, weight) of each text; without targets, the attributes of the product with that number."""
+        """(row, attribute, weight) of each text; without targets, the attributes of the product in that row."""
         row, attribute, weight = [], [], []
         for i, (targets, number) in enumerate(texts):
             if targets is None:
@@ -236,7 +235,7 @@ def _attributes_of(tokenized: TokenizedTexts, row: int) -> NDArray[np.int32]:
 
 
 def _draw_codes(texts: Sequence[tuple[CodeTargets, int]], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Two codes of each text that has any, by their weights: (row, code id). A pseudo-query writes its product's."""
+    """Two codes of each text that has any, by their weights: (row, code id). A pseudo-query takes its product's."""
     of, codes = [], []
     for i, (targets, text) in enumerate(texts):
         at = slice(targets.start[text], targets.start[text + 1])

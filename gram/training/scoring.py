@@ -73,7 +73,7 @@ def fit_among(
 def sample_products(
     products: Sequence[Product], bm25: BM25Index, clicks: Clicks, language: str, at_most: int, seed: int
 ) -> list[Product]:
-    """At most so many products: the clicked ones, those their words find for the same queries, and random others."""
+    """At most so many products: the clicked ones, those that BM25 finds for the same queries, and random others."""
     if len(products) <= at_most:
         return list(products)
     chosen = {product_id for row in clicks.values() for product_id in row}

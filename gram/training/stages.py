@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Side
 from gram.coder.encoder.backbone import load_backbone
 from gram.coder.encoder.coder import EncoderCoder
-from gram.coder.encoder.coding import represent_texts
 from gram.coder.encoder.tokens import TextTokenizer
 from gram.codes.mining import mine
 from gram.codes.trie import CodeTrie
@@ -81,7 +80,7 @@ def co_train(run: TrainingRun) -> None:
 
 
 def co_align(run: TrainingRun) -> None:
-    """Compound codes that both sides write are preferred (Eq. 6); of a large catalogue, on some products."""
+    """Prefers compound codes that both sides write (Eq. 6); in a large catalogue, on a part of the products."""
     settings, samples, coder = run.settings.alignment, run.samples, run.coder
     if not settings.steps or not run.logged:
         return
@@ -97,7 +96,7 @@ def co_align(run: TrainingRun) -> None:
         (Side.QUERY, QUERY_CODING, samples.tokenizer.queries(samples.queries)),
         (Side.PRODUCT, PRODUCT_CODING, samples.tokenizer.products([samples.products[i] for i in some.tolist()])),
     ):
-        codes = represent_texts(coder, texts, side, coding, progress="coding texts").compound
+        codes = coder.represent_tokenized(texts, side, coding, progress="coding texts").compound
         aligned.append(AlignedTexts(texts, CompoundCodes.of(codes, coder.trie.n_code_ids)))
     queries, products = aligned
     rows += CoAlignment(coder, queries, products, clicked, settings, run.seed).run()

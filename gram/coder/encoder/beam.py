@@ -43,20 +43,16 @@ class NextAttribute(Protocol):
 class BeamOptions:
     """How widely to search and what to return.
 
-    `alpha` ranks codes by log_prob / length**alpha; 0 by log_prob alone. `min_length` leaves out shorter codes without
-    changing the others' log-probabilities.
+    `min_length` leaves out shorter codes without changing the others' log-probabilities.
     """
 
     width: int = 8
     n_codes: int = 8
-    alpha: float = 0.0
     min_length: int = 1
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.n_codes < 1:
             raise SettingError(f"beam width ({self.width}) and codes returned ({self.n_codes}) must be at least 1")
-        if not 0 <= self.alpha < float("inf"):
-            raise SettingError(f"the length correction alpha must be 0 or more, not {self.alpha}")
         if not 1 <= self.min_length <= MAX_LENGTH:
             raise SettingError(f"min_length must be 1 to {MAX_LENGTH}, not {self.min_length}")
 
@@ -72,7 +68,7 @@ class BeamResult(NamedTuple):
     """The codes of every row, best first, ties by code id."""
 
     code_ids: Tensor  # (B, K) int64, padded with −1
-    log_probs: Tensor  # (B, K) float32, padded with −inf; log P(code | text), whatever alpha is
+    log_probs: Tensor  # (B, K) float32, padded with −inf; log P(code | text)
     lengths: Tensor  # (B, K) int64 attributes of the code, padded with 0
 
 
@@ -85,10 +81,6 @@ class TorchTrie:
         self.first_child = torch.tensor(trie.first_child, dtype=torch.int64, device=device)  # (N + 1,)
         self.child_token = torch.tensor(trie.child_token, dtype=torch.int64, device=device)  # (edges,)
         self.code_id = torch.tensor(trie.code_id, dtype=torch.int64, device=device)  # (N,) −1 where no code ends
-        self.depth = 0
-        begin = 1  # the first node of a level; edge e leads to node e + 1, so the next level begins after its last edge
-        while (end := int(trie.first_child[begin]) + 1) > begin:
-            begin, self.depth = end, self.depth + 1
 
     def n_children(self, nodes: Tensor) -> Tensor:
         """How many children each of the nodes (H,) has."""
@@ -142,13 +134,13 @@ def beam_search(
             logits = scorer(going.row, going.prefix, parent, token)  # (E,) (H of going,)
             child, end[inner] = _log_softmax(*logits, is_end[inner], parent)
         if live.prefix.shape[1] >= options.min_length:
-            finished = _with_ended(finished, live, live.log_prob + end, trie, options)
+            finished = _with_ended(finished, live, live.log_prob + end, trie)
         score = going.log_prob[parent] + child  # (E,)
         chosen = _best(score, going.row[parent], n_rows, options.width)  # (M,)
         above = parent[chosen]  # (M,)
         prefix = torch.cat([going.prefix[above], token[chosen, None]], dim=1)  # (M, t + 1)
         live = _Live(going.row[above], node[chosen], prefix, score[chosen])
-        live = live.only(_can_still_win(live, finished, trie, options))
+        live = live.only(_can_still_win(live, finished))
     return finished
 
 
@@ -197,7 +189,7 @@ def _log_softmax(child: Tensor, end: Tensor, is_end: Tensor, parent: Tensor) -> 
     log_total = torch.where(total == 0, 0.0, top + total.log())  # (H,) 0 where the scorer forbids everything
     child, end = child - log_total[parent], end - log_total  # (E,) (H,)
     if child.isnan().any() or end.isnan().any():
-        raise ModelError("the decoder wrote logits that are not finite numbers. Fix: load a sound checkpoint")
+        raise ModelError("the decoder's logits are not finite numbers. Fix: load a sound checkpoint")
     return child, end
 
 
@@ -222,9 +214,7 @@ def _best(score: Tensor, row: Tensor, n_rows: int, width: int) -> Tensor:
     return begins[chosen_row] + chosen_slot
 
 
-def _with_ended(
-    finished: BeamResult, live: _Live, log_prob: Tensor, trie: TorchTrie, options: BeamOptions
-) -> BeamResult:
+def _with_ended(finished: BeamResult, live: _Live, log_prob: Tensor, trie: TorchTrie) -> BeamResult:
     """`finished` with the codes that end at live hypotheses; `log_prob` (H,) is −inf where none does."""
     n_rows, n_codes = finished.code_ids.shape
     ended = log_prob > NEVER  # (H,)
@@ -238,24 +228,15 @@ def _with_ended(
     more.log_probs[row, slot] = log_prob[ended]
     more.lengths[row, slot] = live.prefix.shape[1]
     code_ids, log_probs, lengths = (torch.cat(pair, dim=1) for pair in zip(finished, more, strict=True))  # (B, K + ≤ W)
-    order = code_ids.argsort(dim=1)  # (B, K + ≤ W) two stable sorts: by value, then by code id
-    value = _value(log_probs, lengths.clamp(min=1), options.alpha).gather(1, order)  # (B, K + ≤ W)
-    order = order.gather(1, value.argsort(dim=1, descending=True, stable=True))[:, :n_codes]  # (B, K)
+    order = code_ids.argsort(dim=1)  # (B, K + ≤ W) of equals the smaller id first
+    order = order.gather(1, log_probs.gather(1, order).argsort(dim=1, descending=True, stable=True))  # (B, K + ≤ W)
+    order = order[:, :n_codes]  # (B, K)
     return BeamResult(code_ids.gather(1, order), log_probs.gather(1, order), lengths.gather(1, order))
 
 
-def _value(log_prob: Tensor, length: Tensor | int, alpha: float) -> Tensor:
-    """What codes are ranked by."""
-    return log_prob / length**alpha if alpha else log_prob
-
-
-def _can_still_win(live: _Live, finished: BeamResult, trie: TorchTrie, options: BeamOptions) -> Tensor:
+def _can_still_win(live: _Live, finished: BeamResult) -> Tensor:
     """(H,) whether a hypothesis may still lead to one of its row's K best.
 
-    Further attributes only lower a log-probability, so its best case is to end here, or, where length is corrected
-    for, at the trie's depth. Equal to the K-th is not yet beaten: the code id decides.
+    Further attributes only lower a log-probability. Equal to the K-th is not yet beaten: the code id decides.
     """
-    worst = _value(finished.log_probs[:, -1], finished.lengths[:, -1].clamp(min=1), options.alpha)  # (B,)
-    now = _value(live.log_prob, max(live.prefix.shape[1], 1), options.alpha)  # (H,)
-    deepest = _value(live.log_prob, max(trie.depth, 1), options.alpha)  # (H,)
-    return torch.maximum(now, deepest) >= worst[live.row]
+    return live.log_prob >= finished.log_probs[live.row, -1]

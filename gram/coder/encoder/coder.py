@@ -13,14 +13,15 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from gram.coder.base import CodingSettings, Representations, Side
+from gram.coder.base import FORMAT, LEXICON, WEIGHTS, CodingSettings, Representations, Side
 from gram.coder.encoder.backbone import Backbone, rebuilt
 from gram.coder.encoder.beam import TorchTrie
+from gram.coder.encoder.coding import RepresentationBuilder, likeliest_codes
 from gram.coder.encoder.decoder import Decoder
 from gram.coder.encoder.network import Network, NetworkSettings
-from gram.coder.encoder.tokens import TextTokenizer
-from gram.coder.folder import FORMAT, LEXICON, WEIGHTS
+from gram.coder.encoder.tokens import TextTokenizer, TokenizedTexts
 from gram.coder.precision import computing
 from gram.codes.lexicon import Lexicon
 from gram.codes.trie import CodeTrie
@@ -28,6 +29,8 @@ from gram.errors import ModelError
 from gram.folders import write_json
 from gram.records import Attribute, Product
 from gram.text.words import stems
+
+PROGRESS_FROM = 2000  # texts; fewer take no time worth a bar
 
 
 class EncoderCoder(nn.Module):
@@ -74,14 +77,38 @@ class EncoderCoder(nn.Module):
         self, texts: Sequence[str] | Sequence[Product], side: Side, settings: CodingSettings, progress: str = ""
     ) -> Representations:
         """As `Coder.represent`. One query alone is computed in float32, which is faster there."""
-        from gram.coder.encoder.coding import represent_texts
-
         alone = side == Side.QUERY and len(texts) == 1
-        tokenized = self.texts.read(texts)
-        return represent_texts(self, tokenized, side, settings, progress, torch.float32 if alone else None)
+        dtype = torch.float32 if alone else None
+        return self.represent_tokenized(self.texts.read(texts), side, settings, progress, dtype)
+
+    @torch.inference_mode()
+    def represent_tokenized(
+        self,
+        texts: TokenizedTexts,
+        side: Side,
+        settings: CodingSettings,
+        progress: str = "",
+        dtype: torch.dtype | None = None,
+    ) -> Representations:
+        """As `represent`, of texts that are tokenised already, in batches of like length."""
+        if self.training:
+            self.eval()
+        built = RepresentationBuilder(texts, self.backbone.width, self.network.token_projection.out_features)
+        has_compound_codes = len(self.trie) > self.lexicon.n_learnt
+        quiet = not progress or len(texts) < PROGRESS_FROM
+        for rows in tqdm(texts.by_length(settings.batch), desc=progress, unit="batch", disable=quiet):
+            batch = texts.batch(rows).to(self.device)
+            with computing(self.device, dtype):
+                step = self.network(batch, side, self.attributes())
+                built.add(rows, batch, step, settings)
+                if settings.codes and has_compound_codes:
+                    memory = self.decoder.remember(step.states, batch.mask, step.logits, self.attributes())
+                    codes = likeliest_codes(self.decoder, memory, self.torch_trie, side, rows, settings)
+                    built.compound.append(codes)
+        return built.build()
 
     def knows(self, word: str) -> bool:
-        """Whether the backbone has a token of its own for a word."""
+        """Whether the backbone reads a word as one token."""
         return len(self.backbone.tokens_of(word)) == 1
 
     def with_words(self, words: Mapping[str, int]) -> EncoderCoder:
@@ -103,8 +130,8 @@ class EncoderCoder(nn.Module):
 
     @torch.no_grad()
     def read_attributes(self) -> None:
-        """Starts every learnt attribute's embedding from the encoder's reading of its text, and the tokens' own
-        vectors from their main directions."""
+        """Starts every learnt attribute's embedding from the encoder's reading of its text, and the projection to token
+        vectors from the main directions of these embeddings."""
         tokenized = self.texts.queries(a.value for a in self.lexicon.attributes[: self.lexicon.n_learnt])
         table = self.network.attribute_text
         for rows in tokenized.by_length(256):
@@ -121,8 +148,8 @@ class EncoderCoder(nn.Module):
     def with_attribute(self, attribute: Attribute) -> EncoderCoder:
         """A coder that can also write `attribute`, a new brand say, with nothing trained again.
 
-        Its embedding is the encoder's reading of its text; its bias and weight are what attributes of its slot have in
-        the middle. It gets a code of its own. An index must be built anew, since lexical attributes change their ids.
+        Its embedding is the encoder's reading of its text; its bias and weights are the medians of its slot's
+        attributes. Alone it is a code. An index must be built anew, since attributes that are lexical only change ids.
         """
         old, lexicon = self.network, self.lexicon
         form = tuple(stems(attribute.value, lexicon.language))

@@ -1,4 +1,4 @@
-"""The further steps: a small decoder that goes on from a first attribute to medium and fine codes.
+"""The decoder: from a text and the first attribute of a code on to compound codes.
 
 Letters: B texts, L tokens, D width, H hypotheses, t attributes written so far, E allowed children of all hypotheses,
 G learnt attributes.
@@ -43,7 +43,7 @@ class _Layer(nn.Module):
         return self._split(keys), self._split(values)
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, ignored: Tensor) -> Tensor:
-        """x (H, t, D); keys, values (H, heads, L, ·); hidden (H, 1, 1, L) added to attention scores."""
+        """x (H, t, D); keys, values (H, heads, L, ·); `ignored` (H, 1, 1, L) is added to attention scores."""
         asks, self_keys, self_values = (self._split(p) for p in self.attend_self(self.norms[0](x)).chunk(3, dim=-1))
         attended = F.scaled_dot_product_attention(asks, self_keys, self_values, is_causal=True)  # (H, heads, t, ·)
         x = x + self.attend_self_out(attended.transpose(1, 2).flatten(2))
@@ -83,7 +83,7 @@ class Decoder(nn.Module):
         return Memory(layers, ignored[:, None, None, :], logits, attributes)
 
     def forward(self, memory: Memory, rows: Tensor, prefixes: Tensor, side: Side) -> Tensor:
-        """What follows each place of the prefixes (H, t), (H, t, D)."""
+        """The state after each attribute of the prefixes (H, t): (H, t, D)."""
         t = prefixes.shape[1]
         x = F.embedding(prefixes.clamp(min=0), memory.attributes) * memory.attributes.shape[1] ** 0.5 / 4
         x = x + self.position[:t] + self.side[side]  # (H, t, D)
@@ -109,7 +109,7 @@ class Decoder(nn.Module):
 
 
 def _sampled(wish: Tensor, attributes: Tensor, of: Tensor, tokens: Tensor) -> Tensor:
-    """asked[of] · attributes[tokens], (E,), without the (E, D) copies that take 40 times as long; `of` is in order."""
+    """wish[of] · attributes[tokens], (E,), without the (E, D) copies that take 40 times as long; `of` is in order."""
     start = F.pad(torch.bincount(of, minlength=len(wish)).cumsum(0), (1, 0))  # (H + 1,)
     with torch.autocast(wish.device.type, enabled=False), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # "Sparse CSR tensor support is in beta state"
@@ -120,7 +120,7 @@ def _sampled(wish: Tensor, attributes: Tensor, of: Tensor, tokens: Tensor) -> Te
 
 
 class NextFromDecoder:
-    """The beam's scorer: one batch of texts, one side."""
+    """What the beam asks of the next attribute: one batch of texts, one side."""
 
     def __init__(self, decoder: Decoder, memory: Memory, side: Side) -> None:
         self.decoder, self.memory, self.side = decoder, memory, side

@@ -13,7 +13,7 @@ from torch import Tensor
 SMALL = 1e-3
 """Gradients under this share of the largest are dropped: they are noise of attributes far from the text."""
 CHUNK = 4
-"""Texts matched at a time, so that (CHUNK, L, G) does not leave the cache for long."""
+"""Texts matched at a time, so that (CHUNK, L, G) stays in the processor's cache."""
 
 
 def best_match(positions: Tensor, mask: Tensor, attributes: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The coder's network: one encoder for queries and products, and what its one pass says.
 
-Letters: B texts, L tokens, D width, G learnt attributes, A ≥ G all attributes, T lexical attributes of a
-batch, W width of a token's vector.
+Letters: B texts, L tokens, D width, G learnt attributes, A ≥ G all attributes, T lexical attributes of a batch, W width
+of a token vector.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gram.codes.lexicon import Lexicon
 from gram.text.fields import FIELDS
 
 _FIELD_WEIGHTS = {"title": 1.0, "brand": 0.9, "category": 0.8, "attribute": 0.7, "description": 0.35}
-TOKEN_WIDTH = 64  # of a token's own vector, W; at most the encoder's width
+TOKEN_WIDTH = 64  # W; at most the encoder's width
 CONTRASTIVE_SHARE = 0.25
 """How much of the contrastive loss's gradient moves what an attribute means; the rest moves only how much it counts. At
 1 the attributes drift from what they say: their likelihood falls below that of guessing by frequency."""
@@ -32,7 +32,7 @@ class FirstStep(NamedTuple):
 
     `logits` are of P(a|x): that a product relevant to the query has attribute a, or that a searcher of the product
     names it. `expansion` and `lexical` are the weights w(a|x) ≥ 0 of single codes; an attribute that a text
-    holds is in `lexical` only, aligned with the batch's `tag_row` and `tag_attribute`.
+    holds is in `lexical` only, in the order of the batch's `tag_row` and `tag_attribute`.
     """
 
     logits: Tensor  # (B, G)
@@ -105,8 +105,8 @@ class Network(nn.Module):
         vectors = F.normalize(mean.float(), dim=-1)  # (B, D)
         logits = self._logits(states, mean, batch.mask, side, self.attributes if attributes is None else attributes)
         base = self.expansion_base.exp()  # (G,)
-        meant = logits.detach() + CONTRASTIVE_SHARE * (logits - logits.detach())  # (B, G): the value of logits
-        expansion = base * torch.log1p(F.relu(meant + self.floor[side]))  # (B, G)
+        damped = logits.detach() + CONTRASTIVE_SHARE * (logits - logits.detach())  # (B, G) of less gradient
+        expansion = base * torch.log1p(F.relu(damped + self.floor[side]))  # (B, G)
         both = batch.tag_attribute < self.expansion_base.shape[0]  # (T,)
         keep = torch.ones_like(expansion)
         keep[batch.tag_row[both], batch.tag_attribute[both]] = 0.0
@@ -115,15 +115,14 @@ class Network(nn.Module):
 
     def _logits(self, states: Tensor, mean: Tensor, mask: Tensor, side: Side, attributes: Tensor) -> Tensor:
         """The best match of each attribute over the text's positions and the text as a whole, (B, G)."""
-        positions = torch.cat(
-            [mean.unsqueeze(1), states[:, 1:]], dim=1
-        )  # (B, L, D): the start mark makes room for the mean
+        # the start mark makes room for the mean
+        positions = torch.cat([mean.unsqueeze(1), states[:, 1:]], dim=1)  # (B, L, D)
         positions = F.normalize(self.match(positions), dim=-1)  # (B, L, D)
         best = best_match(positions, mask, attributes)  # (B, G)
         return self.logit_scale[side] * best + self.logit_bias[side]
 
     def _token_vectors(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The tokens' own vectors (B, L, W) and weights (B, L), without the marks at both ends."""
+        """The token vectors (B, L, W) and their weights (B, L); both 0 for the marks at both ends."""
         inside = torch.zeros_like(mask)
         inside[:, 1:-1] = mask[:, 2:]
         vectors = F.normalize(self.token_projection(states).float(), dim=-1) * inside.unsqueeze(-1)
@@ -131,7 +130,7 @@ class Network(nn.Module):
         return vectors, torch.softmax(gates, dim=1) * inside
 
     def _lexical(self, states: Tensor, batch: Batch, side: Side) -> Tensor:
-        """Base weight × gate read from the attribute's own position × field, (T,)."""
+        """Base weight × gate, read where the attribute stands, × field, (T,)."""
         gates = self.gate(states).float()[..., side]  # (B, L)
         row, start, end = batch.tag_row, batch.tag_start, batch.tag_end
         total = F.pad(gates.cumsum(1), (1, 0))  # (B, L + 1)

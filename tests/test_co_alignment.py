@@ -1,4 +1,4 @@
-"""Co-alignment: preferences by retrieval efficiency, and what they do to the codes that both sides write."""
+"""Co-alignment: preferences by retrieval efficiency, and what they do to the codes that both sides have."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from gram.arrays import SparseRows
+from gram.coder.base import PRODUCT_CODING, QUERY_CODING, CodingSettings, Side
 from gram.coder.encoder.backbone import ScratchSettings, scratch_backbone
-from gram.coder.encoder.coding import PRODUCT_CODING, QUERY_CODING, represent_texts
 from gram.coder.encoder.coder import EncoderCoder
-from gram.coder.encoder.network import PRODUCT, QUERY
-from gram.coder.encoder.tokens import TextTokenizer
+from gram.coder.encoder.tokens import TextTokenizer, TokenizedTexts
 from gram.codes.mining import mine
 from gram.codes.trie import CodeTrie
 from gram.data.shop.generate import generate
 from gram.index.bm25 import BM25Index
-from gram.training.co_alignment import CoAlignment, CoAlignmentSettings, CompoundCodes, efficiency
+from gram.training.co_alignment import AlignedTexts, CoAlignment, CoAlignmentSettings, CompoundCodes, efficiency
 from gram.training.samples import Samples
 
 SETTINGS = CoAlignmentSettings(steps=12, batch=16, rate=3e-3)
@@ -27,7 +27,8 @@ SETTINGS = CoAlignmentSettings(steps=12, batch=16, rate=3e-3)
 class Made(NamedTuple):
     coder: EncoderCoder
     samples: Samples
-    expansion: tuple[CompoundCodes, CompoundCodes]
+    queries: AlignedTexts
+    products: AlignedTexts
 
 
 @pytest.fixture
@@ -38,56 +39,46 @@ def made() -> Made:
     backbone = scratch_backbone(
         (p.title for p in data.products), ScratchSettings(width=24, layers=1, heads=2, vocabulary=400)
     )
-    encoder = TextTokenizer(lexicon, backbone)
-    words = BM25Index.build([p.title.lower().split() for p in data.products])
-    samples = Samples.find_candidates(data.products, encoder.products(data.products), data.log, encoder, words)
+    tokenizer = TextTokenizer(lexicon, backbone)
+    bm25 = BM25Index.build([p.title.lower().split() for p in data.products])
+    samples = Samples.collect(data.products, tokenizer.products(data.products), data.log, tokenizer, bm25)
     coder = EncoderCoder(backbone, lexicon, CodeTrie.build(samples.space.codes)).eval()
-    coder.texts = encoder
     coder.read_attributes()
-    return Made(coder, samples, expansion(coder, samples))
+    queries = represented(coder, samples.tokenizer.queries(samples.queries), Side.QUERY, QUERY_CODING)
+    return Made(coder, samples, queries, represented(coder, samples.tokenized, Side.PRODUCT, PRODUCT_CODING))
 
 
-def expansion(coder: EncoderCoder, samples: Samples) -> tuple[CompoundCodes, CompoundCodes]:
-    queries = samples.encoder.queries(samples.queries)
-    n_codes = coder.trie.n_code_ids
-    of_queries = represent_texts(coder, queries, QUERY, QUERY_CODING).compound
-    of_products = represent_texts(coder, samples.tokenized, PRODUCT, PRODUCT_CODING).compound
-    return (
-        CompoundCodes.of(of_queries, len(queries), n_codes),
-        CompoundCodes.of(of_products, len(samples.products), n_codes),
-    )
+def represented(coder: EncoderCoder, texts: TokenizedTexts, side: Side, coding: CodingSettings) -> AlignedTexts:
+    codes = coder.represent_tokenized(texts, side, coding).compound
+    return AlignedTexts(texts, CompoundCodes.of(codes, coder.trie.n_code_ids))
 
 
 def aligner(made: Made, settings: CoAlignmentSettings = SETTINGS, seed: int = 0) -> CoAlignment:
-    queries = made.samples.encoder.queries(made.samples.queries)
-    codes = made.coder.trie.table().astype(np.int32)
-    return CoAlignment(
-        made.coder, queries, made.samples.tokenized, made.samples.clicked, made.expansion, codes, settings, seed
-    )
+    return CoAlignment(made.coder, made.queries, made.products, made.samples.clicked, settings, seed)
 
 
 def test_efficiency_weighs_what_is_found_against_what_else_is() -> None:
-    # Code 0 was written by products 0 and 1, code 1 by all four, code 2 by none.
-    text, code = np.array([0, 0, 1, 1, 2, 3]), np.array([0, 1, 0, 1, 1, 1])
-    products = CompoundCodes.of((text, code, np.ones(6, np.float32)), 4, 3)
+    # Products 0 and 1 have code 0, all four have code 1, none has code 2.
+    rows = SparseRows.build([0, 0, 1, 1, 2, 3], [0, 1, 0, 1, 1, 1], np.ones(6), n_rows=4)
+    products = CompoundCodes.of(rows, 3)
     assert products.row(1).tolist() == [0, 1]
     both = np.array([0, 1])
     assert efficiency(0, both, products) == pytest.approx(np.log(4 / 2) / np.log(4))
     assert efficiency(0, np.array([0, 3]), products) == pytest.approx(0.5 * np.log(4 / 2) / np.log(4))
-    assert efficiency(1, both, products) == 0.0, "what every product writes finds nothing"
+    assert efficiency(1, both, products) == 0.0, "what every product has finds nothing"
     assert efficiency(2, both, products) == 0.0
 
 
-def test_alignment_raises_what_both_sides_write_over_what_one_does(made: Made) -> None:
+def test_alignment_raises_what_both_sides_have_over_what_one_does(made: Made) -> None:
     alignment = aligner(made, replace(SETTINGS, steps=40))
-    same = [alignment.loss(np.random.default_rng(i))[1] for i in range(8)]
+    before = [alignment.loss(np.random.default_rng(i))[1] for i in range(8)]
     rows = alignment.run()
     after = [alignment.loss(np.random.default_rng(i))[1] for i in range(8)]
     assert len(rows) == 40
     assert np.mean([r["preferred"] for r in rows[-10:]]) > 0.7
-    gap = [np.mean([row["chosen"] - row["rejected"] for row in figures]) for figures in (same, after)]
+    gap = [np.mean([row["chosen"] - row["rejected"] for row in figures]) for figures in (before, after)]
     assert gap[1] > gap[0] + 0.1
-    assert np.mean([row["chosen"] for row in after]) > np.mean([row["chosen"] for row in same])
+    assert np.mean([row["chosen"] for row in after]) > np.mean([row["chosen"] for row in before])
 
 
 def test_only_the_decoder_moves(made: Made) -> None:
@@ -110,6 +101,5 @@ def test_the_same_seed_aligns_the_same_way(made: Made) -> None:
 
 
 def test_nothing_to_align_is_no_error(made: Made) -> None:
-    none = np.zeros(0, np.int64)
-    empty = CompoundCodes.of((none, none, np.zeros(0, np.float32)), len(made.samples.queries), 1)
-    assert aligner(made._replace(expansion=(empty, made.expansion[1]))).run() == []
+    empty = CompoundCodes.of(SparseRows.build([], [], [], n_rows=len(made.samples.queries)), 1)
+    assert aligner(made._replace(queries=made.queries._replace(codes=empty))).run() == []

@@ -28,20 +28,20 @@ SHELF = [Product("b7", "Red shoes", value=3.0), Product("a1", "Red hat"), Produc
 
 
 def make(model_hash: str = "abc123", **parts: Any) -> Index:
-    """Three products; attributes 0 red, 1 blue, 2 shoe are the model's, 3 (dw713) is the catalogue's own."""
+    """Three products; attributes 0 red, 1 blue, 2 shoe are the model's, the lexicon lacks 3 (dw713)."""
     texts = [["red", "shoe"], ["red", "hat"], ["blue", "dw713"]]
-    words, vectors = BM25Index.build(texts), np.arange(6, dtype=np.float32).reshape(3, 2)
+    bm25, vectors = BM25Index.build(texts), np.arange(6, dtype=np.float32).reshape(3, 2)
     index = Index(
         table=ProductTable.build(SHELF),
-        words=words,
+        bm25=bm25,
         lexical=Postings.build([0, 0, 1, 2, 3], [0, 1, 2, 0, 2], [1.0, 0.5, 1.0, 2.0, 3.0], n_keys=4),
         expansion=Postings.build([1, 2], [0, 1], [0.25, 0.5], n_keys=3),
         compound=Postings.build([0, 1, 1], [0, 2, 0], [-1.0, -0.5, -2.0], n_keys=2),
         trie=CodeTrie.build(np.array([[0, 2], [1, -1]])),
-        vectors=vectors,
+        dense=vectors,
         sketch=Sketch.build(vectors),
-        titles=Titles.build(texts, words),
-        pieces=TokenVectors(np.array([0, 2, 4, 5]), np.arange(10, dtype=np.int8).reshape(5, 2)),
+        titles=Titles.build(texts, bm25),
+        token_vectors=TokenVectors(np.array([0, 2, 4, 5]), np.arange(10, dtype=np.int8).reshape(5, 2)),
         value=value_scores(SHELF),
         extra_words=["dw713"],
         extra_counts=np.array([1], dtype=np.int64),
@@ -57,18 +57,18 @@ def test_saved_and_opened_it_is_the_same(mmap: bool, tmp_path: Path) -> None:
     opened = Index.open(tmp_path / "index", mmap=mmap)
     assert (opened.n_products, opened.width) == (3, 2)
     assert list(opened.table) == SHELF
-    assert opened.words.score(["red", "hat"]).tolist() == index.words.score(["red", "hat"]).tolist()
-    for name in ("own", "written", "deep"):
+    assert opened.bm25.score(["red", "hat"]).tolist() == index.bm25.score(["red", "hat"]).tolist()
+    for name in ("lexical", "expansion", "compound"):
         for array in ("start", "product", "weight"):
             loaded, given = getattr(getattr(opened, name), array), getattr(getattr(index, name), array)
             assert (loaded.dtype, loaded.tolist()) == (given.dtype, given.tolist())
-    assert list(opened.trie.codes()) == [(0, (0, 2)), (1, (1,))]
-    for name in ("vectors", "value", "extra_counts"):
+    assert opened.trie.table()[:, :3].tolist() == [[0, 2, -1], [1, -1, -1]]
+    for name in ("dense", "value", "extra_counts"):
         loaded, given = getattr(opened, name), getattr(index, name)
         assert (loaded.dtype, loaded.tolist()) == (given.dtype, given.tolist())
         assert loaded.flags.writeable == (not mmap)
-    assert opened.pieces.start.tolist() == index.pieces.start.tolist()
-    assert opened.pieces.vectors.tolist() == index.pieces.vectors.tolist()
+    assert opened.token_vectors.start.tolist() == index.token_vectors.start.tolist()
+    assert opened.token_vectors.vectors.tolist() == index.token_vectors.vectors.tolist()
     assert opened.extra_words == ["dw713"]
     opened.save(tmp_path / "index")  # also onto itself, while it is mapped
     assert Index.open(tmp_path / "index").meta == opened.meta
@@ -80,7 +80,7 @@ def test_meta_tells_what_the_folder_is(tmp_path: Path) -> None:
     files = meta.pop("files")
     assert meta.pop("created_with").startswith("gram ")
     assert meta == {
-        "format_version": 4,
+        "format_version": 5,
         "model_hash": "abc123",
         "model": "models/shop",
         "keep": 40,
@@ -119,7 +119,7 @@ def test_every_file_is_missed_when_it_is_gone_or_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"format_version": 9, "created_with": "gram 9.0"}, r"gram 9\.0 wrote format version 9, and this gram reads 4"),
+        ({"format_version": 9, "created_with": "gram 9.0"}, r"gram 9\.0 wrote format version 9, and this gram reads 5"),
         ({"format_version": None}, "no format version"),
         ({"model_hash": None}, "lacks model_hash"),
         ({"files": []}, "list of files"),
@@ -136,10 +136,10 @@ def test_a_meta_that_cannot_be_used(change: dict[str, Any], told: str, tmp_path:
         Index.open(tmp_path / "index")
 
 
-def test_a_place_without_an_index(tmp_path: Path) -> None:
-    for place in (tmp_path / "nowhere", tmp_path):
+def test_a_folder_without_an_index(tmp_path: Path) -> None:
+    for folder in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(IndexFolderError, match=r"meta\.json: there is no such file.*Fix: gram index"):
-            Index.open(place)
+            Index.open(folder)
 
 
 @pytest.mark.parametrize(
@@ -147,13 +147,13 @@ def test_a_place_without_an_index(tmp_path: Path) -> None:
     [
         ({"value": np.zeros(2, np.float32)}, "3 products, but value"),
         ({"value": np.zeros(3)}, "value is float64"),
-        ({"vectors": np.zeros((4, 2), np.float32)}, "3 products, but vectors"),
-        ({"vectors": np.zeros((3, 2))}, "float64"),
-        ({"vectors": np.zeros(3, np.float32)}, "vectors"),
-        ({"words": BM25Index.build([["red"]])}, "3 products, but words"),
-        ({"deep": Postings.build([0], [0], [1.0], n_keys=1)}, "2 code ids, but deep postings for 1"),
+        ({"dense": np.zeros((4, 2), np.float32)}, "3 products, but dense"),
+        ({"dense": np.zeros((3, 2))}, "float64"),
+        ({"dense": np.zeros(3, np.float32)}, "dense is"),
+        ({"bm25": BM25Index.build([["red"]])}, "3 products, but bm25"),
+        ({"compound": Postings.build([0], [0], [1.0], n_keys=1)}, "2 code ids, but compound postings for 1"),
         ({"extra_words": []}, "0 extra words"),
-        ({"own": Postings.build([0], [3], [1.0], n_keys=4)}, "'own' has a posting of product 3"),
+        ({"lexical": Postings.build([0], [3], [1.0], n_keys=4)}, "'lexical' has a posting of product 3"),
         ({"meta": {"model": "models/shop"}}, "lacks model_hash"),
     ],
 )
@@ -163,7 +163,7 @@ def test_parts_that_do_not_fit_are_not_written(parts: dict[str, Any], told: str,
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["value.npy", "vectors.npy", "extra_counts.npy"])
+@pytest.mark.parametrize("name", ["value.npy", "dense.npy", "extra_counts.npy"])
 def test_arrays_at_odds_are_found_when_opened(name: str, tmp_path: Path) -> None:
     make().save(tmp_path / "index")
     path, meta_path = tmp_path / "index" / name, tmp_path / "index" / "meta.json"
@@ -187,9 +187,9 @@ def test_a_kill_in_the_middle_leaves_the_old_index_whole(tmp_path: Path) -> None
     make("old").save(tmp_path / "index")
     script = """
 import os, signal, sys
-import gram.index.segment as folder
-index = folder.Index.open(sys.argv[1])
-folder.write_json = lambda path, obj: os.kill(os.getpid(), signal.SIGKILL)
+import gram.index.segment as segment
+index = segment.Index.open(sys.argv[1])
+segment.write_json = lambda path, obj: os.kill(os.getpid(), signal.SIGKILL)
 index.meta["model_hash"] = "new"
 index.save(sys.argv[1])
 """
@@ -211,7 +211,7 @@ def test_an_index_replaced_while_it_is_opened_is_read_again(tmp_path: Path, monk
     def replace_once(folder: Path, mmap: bool = True) -> BM25Index:
         if not replaced:
             replaced.append(True)
-            make("new", vectors=np.zeros((3, 5), np.float32)).save(tmp_path / "index")
+            make("new", dense=np.zeros((3, 5), np.float32)).save(tmp_path / "index")
         return load(folder, mmap)
 
     monkeypatch.setattr(BM25Index, "load", staticmethod(replace_once))

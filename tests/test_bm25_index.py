@@ -25,38 +25,38 @@ def test_scores_by_hand() -> None:
     red = [math.log(2) / 1.9, math.log(2) * 2 / 3.08, 0, 0]
     # "hat" is in 1: log(1 + 3.5/1.5) = log(10/3), divided by 1 + 1.08.
     hat = [0, math.log(10 / 3) / 2.08, 0, 0]
-    words = BM25Index.build(SHELF)
-    assert words.score(["red", "hat"]).tolist() == pytest.approx([r + h for r, h in zip(red, hat, strict=True)])
-    assert words.score(["red", "parrot", "red"]).tolist() == pytest.approx([2 * r for r in red])
-    assert words.score([]).tolist() == words.score(["parrot"]).tolist() == [0, 0, 0, 0]
-    assert words.score(["red"]).dtype == np.float32
+    bm25 = BM25Index.build(SHELF)
+    assert bm25.score(["red", "hat"]).tolist() == pytest.approx([r + h for r, h in zip(red, hat, strict=True)])
+    assert bm25.score(["red", "parrot", "red"]).tolist() == pytest.approx([2 * r for r in red])
+    assert bm25.score([]).tolist() == bm25.score(["parrot"]).tolist() == [0, 0, 0, 0]
+    assert bm25.score(["red"]).dtype == np.float32
 
 
 def test_what_is_known_of_a_stem() -> None:
-    words = BM25Index.build(SHELF)
-    assert ("red" in words, "parrot" in words, len(words)) == (True, False, 6)
-    assert words.holding("red").tolist() == [1, 0]  # twice among three words says more than once among two
-    assert words.holding("parrot").tolist() == []
-    assert [words.document_frequency(stem) for stem in ("red", "coat", "parrot")] == [2, 1, 0]
+    bm25 = BM25Index.build(SHELF)
+    assert ("red" in bm25, "parrot" in bm25, len(bm25)) == (True, False, 6)
+    assert bm25.holding("red").tolist() == [1, 0]  # twice among three words says more than once among two
+    assert bm25.holding("parrot").tolist() == []
+    assert [bm25.document_frequency(stem) for stem in ("red", "coat", "parrot")] == [2, 1, 0]
     # log(1 + (4 − 2 + ½)/(2 + ½)) and, of no product, log(1 + (4 + ½)/½)
-    assert [words.idf("red"), words.idf("parrot")] == pytest.approx([math.log(2), math.log(10)])
+    assert [bm25.idf("red"), bm25.idf("parrot")] == pytest.approx([math.log(2), math.log(10)])
 
 
 @settings(deadline=None)
 @given(texts, queries, st.sampled_from([0.0, 0.9, 2.0]), st.sampled_from([0.0, 0.4, 1.0]))
 def test_agrees_with_the_formula(shelf: list[list[str]], query: list[str], k1: float, b: float) -> None:
-    words = BM25Index.build(iter(shelf), k1, b)
+    bm25 = BM25Index.build(iter(shelf), k1, b)
     expected = []
     for text in shelf:
         score = 0.0
         for stem in query:
-            held, f = sum(stem in other for other in shelf), text.count(stem)
+            n_holding, f = sum(stem in other for other in shelf), text.count(stem)
             mean = sum(map(len, shelf)) / len(shelf)
             if f:
-                idf = math.log(1 + (len(shelf) - held + 0.5) / (held + 0.5))
+                idf = math.log(1 + (len(shelf) - n_holding + 0.5) / (n_holding + 0.5))
                 score += idf * f / (f + k1 * (1 - b + b * len(text) / mean))
         expected.append(score)
-    assert words.score(query).tolist() == pytest.approx(expected, rel=1e-5)
+    assert bm25.score(query).tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_agrees_with_bm25s() -> None:
@@ -68,32 +68,32 @@ def test_agrees_with_bm25s() -> None:
     ]
     reference = bm25s.BM25(k1=1.2, b=0.75, method="lucene")
     reference.index(shelf, show_progress=False)
-    words = BM25Index.build(shelf, k1=1.2, b=0.75)
+    bm25 = BM25Index.build(shelf, k1=1.2, b=0.75)
     for query in (["w1"], ["w1", "w7", "w7"], ["w59", "w40", "w3", "w2"]):
-        assert all(stem in words for stem in query)
-        np.testing.assert_allclose(words.score(query), reference.get_scores(query), rtol=1e-5)
+        assert all(stem in bm25 for stem in query)
+        np.testing.assert_allclose(bm25.score(query), reference.get_scores(query), rtol=1e-5)
 
 
 def test_out_is_overwritten() -> None:
-    words = BM25Index.build(SHELF)
+    bm25 = BM25Index.build(SHELF)
     out = np.full(4, 9, dtype=np.float32)
-    assert words.score(["red"], out) is out
-    assert out.tolist() == words.score(["red"]).tolist()
+    assert bm25.score(["red"], out) is out
+    assert out.tolist() == bm25.score(["red"]).tolist()
     with pytest.raises(ValueError, match="4 products"):
-        words.score(["red"], np.zeros(5, dtype=np.float32))
+        bm25.score(["red"], np.zeros(5, dtype=np.float32))
 
 
 @pytest.mark.parametrize("mmap", [True, False])
 @pytest.mark.parametrize("shelf", [SHELF, [["größe", "½", "мир", "靴"]], [[], []], []])
 def test_saved_and_loaded_it_is_the_same(shelf: list[list[str]], mmap: bool, tmp_path: Path) -> None:
-    words = BM25Index.build(shelf, k1=1.5, b=0.25)
-    words.save(tmp_path)
+    bm25 = BM25Index.build(shelf, k1=1.5, b=0.25)
+    bm25.save(tmp_path)
     loaded = BM25Index.load(tmp_path, mmap)
-    assert (loaded.ids, loaded.n_products, loaded.k1, loaded.b) == (words.ids, len(shelf), 1.5, 0.25)
+    assert (loaded.ids, loaded.n_products, loaded.k1, loaded.b) == (bm25.ids, len(shelf), 1.5, 0.25)
     assert isinstance(loaded.postings.weight.base, np.memmap) == mmap
     query = ["red", "coat", "größe", "靴", "parrot"]
-    assert loaded.score(query).tolist() == words.score(query).tolist()
-    assert (tmp_path / "words.txt").read_text(encoding="utf-8").split() == list(words.ids)
+    assert loaded.score(query).tolist() == bm25.score(query).tolist()
+    assert (tmp_path / "bm25.txt").read_text(encoding="utf-8").split() == list(bm25.ids)
 
 
 def test_what_cannot_be_built() -> None:
@@ -108,13 +108,13 @@ def test_what_cannot_be_built() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("words.txt", None, "words.txt"),
-        ("words.txt", b"red\nshoe\nha", "middle of a word"),
-        ("words.txt", b"red\nred\nshoe\n", "2 different words, but postings for 6"),
-        ("words.txt", b"r\xffd\n", "words.txt"),
-        ("words.json", b'{"k1": 0.9}', "words.json"),
-        ("words.json", b"[]", "words.json"),
-        ("words.weight.npy", None, "words.weight.npy"),
+        ("bm25.txt", None, "bm25.txt"),
+        ("bm25.txt", b"red\nshoe\nha", "middle of a word"),
+        ("bm25.txt", b"red\nred\nshoe\n", "2 different words, but postings for 6"),
+        ("bm25.txt", b"r\xffd\n", "bm25.txt"),
+        ("bm25.json", b'{"k1": 0.9}', "bm25.json"),
+        ("bm25.json", b"[]", "bm25.json"),
+        ("bm25.weight.npy", None, "bm25.weight.npy"),
     ],
 )
 def test_a_damaged_file_is_named_with_the_fix(name: str, content: bytes | None, told: str, tmp_path: Path) -> None:

@@ -1,0 +1,402 @@
+"""Features: by hand on a small index, and against a slow computation over every product of drawn ones."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gram.ranking
+from gram.arrays import SparseRow
+from gram.coder.base import QueryRepresentation, QueryTerms
+from gram.codes.trie import CodeTrie
+from gram.errors import SettingError
+from gram.index.bm25 import BM25Index
+from gram.index.nearest import Sketch
+from gram.index.postings import Postings
+from gram.index.segment import Index
+from gram.index.table import ProductTable
+from gram.index.titles import Titles
+from gram.index.token_vectors import UNIT, TokenVectors
+from gram.ranking import candidates as first_phase
+from gram.ranking.candidates import Candidates, find_candidates
+from gram.ranking.features import BEST, FEATURES, GROUPS, NAMES, columns
+from gram.ranking.scorer import Scorer
+from gram.records import Product
+
+Rows = list[dict[int, float]]  # what each product has: {key: weight}
+
+TITLES = [["red", "hose", "50", "ft"], ["hose", "25", "ft"], ["lamp"], ["garden", "pipe"]]
+EVERY = np.ones(len(NAMES), np.float32)
+
+
+def make_index(
+    titles: Sequence[Sequence[str]],
+    texts: Sequence[Sequence[str]],
+    codes: Mapping[str, Rows],
+    dense: np.ndarray,
+    tokens: Sequence[Sequence[Sequence[int]]],
+) -> Index:
+    """An index of given representations. `texts` are the stems of all fields; `tokens` are vectors in units of UNIT."""
+    bm25, n = BM25Index.build(texts), len(titles)
+    postings = {}
+    for name, rows in codes.items():
+        triples = [(key, row, weight) for row, keys in enumerate(rows) for key, weight in keys.items()]
+        postings[name] = Postings.build(*(list(part) for part in zip(*triples, strict=True)), n_keys=5)
+    start = np.cumsum([0, *map(len, tokens)])
+    return Index(
+        table=ProductTable.build([Product(str(i), " ".join(title)) for i, title in enumerate(titles)]),
+        bm25=bm25,
+        **postings,
+        trie=CodeTrie.build(np.arange(5)[:, None]),
+        dense=dense.astype(np.float32),
+        sketch=Sketch.build(dense.astype(np.float32)),
+        titles=Titles.build(titles, bm25),
+        token_vectors=TokenVectors(start, np.array([v for text in tokens for v in text], np.int8).reshape(-1, 2)),
+        value=np.arange(n, dtype=np.float32)[::-1] / 4,
+        extra_words=[],
+        extra_counts=np.zeros(0, dtype=np.int64),
+        meta={"model_hash": "", "model": ""},
+    )
+
+
+@pytest.fixture
+def index() -> Index:
+    codes: dict[str, Rows] = {
+        "lexical": [{0: 2.0}, {0: 1.0}, {}, {1: 1.5}],
+        "expansion": [{}, {}, {2: 1.0}, {0: 0.5}],
+        "compound": [{0: 0.5}, {}, {}, {0: 0.25}],
+    }
+    tokens = [[[UNIT, 0], [0, UNIT]], [[UNIT, 0]], [], [[0, -UNIT]]]
+    return make_index(TITLES, TITLES, codes, np.eye(4, 2), tokens)
+
+
+def sparse(row: Mapping[int, float]) -> SparseRow:
+    return SparseRow(np.array(list(row), dtype=np.int64), np.array(list(row.values()), dtype=np.float32))
+
+
+def make_query(
+    text: str,
+    lexical: Mapping[int, float] | None = None,
+    expansion: Mapping[int, float] | None = None,
+    compound: Mapping[int, float] | None = None,
+) -> QueryRepresentation:
+    return QueryRepresentation(
+        QueryTerms.read(text, "porter"),
+        *(sparse(row or {}) for row in (lexical, expansion, compound)),
+        dense=np.array([0.6, 0.8], dtype=np.float32),
+        token_vectors=np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32),
+        token_weights=np.array([0.75, 0.25], dtype=np.float32),
+    )
+
+
+def by_row(found: Candidates) -> dict[int, dict[str, float]]:
+    rows = zip(found.rows.tolist(), found.features.tolist(), strict=True)
+    return {row: dict(zip(NAMES, features, strict=True)) for row, features in rows}
+
+
+# --- by hand --------------------------------------------------------------------------------------------------------
+
+
+def test_features_by_hand(index: Index) -> None:
+    query = make_query("hose 50 ft", lexical={0: 3.0}, expansion={1: 2.0}, compound={0: 1.0})
+    rows = by_row(find_candidates(index, query, EVERY, keep=4))
+    assert sorted(rows) == [0, 1, 2, 3], "the lamp shares no code and no word, and is found by its vector"
+    of_postings = ("lexical_lexical", "lexical_expansion", "expansion_lexical", "bm25", "idf_coverage")
+    assert not any(rows[2][name] for name in of_postings)
+    assert rows[0]["lexical_lexical"] == 6.0
+    assert rows[1]["lexical_lexical"] == 3.0
+    assert rows[3]["lexical_expansion"] == 1.5
+    assert rows[3]["expansion_lexical"] == 3.0
+    assert rows[0]["compound"] == 0.5
+    assert rows[0]["dense"] == pytest.approx(0.6)
+    assert rows[1]["dense"] == pytest.approx(0.8)
+    assert rows[1]["value"] == 0.5
+    assert rows[0]["idf_coverage"] == pytest.approx(1.0)
+    assert rows[0]["full_coverage"] == 1.0
+    idf = {s: index.bm25.idf(s) for s in ("hose", "50", "ft")}
+    assert rows[1]["idf_coverage"] == pytest.approx((idf["hose"] + idf["ft"]) / sum(idf.values()), rel=1e-5)
+    assert rows[1]["full_coverage"] == 0.0
+
+
+def test_a_measure_of_another_size_is_a_conflict(index: Index) -> None:
+    rows = by_row(find_candidates(index, make_query("hose 50 ft", lexical={0: 1.0}), EVERY, keep=4))
+    assert (rows[0]["number_match"], rows[0]["measure_conflict"]) == (1.0, 0.0)
+    assert (rows[1]["number_match"], rows[1]["measure_conflict"]) == (0.0, 1.0)
+
+
+def test_where_words_stand_in_a_title(index: Index) -> None:
+    rows = by_row(find_candidates(index, make_query("hose 50 ft", lexical={0: 3.0}), EVERY, keep=4))
+    idf = {s: index.bm25.idf(s) for s in ("hose", "50", "ft")}
+    whole, part = rows[0], rows[1]  # "red hose 50 ft", "hose 25 ft"
+    assert whole["title_coverage"] == pytest.approx(1.0)
+    assert whole["bigram_proximity"] == pytest.approx(1.0)
+    assert whole["last_term"] == 1.0
+    assert part["bigram_proximity"] == 0.0, "50 does not stand between hose and ft"
+    assert part["title_coverage"] == pytest.approx((idf["hose"] + idf["ft"]) / (idf["hose"] + idf["50"] + idf["ft"]))
+    assert part["last_term"] == 1.0
+    names = ("title_coverage", "bigram_proximity", "last_term")
+    assert not any(rows[2][name] for name in names), "the lamp's title names nothing"
+
+
+def test_each_token_of_a_query_is_met_by_the_nearest_of_a_products(index: Index) -> None:
+    # The query's tokens lie along both axes and weigh ¾ and ¼.
+    rows = by_row(find_candidates(index, make_query("hose 50 ft"), EVERY, keep=4))
+    met = {row: (features["maxsim"], features["min_maxsim"]) for row, features in rows.items()}
+    assert met == {0: (1.0, 1.0), 1: (0.75, 0.0), 2: (0.0, 0.0), 3: (-0.25, -1.0)}, "the lamp has no tokens"
+
+
+def test_a_query_without_tokens_is_met_nowhere(index: Index) -> None:
+    query = make_query("hose")._replace(token_vectors=np.zeros((0, 2), np.float32), token_weights=np.zeros(0))
+    found = find_candidates(index, query, EVERY, keep=4)
+    assert len(found.rows)
+    assert not found.features[:, columns(("tokens",))].any()
+
+
+def test_titles_like_those_of_the_best_by_hand(index: Index) -> None:
+    idf = {s: index.bm25.idf(s) for text in TITLES for s in text}
+    unit = [{s: idf[s] / sum(idf[t] ** 2 for t in text) ** 0.5 for s in text} for text in TITLES]
+    share = {0: 0.75, 3: 0.25}  # "red hose 50 ft" and "garden pipe" were found best
+    expected = [sum(share[b] * unit[b].get(s, 0.0) * w for b in share for s, w in title.items()) for title in unit]
+    likeness = index.titles.likeness(
+        index.titles.read(np.arange(4)),
+        np.array(list(share)),
+        np.array(list(share.values()), dtype=np.float32),
+    )
+    assert likeness == pytest.approx(expected, rel=1e-5)
+    assert likeness[0] > likeness[1] > likeness[2] == 0.0
+
+
+def test_a_word_said_twice_makes_a_title_no_more_like_itself() -> None:
+    texts = [["2", "in", "2", "in"], ["2", "in"], ["hose"]]
+    titles = Titles.build(texts, BM25Index.build(texts))
+    likeness = titles.likeness(titles.read(np.arange(3)), np.array([0]), np.ones(1, dtype=np.float32))
+    assert likeness.tolist() == pytest.approx([1.0, 1.0, 0.0])
+
+
+def test_the_best_are_kept(index: Index) -> None:
+    query = make_query("hose 50 ft", lexical={0: 3.0})
+    every = find_candidates(index, query, EVERY, keep=4)
+    two = find_candidates(index, query, EVERY, keep=2)
+    assert two.rows.tolist() == every.rows[np.argsort(-(every.features @ EVERY))][:2].tolist()
+
+
+def test_without_weight_for_vectors_they_find_nothing(index: Index) -> None:
+    weights = np.where(columns(("dense",)), np.float32(0), EVERY)
+    assert sorted(find_candidates(index, make_query("hose"), weights, keep=4).rows.tolist()) == [0, 1]
+
+
+def test_with_nothing_in_common_it_finds_what_is_near(index: Index) -> None:
+    found = find_candidates(index, make_query("sofa"), EVERY, keep=4)
+    assert sorted(found.rows.tolist()) == [0, 1, 2, 3]
+    assert not found.features[:, columns(("codes", "bm25"))].any()
+
+
+def test_without_words_it_finds_nothing(index: Index) -> None:
+    assert len(find_candidates(index, make_query(""), EVERY, keep=4).rows) == 0
+
+
+def test_keys_newer_than_the_index_are_passed_over(index: Index) -> None:
+    found = find_candidates(index, make_query("lamp", lexical={99: 5.0, -1: 1.0}), EVERY, keep=4)
+    assert by_row(found)[2]["lexical_lexical"] == 0.0
+    assert found.rows[0] == 2
+
+
+# --- against a slow computation -------------------------------------------------------------------------------------
+
+
+class Slow:
+    """One product and one query, feature by feature, as the features' names say it."""
+
+    def __init__(self, index: Index, texts: Sequence[Sequence[str]], codes: Mapping[str, Rows], row: int) -> None:
+        self.index, self.texts, self.codes, self.row = index, texts, codes, row
+        self.title = index.table[row].title.split()
+
+    def idf(self, stem: str) -> float:
+        n = sum(stem in text for text in self.texts)
+        return math.log(1 + (len(self.texts) - n + 0.5) / (n + 0.5))
+
+    def shared(self, row: SparseRow, product: str) -> float:
+        has = self.codes[product][self.row]
+        return sum(float(w) * has.get(int(k), 0.0) for k, w in zip(row.key, row.weight, strict=True))
+
+    def bm25(self, query: QueryRepresentation) -> float:
+        text, score = self.texts[self.row], 0.0
+        mean = sum(map(len, self.texts)) / len(self.texts)
+        for stem in query.terms.stems:
+            f = text.count(stem)
+            score += self.idf(stem) * f / (f + 0.9 * (0.6 + 0.4 * len(text) / mean)) if f else 0.0
+        return score
+
+    def coverage(self, query: QueryRepresentation, text: Sequence[str]) -> float:
+        total = sum(map(self.idf, query.terms.telling)) or 1.0
+        return sum(self.idf(stem) for stem in query.terms.telling if stem in text) / total
+
+    def proximity(self, query: QueryRepresentation) -> float:
+        pairs = [(a, b) for a, b in pairwise(query.terms.stems) if {a, b} <= set(query.terms.telling)]
+        total = sum(self.idf(a) + self.idf(b) for a, b in pairs) or 1.0
+        beside = set(pairwise(self.title))
+        return sum(self.idf(a) + self.idf(b) for a, b in pairs if (a, b) in beside) / total
+
+    def met(self, query: QueryRepresentation) -> list[float]:
+        """How closely each of the query's tokens is met."""
+        tokens = self.index.token_vectors.of(self.row)
+        return [max(float(one @ token) for token in tokens) for one in query.token_vectors] if len(tokens) else []
+
+    def features(self, query: QueryRepresentation) -> dict[str, float]:
+        """All but those of feedback."""
+        text, terms, met = self.texts[self.row], query.terms, self.met(query)
+        numbers = [stem in text for stem in terms.telling if any(c.isdigit() for c in stem)]
+        conflicts = [unit in text and number not in text for number, unit in terms.measures]
+        last = [stem for stem in terms.stems if stem in terms.telling][-1:]
+        return {
+            "lexical_lexical": self.shared(query.lexical, "lexical"),
+            "lexical_expansion": self.shared(query.lexical, "expansion"),
+            "expansion_lexical": self.shared(query.expansion, "lexical"),
+            "expansion_expansion": self.shared(query.expansion, "expansion"),
+            "compound": self.shared(query.compound, "compound"),
+            "dense": float(self.index.dense[self.row] @ query.dense),
+            "bm25": self.bm25(query),
+            "idf_coverage": self.coverage(query, text),
+            "full_coverage": float(bool(terms.telling) and set(terms.telling) <= set(text)),
+            "number_match": sum(numbers) / max(len(numbers), 1),
+            "measure_conflict": sum(conflicts) / max(len(conflicts), 1),
+            "title_coverage": self.coverage(query, self.title),
+            "bigram_proximity": self.proximity(query),
+            "last_term": float(last != [] and last[0] in self.title),
+            "maxsim": sum(w * m for w, m in zip(query.token_weights.tolist(), met, strict=True)) if met else 0.0,
+            "min_maxsim": min(met, default=0.0),
+            "value": float(self.index.value[self.row]),
+        }
+
+
+def title_vector(one: Slow) -> dict[str, float]:
+    length = math.sqrt(sum(one.idf(stem) ** 2 for stem in set(one.title))) or 1.0
+    return {stem: one.idf(stem) / length for stem in one.title}
+
+
+def slowly(
+    products: Sequence[Slow], query: QueryRepresentation, weights: Mapping[str, float], by_postings: int, nearest: int
+) -> list[tuple[float, int, dict[str, float]]]:
+    """(score, row, features) of every candidate, the best first."""
+
+    def sort(scores: Mapping[int, float]) -> list[int]:
+        return sorted(scores, key=lambda row: (-scores[row], row))
+
+    features = {one.row: one.features(query) for one in products}
+    spoken_for = {name for name in NAMES if name == "bm25" or name in {f.name for f in FEATURES if f.group == "codes"}}
+    said = {row: sum(weights[name] * f[name] for name in spoken_for) for row, f in features.items()}
+    chosen = set(sort({row: score for row, score in said.items() if score > 0})[:by_postings])
+    if query.terms.stems:
+        chosen |= set(sort({row: f["dense"] for row, f in features.items()})[:nearest])
+    scores = {row: sum(weights[name] * value for name, value in features[row].items()) for row in chosen}
+    best = sort(scores)[:BEST]
+    share = {row: math.exp(scores[row] - scores[best[0]]) for row in best}
+    share = {row: value / sum(share.values()) for row, value in share.items()}
+    for row in chosen:
+        vectors = {r: products[r].index.dense[r] for r in (row, *best)}
+        titles = {r: title_vector(products[r]) for r in (row, *best)}
+        features[row]["prf_dense"] = sum(share[b] * float(vectors[b] @ vectors[row]) for b in best)
+        features[row]["prf_title"] = sum(
+            share[b] * sum(titles[b].get(stem, 0.0) * w for stem, w in titles[row].items()) for b in best
+        )
+    full = {row: sum(weights[name] * features[row][name] for name in NAMES) for row in chosen}
+    return [(full[row], row, features[row]) for row in sort(full)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_feature_is_what_a_slow_computation_says(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(seed)
+    n, vocabulary = 24, ["red", "hose", "50", "25", "ft", "lamp", "pipe", "garden", "dw713", "of", "blue"]
+
+    def draw(low: int, high: int, share: float = 1.0) -> list[str]:
+        return [str(rng.choice(vocabulary)) for _ in range(rng.integers(low, high))] if rng.random() < share else []
+
+    def weigh() -> dict[int, float]:
+        return {int(k): float(rng.random()) for k in rng.choice(5, rng.integers(0, 3), replace=False)}
+
+    titles = [draw(1, 6) for _ in range(n)]
+    texts = [title + draw(0, 5) for title in titles]
+    codes: dict[str, Rows] = {part: [weigh() for _ in range(n)] for part in ("lexical", "expansion", "compound")}
+    tokens = [rng.integers(-90, 90, (rng.integers(0, 4), 2)).tolist() for _ in range(n)]
+    index = make_index(titles, texts, codes, rng.normal(size=(n, 2)), tokens)
+    products = [Slow(index, texts, codes, row) for row in range(n)]
+    monkeypatch.setattr(first_phase, "NEAREST", 9)
+    weights = {feature.name: float(rng.random()) for feature in FEATURES} | {"measure_conflict": -0.5}
+    for _ in range(6):
+        words = draw(1, 6) + ["sofa"] * int(rng.integers(2))
+        query = make_query(" ".join(words), weigh(), weigh(), weigh())
+        expected = slowly(products, query, weights, by_postings=8, nearest=9)
+        array = np.array([weights[name] for name in NAMES], dtype=np.float32)
+        found = find_candidates(index, query, array, keep=12, from_postings=8)
+        assert found.rows.tolist() == [row for _, row, _ in expected[:12]]
+        assert BEST < len(expected) < n, "feedback reads fewer than all, and not all are candidates"
+        for row, features in by_row(found).items():
+            slow = next(features for _, r, features in expected if r == row)
+            assert slow.keys() == features.keys(), "a new feature has a slow form here"
+            assert features == pytest.approx(slow, rel=1e-4, abs=1e-5)
+
+
+# --- the registry ---------------------------------------------------------------------------------------------------
+
+
+def test_features_are_declared_soundly() -> None:
+    assert len(set(NAMES)) == len(NAMES)
+    assert GROUPS == ("codes", "vectors", "words", "tokens", "value")
+    assert set(NAMES) & set(GROUPS) == {"value"}, "`columns` takes both names"
+    for feature in FEATURES:
+        assert (feature.first_phase is None) != (feature.compute is None), feature.name
+        assert feature.compute is not None or not feature.feedback, feature.name
+        assert feature.weight >= 0 or feature.sign == 0, feature.name
+
+
+def test_default_weights_are_the_declared_ones_in_order() -> None:
+    scorer = Scorer.default()
+    assert scorer.weights.tolist() == [np.float32(feature.weight) for feature in FEATURES]
+    assert scorer.first_phase.tolist() == scorer.weights.tolist()
+    assert list(scorer.by_name()) == [feature.name for feature in FEATURES]
+
+
+def test_columns_are_of_features_and_of_groups() -> None:
+    assert [name for name, chosen in zip(NAMES, columns(("tokens", "bm25")), strict=True) if chosen] == [
+        "bm25",
+        "maxsim",
+        "min_maxsim",
+    ]
+    with pytest.raises(SettingError, match="no feature 'popularity'"):
+        columns(("popularity",))
+
+
+def test_a_new_feature_is_one_line(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a line more in the registry, candidates have it, and the scorer weighs, names and keeps it."""
+    spec = importlib.util.find_spec("gram.ranking.features")
+    assert spec is not None
+    assert spec.origin is not None
+    line = '    Feature("title_length", "words", 0.25, compute=lambda view: np.bincount(view.titles.row) / 4),\n'
+    before = '    Feature("value", "value"'
+    source = Path(spec.origin).read_text(encoding="utf-8").replace(before, line + before)
+    features: Any = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "gram.ranking.features", features)
+    exec(compile(source, spec.origin, "exec"), features.__dict__)
+    fresh: dict[str, Any] = {}
+    for name in ("candidates", "scorer"):
+        monkeypatch.setattr(gram.ranking, name, getattr(gram.ranking, name))  # put back at the end
+        monkeypatch.delitem(sys.modules, f"gram.ranking.{name}")
+        fresh |= vars(importlib.import_module(f"gram.ranking.{name}"))
+    assert (*NAMES[:-1], "title_length", "value") == features.NAMES
+    scorer = fresh["Scorer"].default()
+    assert scorer.by_name()["title_length"] == 0.25
+    found = fresh["find_candidates"](index, make_query("hose"), scorer.weights, keep=4)
+    lengths = dict(zip(found.rows.tolist(), found.features[:, -2].tolist(), strict=True))
+    assert lengths == {0: 1.0, 1: 0.75, 2: 0.25, 3: 0.5}
+    deaf = scorer.without(["title_length"])
+    gained = (scorer.score(found.features) - deaf.score(found.features)).tolist()
+    assert gained == pytest.approx([0.25 * lengths[row] for row in found.rows.tolist()], abs=1e-5)
