@@ -227,7 +227,7 @@ def eval_command(qrels: Path, runs: tuple[Path, ...], markdown: bool) -> None:
 @click.option("-o", "--output", type=FOLDER, required=True, help="The folder to work in; what it has is kept.")
 @click.option("--dev-queries", type=FILE, help="Queries to choose settings on; otherwise a tenth of the log's.")
 @click.option("--dev-qrels", type=FILE, help="Their judgements.")
-@click.option("--only", default="", help="Make only these rows: names, comma between; ablation for GRAM's variants.")
+@click.option("--only", default="", help="Make only these engines: names, comma between; ablation for GRAM's parts.")
 @click.option("--quick", is_flag=True, help="A small part of the data and few steps: does it run at all?")
 @click.option("--model", default="minilm", show_default=True, help="The encoder to start from: hub id or local folder.")
 @click.option("--splade-model", default="", help="Weights that a second SPLADE row starts from.")
@@ -252,8 +252,9 @@ def bench(
     Files as of `train` and `eval`. What the folder has is not made again, so that a stopped run goes on; it is refused
     with other data or settings than it was begun with.
     """
-    from gram.bench.benchmark import Sources, run
-    from gram.bench.rows import Options
+    from gram.bench.benchmark import run
+    from gram.bench.sources import Sources
+    from gram.bench.workshop import Options
 
     sources = Sources(products, log, queries, qrels, dev_queries, dev_qrels, max_unknown)
     names = [name.strip() for name in only.split(",") if name.strip()]

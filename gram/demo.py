@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gram.baselines.bm25 import BM25, FIELDS
+from gram.baselines.bm25 import BM25
 from gram.cli import explained
 from gram.data.catalogue import read_products
 from gram.data.log import read_log, read_qrels, read_queries
@@ -17,6 +17,7 @@ from gram.evaluation.groups import keyword_gap_queries
 from gram.evaluation.measures import evaluate, write_run
 from gram.folders import read_json
 from gram.search import Searcher
+from gram.text.fields import FIELDS
 from gram.training.co_alignment import AlignmentSettings
 from gram.training.health import text
 from gram.training.joint import TrainingSettings

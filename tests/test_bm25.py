@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import Stemmer
 
-from gram.baselines.base import Engine
-from gram.baselines.bm25 import BM25, FIELDS, field_text
+from gram.baselines.base import Engine, TrainingData
+from gram.baselines.bm25 import BM25, TunedBM25
+from gram.baselines.spelled import SpelledBM25
 from gram.data.shop.generate import generate
 from gram.errors import MissingExtra, SettingError
-from gram.records import Product
+from gram.records import Interaction, Product
+from gram.text.fields import FIELDS, joined_text
 
 SHELF = [
     Product("d1", "Red Shoes"),
@@ -38,7 +41,7 @@ def test_agrees_with_the_formula() -> None:
     def tokens(text: str) -> list[str]:
         return [str(stemmer.stemWord(word)) for word in re.findall(r"\w+", text.lower())]
 
-    documents = {p.product_id: tokens(field_text(p)) for p in dataset.products}
+    documents = {p.product_id: tokens(joined_text(p)) for p in dataset.products}
     mean = sum(map(len, documents.values())) / len(documents)
     engine = BM25(dataset.products, k1=1.2, b=0.75, fields=FIELDS)
     for query in list(dataset.parts["test"].queries.values())[:5]:
@@ -75,8 +78,8 @@ def test_equal_scores_stand_by_id_also_at_the_cut() -> None:
         (("title", "brand"), "velanto", ["d3"]),
         (("category",), "clothing coat", ["d3"]),
         (("description",), "warm", ["d3"]),
-        (("attributes",), "2xl", ["d3"]),
-        (("attributes",), "size", []),  # a column's name is not a word of the product
+        (("attribute",), "2xl", ["d3"]),
+        (("attribute",), "size", []),  # a column's name is not a word of the product
     ],
 )
 def test_fields(fields: tuple[str, ...], query: str, found: list[str]) -> None:
@@ -105,3 +108,50 @@ def test_settings_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bm25s", None)
     with pytest.raises(MissingExtra, match=r"\[eval\]"):
         BM25(SHELF)
+
+
+GARDEN = [
+    *(Product(f"f{i}", f"kitchen faucet {c}") for i, c in enumerate(("red", "blue", "green"))),
+    *(Product(f"l{i}", f"garden lamp {c}") for i, c in enumerate(("red", "blue"))),
+]
+SEARCHED = [Interaction("couch cover", "l0"), Interaction("couch red", "f0"), Interaction("lampp", "l1")]
+
+
+def test_bm25_is_tuned_on_dev(tmp_path: Path) -> None:
+    data = TrainingData(GARDEN, [], {"q": "blue faucet"}, {"q": {"f1": 1.0}})
+    TunedBM25.train(tmp_path / "a", data, quick=True)
+    engine = TunedBM25.load(tmp_path / "a", GARDEN)
+    assert engine.settings == {"k1": 0.3, "b": 0.6, "fields": ["title"], "stemmer": "porter"}  # the first of equals
+    assert engine.search("blue faucet", 1)[0].product_id == "f1"
+    TunedBM25.train(tmp_path / "b", data._replace(dev_queries={}))
+    assert TunedBM25.load(tmp_path / "b", GARDEN).settings["k1"] == 1.2
+
+
+@pytest.mark.parametrize(
+    ("query", "read"),
+    [
+        ("kitchen fuacet", "kitchen faucet"),
+        ("Kitchen  faucet", "Kitchen  faucet"),  # nothing to mend: the query itself
+        ("couhc cover", "couch cover"),  # two of the log's queries say couch
+        ("lampp", "lamp"),  # one query alone says it, so it is misspelt
+        ("zzzzzz", "zzzzzz"),
+        ("", ""),
+    ],
+)
+def test_queries_are_read_through_the_speller(tmp_path: Path, query: str, read: str) -> None:
+    SpelledBM25.train(tmp_path / "s", TrainingData(GARDEN, SEARCHED, {}, {}))
+    engine = SpelledBM25.load(tmp_path / "s", GARDEN)
+    assert isinstance(engine, Engine)
+    assert engine.spelled(query) == read
+    plain = BM25(GARDEN, 1.2, 0.75, FIELDS)
+    assert engine.search_many({"q": query}) == plain.search_many({"q": read})
+
+
+def test_known_words_and_the_rest_of_the_query_decide(tmp_path: Path) -> None:
+    shelf = [*(Product(f"a{i}", "oak table") for i in range(2)), *(Product(f"b{i}", "wall cable") for i in range(3))]
+    SpelledBM25.train(tmp_path / "s", TrainingData(shelf, [], {}, {}))
+    engine = SpelledBM25.load(tmp_path / "s", shelf)
+    assert engine.spelled("zable") == "cable"  # more products hold it than table
+    assert engine.spelled("oak zable") == "oak table"
+    assert SpelledBM25.load(tmp_path / "s", shelf, {"zable"}.__contains__).spelled("oak zable") == "oak zable"
+    assert engine.index_bytes > 0

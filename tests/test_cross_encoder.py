@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from tiny_bert import tiny_bert
 
 from gram.baselines.base import Engine, TrainingData
 from gram.baselines.bm25 import BM25
-from gram.baselines.cross_encoder import CrossEncoderReranker, labelled_pairs
+from gram.baselines.cross_encoder import CrossEncoderReranker, First
 from gram.errors import ModelError, SettingError
 from gram.records import Interaction, Product
 
@@ -30,7 +29,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def trained(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "reranker"
-    CrossEncoderReranker.train(folder, DATA, BM25(SHOP), model=tiny, depth=6, quick=True)
+    CrossEncoderReranker.train(folder, DATA, First(BM25(SHOP), depth=6), model=tiny, quick=True)
     return folder
 
 
@@ -62,13 +61,13 @@ def test_scores_mix_by_hand() -> None:
 
 
 def test_the_same_seed_gives_the_same_weights(tiny: str, trained: Path, tmp_path: Path) -> None:
-    CrossEncoderReranker.train(tmp_path / "again", DATA, BM25(SHOP), model=tiny, depth=6, quick=True)
+    CrossEncoderReranker.train(tmp_path / "again", DATA, First(BM25(SHOP), depth=6), model=tiny, quick=True)
     for name in ("meta.json", "model/model.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (trained / name).read_bytes()
 
 
 def test_bfloat16_is_for_training_only(tiny: str, tmp_path: Path) -> None:
-    CrossEncoderReranker.train(tmp_path / "bf16", DATA, BM25(SHOP), model=tiny, depth=6, quick=True, bf16=True)
+    CrossEncoderReranker.train(tmp_path / "bf16", DATA, First(BM25(SHOP), depth=6), model=tiny, quick=True, bf16=True)
     engine = CrossEncoderReranker.load(tmp_path / "bf16", SHOP, BM25(SHOP))
     assert {str(weight.dtype) for weight in engine._model.parameters()} == {"torch.float32"}
     assert len(engine.search("red hat", 3)) == 3
@@ -76,29 +75,20 @@ def test_bfloat16_is_for_training_only(tiny: str, tmp_path: Path) -> None:
 
 def test_without_a_log_the_order_stays(tiny: str, tmp_path: Path) -> None:
     first = BM25(SHOP)
-    CrossEncoderReranker.train(tmp_path / "zero", DATA._replace(log=[]), first, model=tiny, quick=True)
+    CrossEncoderReranker.train(tmp_path / "zero", DATA._replace(log=[]), First(first), model=tiny, quick=True)
     engine = CrossEncoderReranker.load(tmp_path / "zero", SHOP, first)
     assert engine.search_many({"q": "red hat"}) == first.search_many({"q": "red hat"})
     assert not (tmp_path / "zero" / "model").exists()
-
-
-def test_negatives_are_not_wanted() -> None:
-    rows = labelled_pairs(DATA, BM25(SHOP), ("title",), np.random.default_rng(0), 1000)
-    assert sum(label for _, _, label in rows) == len(LOG)
-    for query, text, label in rows:
-        assert (set(query.split()) - {"in"} == set(text.split())) == bool(label)
-    assert len(labelled_pairs(DATA, BM25(SHOP), ("title",), np.random.default_rng(0), 8)) == 8
 
 
 def test_what_cannot_be_used_is_told(tiny: str, trained: Path, tmp_path: Path) -> None:
     engine = CrossEncoderReranker.load(trained, SHOP, BM25(SHOP))
     with pytest.raises(SettingError, match="at least 1"):
         engine.search("hat", 0)
-    with pytest.raises(SettingError, match="size of its index"):
-        _ = engine.index_bytes
+    assert engine.index_bytes == BM25(SHOP).index_bytes + sum(len(product.title) for product in SHOP)
     with pytest.raises(SettingError, match="at least 1"):
-        CrossEncoderReranker.train(tmp_path / "new", DATA, BM25(SHOP), model=tiny, depth=0)
+        CrossEncoderReranker.train(tmp_path / "new", DATA, First(BM25(SHOP), depth=0), model=tiny)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match="cannot be loaded"):
-        CrossEncoderReranker.train(tmp_path / "new", DATA, BM25(SHOP), model=str(tmp_path / "empty"))
+        CrossEncoderReranker.train(tmp_path / "new", DATA, First(BM25(SHOP)), model=str(tmp_path / "empty"))
     assert not (tmp_path / "new").exists()

@@ -10,11 +10,11 @@ from tiny_bert import tiny_bert
 
 from gram.arrays import top_k
 from gram.baselines.base import Engine, TrainingData
-from gram.baselines.bm25 import BM25, field_text
-from gram.baselines.dense import Dense, DenseHNSW, encode, hard_negatives, load_model, triplets
-from gram.errors import IndexFolderError, ModelError, SettingError
+from gram.baselines.dense import Dense, DenseHNSW, encode, load_model
+from gram.errors import IndexMismatch, ModelError, SettingError
 from gram.evaluation.measures import evaluate
 from gram.records import Interaction, Product
+from gram.text.fields import joined_text
 
 pytest.importorskip("sentence_transformers")
 pytest.importorskip("hnswlib")
@@ -88,7 +88,7 @@ def test_in_bfloat16_vectors_are_nearly_the_same_and_of_length_1(tiny: str, tmp_
     vectors = np.load(tmp_path / "bf16" / "vectors.npy").astype(np.float32)
     fields = Dense.load(tmp_path / "bf16", SHOP).settings["fields"]
     assert isinstance(fields, list)
-    texts = [field_text(product, fields) for product in sorted(SHOP, key=lambda p: p.product_id)]
+    texts = [joined_text(product, fields) for product in sorted(SHOP, key=lambda p: p.product_id)]
     exact = encode(load_model(str(tmp_path / "bf16" / "model")), texts, "document")
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-3)
     assert (vectors * exact).sum(axis=1).min() > 0.99
@@ -99,7 +99,7 @@ def test_without_a_log_nothing_is_trained(tiny: str, tmp_path: Path) -> None:
 
     Dense.train(tmp_path / "zero", TrainingData(SHOP, [], {}, {}), model=tiny, quick=True)
     engine = Dense.load(tmp_path / "zero", SHOP)
-    assert engine.settings["rows"] == 0
+    assert engine.settings["best_step"] == 0
     a, b = SentenceTransformer(tiny).encode(["red hat", "red shoe"], normalize_embeddings=True)
     assert engine.score_many({"q": "red hat"}, {"q": ["red-shoe"]})["q"]["red-shoe"] == pytest.approx(
         float(a @ b), abs=1e-3
@@ -108,40 +108,24 @@ def test_without_a_log_nothing_is_trained(tiny: str, tmp_path: Path) -> None:
 
 def test_the_best_weights_on_dev_are_kept(trained: Path) -> None:
     engine = Dense.load(trained, SHOP)
-    before, after = engine.settings["goal_by_fields"], engine.settings["goal_after_training"]
-    assert isinstance(before, dict)
-    assert isinstance(after, float)
+    fields, trials = engine.settings["dev_by_fields"], engine.settings["dev_by_rate"]
+    assert isinstance(fields, dict)
+    assert isinstance(trials, dict)
     mean = evaluate(DATA.dev_qrels, engine.search_many(DATA.dev_queries, 100), ("nDCG@10", "R@100")).mean
-    assert sum(mean.values()) == pytest.approx(max(*before.values(), after))
+    assert sum(mean.values()) / 2 == pytest.approx(engine.settings["dev"], abs=1e-6)
+    assert engine.settings["dev"] >= max(engine.settings["dev_untrained"], *trials.values())
+    assert engine.settings["dev_untrained"] == max(fields.values())
+    assert list(trials) == ["0.4", "1", "2.5"]
 
 
-def test_hard_negatives_are_neither_wanted_nor_of_a_wanted_title() -> None:
-    shop = [Product(i, t) for i, t in (("a", "red hat"), ("b", "Red Hat"), ("c", "red coat"), ("d", "red desk"))]
-    log = [Interaction("red hat", "a"), Interaction("red", "c")]
-    found = hard_negatives(BM25(shop), log, shop, (1, 4))
-    assert found == {"red hat": ["c", "d"], "red": ["a", "b", "d"]}
-    assert hard_negatives(BM25(shop), log, shop, (2, 3))["red"] == ["b"]
-
-
-def test_triplets_go_twice_over_the_log_or_as_far_as_allowed() -> None:
-    rows = triplets(DATA, ("title",), np.random.default_rng(0), 1000)
-    assert len(rows) == 2 * len(LOG)
-    assert all(
-        set(query.split()) - {"in"} == set(wanted.split()) != set(other.split()) for query, wanted, other in rows
-    )
-    assert len(triplets(DATA, ("title",), np.random.default_rng(0), 7)) == 7
-    stranger = DATA._replace(log=[Interaction("hat", "sold out")])
-    assert triplets(stranger, ("title",), np.random.default_rng(0), 7) == []
-
-
-def test_equal_scores_stand_by_place_also_at_the_cut() -> None:
-    places, scores = top_k(np.array([0.5, 1.0, 0.5, 0.5]), 3)
-    assert places.tolist() == [1, 0, 2]
+def test_equal_scores_stand_by_position_also_at_the_cut() -> None:
+    positions, scores = top_k(np.array([0.5, 1.0, 0.5, 0.5]), 3)
+    assert positions.tolist() == [1, 0, 2]
     assert scores.tolist() == [1.0, 0.5, 0.5]
 
 
 def test_what_cannot_be_used_is_told(tiny: str, trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(IndexFolderError, match="other products"):
+    with pytest.raises(IndexMismatch, match="other products"):
         Dense.load(trained, SHOP[1:])
     with pytest.raises(SettingError, match="at least 1"):
         Dense.load(trained, SHOP).search("hat", 0)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 # one tiny shop and encoder for all rivals that train an encoder
 from test_term_sets import DATA, QUERIES, SHELF, tiny_encoder
 
 from gram.baselines.base import Engine, Trained, TrainingData
-from gram.baselines.bm25 import BM25, FIELDS
-from gram.baselines.expansion import Additions, Choice, ExpandedBM25, choose, predicted_terms, sampled_queries
-from gram.errors import IndexMismatch, ModelError, SettingError
-from gram.records import Interaction, Product
+from gram.baselines.bm25 import BM25
+from gram.baselines.expansion import Additions, Choice, ExpandedBM25, choose, predicted_terms
+from gram.baselines.training import Plan
+from gram.errors import IndexMismatch, SettingError
+from gram.records import Product
+from gram.text.fields import FIELDS
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_additions_are_found() -> None:
     assert found("tall", fields=("title",)) == []
     assert found("tall", fields=("title",), predictions=2) == ["b"]
     assert ExpandedBM25(shelf, additions, Choice()).search("red")[0].title == "red faucet"
-    assert ExpandedBM25(shelf, additions, Choice(repeats=1)).index_bytes == 8 * (4 + 1 + 2)
+    assert ExpandedBM25(shelf, additions, Choice(repeats=1)).index_bytes == 7 * (4 + 4) + 8 * (6 + 1)
 
 
 def test_settings_are_chosen_one_after_the_other() -> None:
@@ -53,7 +54,7 @@ def test_settings_are_chosen_one_after_the_other() -> None:
 
 
 def test_it_finds_searchers_words(model: str, tmp_path: Path) -> None:
-    ExpandedBM25.train(tmp_path / "x", DATA, model=model, steps=40, batch=8)
+    ExpandedBM25.train(tmp_path / "x", DATA, model=model, plan=Plan(60, batch=8))
     engine = ExpandedBM25.load(tmp_path / "x", SHELF)
     check: Trained = engine
     assert isinstance(check, Engine)
@@ -72,12 +73,12 @@ def test_predicted_terms_reach_products_without_a_log(model: str) -> None:
         [i.query for i in DATA.log if i.product_id == p.product_id and not p.product_id.endswith("green")]
         for p in SHELF
     ]
-    rows, trained = predicted_terms(SHELF, logged, model, steps=300, batch=12, seed=0, bf16=False)
-    place = [product.product_id for product in SHELF].index("faucet-green")
-    assert "tap" in rows[place][:3]
+    rows, trained = predicted_terms(SHELF, logged, model, Plan(300, batch=12))
+    position = [product.product_id for product in SHELF].index("faucet-green")
+    assert "tap" in rows[position][:3]
     assert trained["steps"] == 300
-    again, _ = predicted_terms(SHELF, logged, model, steps=2, batch=4, seed=1, bf16=False)
-    assert again == predicted_terms(SHELF, logged, model, steps=2, batch=4, seed=1, bf16=False)[0]
+    again, _ = predicted_terms(SHELF, logged, model, Plan(2, batch=4, seed=1))
+    assert again == predicted_terms(SHELF, logged, model, Plan(2, batch=4, seed=1))[0]
 
 
 def test_an_empty_log_leaves_bm25(model: str, tmp_path: Path) -> None:
@@ -90,26 +91,6 @@ def test_an_empty_log_leaves_bm25(model: str, tmp_path: Path) -> None:
     assert engine.search_many({"q": "red tap"})["q"] == pytest.approx(plain.search_many({"q": "red tap"})["q"])
 
 
-def test_queries_are_sampled_from_a_model(model: str, tmp_path: Path) -> None:
-    from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
-
-    config = T5Config(
-        vocab_size=60, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0, pad_token_id=0
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
-    AutoTokenizer.from_pretrained(model).save_pretrained(tmp_path / "t5")
-    rows = sampled_queries(SHELF[:9], str(tmp_path / "t5"), 3, seed=0)
-    assert [len(row) for row in rows] == [3] * 9
-    assert rows == sampled_queries(SHELF[:9], str(tmp_path / "t5"), 3, seed=0)
-    data = TrainingData(SHELF, [Interaction("tap", "faucet-red")], {}, {})
-    ExpandedBM25.train(tmp_path / "x", data, model="not needed", quick=True, seq2seq=str(tmp_path / "t5"))
-    assert ExpandedBM25.load(tmp_path / "x", SHELF).settings["predictor"] == str(tmp_path / "t5")
-    with pytest.raises(ModelError, match="cannot be loaded"):
-        sampled_queries(SHELF, str(tmp_path / "nothing"), 1, 0)
-
-
 def test_settings_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="steps"):
-        ExpandedBM25.train(tmp_path / "x", DATA, model="", steps=0)
+    with pytest.raises(SettingError, match="no products"):
+        ExpandedBM25.train(tmp_path / "x", DATA._replace(products=[]), model="")

@@ -7,18 +7,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from gram.baselines.base import Engine, Run, TrainingData
+from gram.baselines.base import Engine, TrainingData
 from gram.baselines.bm25 import BM25
 from gram.baselines.hybrid import Hybrid, HybridSettings, Norm, tune, worth
 from gram.errors import SettingError
-from gram.evaluation.measures import evaluate
+from gram.evaluation.measures import Run, evaluate
 from gram.records import Hit, Product
 
 
-class Fixed:
+class Unmeasured:
     """An engine that gives the same scores to every query."""
-
-    index_bytes = 100
 
     def __init__(self, name: str, scores: Mapping[str, float]) -> None:
         self.name, self._scores = name, dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
@@ -28,6 +26,12 @@ class Fixed:
 
     def search_many(self, queries: Mapping[str, str], k: int = 300) -> Run:
         return {query_id: dict(list(self._scores.items())[:k]) for query_id in queries}
+
+
+class Fixed(Unmeasured):
+    """The same, and it tells its size."""
+
+    index_bytes = 100
 
 
 class Scoring(Fixed):
@@ -124,7 +128,7 @@ def test_its_index_is_both() -> None:
     assert engine.settings["how"] == "rrf"
     assert engine.name == "words + vectors (rrf)"
     with pytest.raises(SettingError, match="size of its index"):
-        _ = Hybrid(WORDS, BM25([])).index_bytes
+        _ = Hybrid(WORDS, Unmeasured("words", {})).index_bytes
 
 
 @pytest.mark.parametrize("wrong", [{"how": "sum"}, {"weight": -1.0}, {"k": -1}, {"norm": "z"}, {"depth": 0}])

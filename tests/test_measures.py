@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gram.errors import BadRow, DataError, MissingExtra, SettingError
-from gram.evaluation.comparison import compare, significance, table
+from gram.evaluation.comparison import compare, table
 from gram.evaluation.measures import Result, evaluate, ranking, read_run, relevant, write_run
+from gram.evaluation.significance import significance
 
 GRADED = {"q1": {"a": 3.0, "b": 2.0, "c": 1.0}, "q2": {"d": 2.0}, "q3": {"a": 1.0}}
 
@@ -88,7 +89,7 @@ def test_run_file_ranks_and_no_leftovers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "column", "problem"),
     [
-        ("q Q0 b 2 0.5", "", "5 columns where a run has 6"),
+        ("q Q0 b 2 0.5", "tag", "5 fields where 6 belong"),
         ("q Q0 b 2 high gram", "score", "not a number"),
         ("q Q0 b 2 nan gram", "score", "not a number"),
         ("q Q0 a 2 0.5 gram", "product_id", "twice"),
@@ -103,7 +104,7 @@ def test_bad_rows_are_named(tmp_path: Path, row: str, column: str, problem: str)
 
 
 def test_unreadable_run(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="no such file"):
         read_run(tmp_path / "none.trec")
 
 

@@ -15,14 +15,15 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast
 
-from gram.baselines import splade, splade_encoder
+from gram.baselines import splade_encoder
 from gram.baselines.base import Engine, TrainingData
-from gram.baselines.splade import Splade, SpladeSettings
+from gram.baselines.splade import MAX_TERMS, Splade
+from gram.baselines.training import Plan
 from gram.data.shop.generate import generate
-from gram.errors import IndexFolderError, ModelError, SettingError
+from gram.errors import IndexMismatch, ModelError, SettingError
 from gram.records import Product
 
-TINY = SpladeSettings(steps=6, batch=4, checkpoints=2, mined_products=40, dev_queries=10, dev_products=20, max_terms=30)
+TINY = Plan(6, batch=4)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +37,8 @@ def shop() -> TrainingData:
 def models_of(tmp_path_factory: pytest.TempPathFactory, shop: TrainingData) -> dict[str, str]:
     """Two folders: a BERT without a masked-language head, and a masked-language model."""
     words = sorted({word for product in shop.products for word in product.title.lower().split()})
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
-    inner = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    inner = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(tokens)}, unk_token="[UNK]"))
     inner.normalizer = normalizers.BertNormalizer(lowercase=True)
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     inner.post_processor = processors.TemplateProcessing(
@@ -46,7 +47,7 @@ def models_of(tmp_path_factory: pytest.TempPathFactory, shop: TrainingData) -> d
     names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **names)
     config = BertConfig(
-        vocab_size=len(pieces), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
+        vocab_size=len(tokens), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
     )
     torch.manual_seed(0)
     folders = {}
@@ -87,20 +88,20 @@ def test_terms_are_those_that_the_library_computes(models_of: dict[str, str]) ->
     assert np.allclose(splade_encoder.encode(ours, texts, 10_000, bf16=False).toarray(), plain.cpu().numpy(), atol=1e-5)
 
 
-def test_a_fitted_head_reads_pieces_as_themselves(models_of: dict[str, str], shop: TrainingData) -> None:
+def test_a_fitted_head_reads_tokens_as_themselves(models_of: dict[str, str], shop: TrainingData) -> None:
     encoder, new_head = splade_encoder.open_encoder(models_of["headless"], 64)
     assert new_head
     titles = [product.title for product in shop.products]
     splade_encoder.fit_head(encoder, titles, seed=0)
-    coded = splade_encoder.encode(encoder, titles, 10_000, bf16=False).toarray()
-    own = [coded[i, encoder.tokenizer(title)["input_ids"]].mean() for i, title in enumerate(titles)]
-    assert np.mean(own) > 3 * coded.mean()
+    found = splade_encoder.encode(encoder, titles, 10_000, bf16=False).toarray()
+    own = [found[i, encoder.tokenizer(title)["input_ids"]].mean() for i, title in enumerate(titles)]
+    assert np.mean(own) > 3 * found.mean()
 
 
 @pytest.mark.parametrize("kind", ["headless", "masked"])
 def test_train_load_search(kind: str, tmp_path: Path, models_of: dict[str, str], shop: TrainingData) -> None:
-    Splade.train(tmp_path / "a", shop, model=models_of[kind], settings=TINY)
-    Splade.train(tmp_path / "b", shop, model=models_of[kind], settings=TINY)
+    Splade.train(tmp_path / "a", shop, model=models_of[kind], plan=TINY)
+    Splade.train(tmp_path / "b", shop, model=models_of[kind], plan=TINY)
     engine = Splade.load(tmp_path / "a", shop.products)
     assert isinstance(engine, Engine)
     run = engine.search_many(shop.dev_queries, 20)
@@ -108,14 +109,14 @@ def test_train_load_search(kind: str, tmp_path: Path, models_of: dict[str, str],
     assert engine.index_bytes == sum(
         (tmp_path / "a" / f"{n}.npy").stat().st_size for n in ("indptr", "indices", "weights")
     )
-    assert set(engine.settings) >= {"fields", "best_step", "dev", "query_terms", "product_terms", "learning_rate"}
+    assert set(engine.settings) >= {"fields", "best_step", "dev", "query_terms", "product_terms", "rate"}
     query_id, query = next(iter(shop.dev_queries.items()))
     hits = engine.search(query, 20)
     assert [hit.score for hit in hits] == pytest.approx(sorted(run[query_id].values(), reverse=True), rel=1e-4)
-    coded = splade_encoder.encode(engine._encoder, [query], TINY.max_terms, bf16=False).toarray()[0]
-    by_hand = coded @ engine._postings.toarray()  # (N,)
+    found = splade_encoder.encode(engine._encoder, [query], MAX_TERMS, bf16=False).toarray()[0]
+    by_hand = found @ engine._postings.toarray()  # (N,)
     assert hits[0].score == pytest.approx(by_hand.max(), rel=1e-4)
-    with pytest.raises(IndexFolderError, match="other products"):
+    with pytest.raises(IndexMismatch, match="other products"):
         Splade.load(tmp_path / "a", shop.products[1:])
 
 
@@ -127,19 +128,12 @@ def test_an_empty_log_is_made_up_for(tmp_path: Path, models_of: dict[str, str], 
     assert engine.search_many({"q": shop.products[0].title, "none": ""}, 5)["q"]
 
 
-def test_made_up_queries_are_words_of_the_product_in_order() -> None:
-    for pair in splade._pseudo_pairs(["Big red oak desk", "--", "lamp"], 10, np.random.default_rng(0)):
-        words = iter(["big red oak desk", "", "lamp"][pair.place].split())
-        assert 1 <= len(pair.query.split()) <= 4
-        assert all(word in words for word in pair.query.split())
-
-
 def test_bad_input(tmp_path: Path, models_of: dict[str, str], shop: TrainingData) -> None:
     with pytest.raises(ModelError, match="cannot be loaded"):
         splade_encoder.open_encoder(str(tmp_path), 64)
     with pytest.raises(SettingError, match="no products"):
         Splade.train(tmp_path / "a", TrainingData([], [], {}, {}), model=models_of["masked"])
     encoder, _ = splade_encoder.open_encoder(models_of["masked"], 64)
-    engine = Splade(encoder, [Product("a", "red")], None, {"max_terms": 5}, 0)
+    engine = Splade(encoder, [Product("a", "red")], None, {}, 0)
     with pytest.raises(SettingError, match="at least 1"):
         engine.search("red", 0)

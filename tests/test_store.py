@@ -11,13 +11,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from gram.baselines.bm25 import BM25, FIELDS, field_text
+from gram.baselines.bm25 import BM25
 from gram.data.dataset import Dataset, split_part
 from gram.data.shop.catalogue import Value, size, stock, tells, vocabulary
 from gram.data.shop.generate import MOST_ANSWERS, Wish, _grades, _open, generate
 from gram.errors import SettingError
 from gram.evaluation.groups import keyword_gap_queries, no_common_word
 from gram.evaluation.measures import evaluate
+from gram.text.fields import FIELDS, joined_text
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,7 @@ def test_a_searchers_word_means_all_that_is_called_so() -> None:
 def test_sellers_tell_what_they_are_judged_by() -> None:
     """All but what a product is good for, and when, stands in some field: in a title, a description or a column."""
     for product, _, values in stock(400, np.random.default_rng(2)):
-        text = field_text(product, FIELDS)
+        text = joined_text(product, FIELDS)
         for slot in values.keys() - {"type", "season", "scenario"}:
             assert all(tells(text, value) for value in values[slot]), (product, slot)
 

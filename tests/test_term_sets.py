@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from gram.baselines.base import Engine, Trained, TrainingData
-from gram.baselines.encoder import Pairs, TextEncoder, dev_score, fit, pseudo_query, two_lengths
+from gram.baselines.encoder import PretrainedEncoder, two_lengths
 from gram.baselines.term_sets import TermNetwork, TermSets, postings_of, telling_terms
+from gram.baselines.training import Plan
 from gram.errors import IndexMismatch, ModelError, SettingError
+from gram.evaluation.measures import evaluate
 from gram.records import Interaction, Product
 
 COLOURS = ("red", "blue", "green", "black")
@@ -54,7 +56,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def trained(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("engines") / "terms"
-    TermSets.train(folder, DATA, model=model, steps=300, batch=16)
+    TermSets.train(folder, DATA, model=model, plan=Plan(200, batch=16, rates=(1.0,)))
     return folder
 
 
@@ -76,14 +78,14 @@ def test_terms_by_hand() -> None:
     assert [postings.of(term)[0].tolist() for term in range(3)] == [[], [0, 1], [2, 3]]
 
 
-def test_gains_are_the_best_place_s(model: str) -> None:
-    encoder = TextEncoder.load(model)
+def test_gains_are_the_best_token_s(model: str) -> None:
+    encoder = PretrainedEncoder.load(model)
     network = TermNetwork(encoder, 3).eval()
     torch.nn.init.normal_(network.terms, generator=torch.Generator().manual_seed(1))
-    pieces = encoder.pieces(["red hammer", "steps", "blue green black tap"], 24)
+    token_ids = encoder.token_ids(["red hammer", "steps", "blue green black tap"], 24)
     with torch.no_grad():
-        together = network(pieces)  # padded to the longest
-        for row, text in zip(together, pieces, strict=True):
+        together = network(token_ids)  # padded to the longest
+        for row, text in zip(together, token_ids, strict=True):
             states, _ = encoder([text])
             cosines = torch.nn.functional.normalize(states[0], dim=-1) @ network.terms.T
             assert torch.allclose(row, 10 * cosines.max(0).values - 4, atol=1e-4)
@@ -96,7 +98,8 @@ def test_it_learns_searchers_words(trained: Path) -> None:
     run = engine.search_many(QUERIES, 3)
     first = [max(found, key=found.__getitem__) == query_id for query_id, found in run.items()]
     assert np.mean(first) >= 0.75  # of 16 products
-    assert engine.settings["dev"] == pytest.approx(dev_score(engine.search_many(QUERIES, 100), {q: [q] for q in run}))
+    mean = evaluate(DATA.dev_qrels, engine.search_many(QUERIES, 100), ("nDCG@10", "R@100")).mean
+    assert engine.settings["dev"] == pytest.approx(sum(mean.values()) / 2)
     assert engine.index_bytes == 8 * (len({t for p in SHELF for t in p.title.split()}) + 1) + 8 * 2 * len(SHELF)
     hits = engine.search("tap red", 2)
     assert [h.product_id for h in hits] == list(engine.search_many({"q": "tap red"}, 2)["q"])
@@ -105,13 +108,13 @@ def test_it_learns_searchers_words(trained: Path) -> None:
 
 def test_the_same_seed_gives_the_same_engine(trained: Path, model: str, tmp_path: Path) -> None:
     for name in "ab":
-        TermSets.train(tmp_path / name, DATA, model=model, steps=3, batch=4, seed=7)
+        TermSets.train(tmp_path / name, DATA, model=model, plan=Plan(3, batch=4, seed=7))
     runs = [TermSets.load(tmp_path / name, SHELF).search_many(QUERIES) for name in "ab"]
     assert runs[0] == runs[1]
 
 
 def test_an_empty_log(model: str, tmp_path: Path) -> None:
-    TermSets.train(tmp_path / "e", TrainingData(SHELF, [], {}, {}), model=model, quick=True, batch=16)
+    TermSets.train(tmp_path / "e", TrainingData(SHELF, [], {}, {}), model=model, quick=True)
     assert TermSets.load(tmp_path / "e", SHELF).search("red hammer")
 
 
@@ -120,46 +123,12 @@ def test_folders_and_settings_are_checked(trained: Path, model: str, tmp_path: P
         TermSets.load(trained, SHELF[1:])
     with pytest.raises(ModelError, match="cannot be loaded"):
         TermSets.train(tmp_path / "x", DATA, model=str(tmp_path / "nothing"))
-    with pytest.raises(SettingError, match="steps"):
-        TermSets.train(tmp_path / "x", DATA, model=model, steps=0)
     with pytest.raises(SettingError, match="no terms"):
         TermSets.train(tmp_path / "x", DATA._replace(products=SHELF[:1], log=[]), model=model)
     with pytest.raises(SettingError, match="at least 1"):
         TermSets.load(trained, SHELF).search("red", 0)
 
 
-def test_pairs_come_in_their_shares() -> None:
-    random = np.random.default_rng(0)
-    pairs = Pairs(SHELF, [Interaction("q", "hammer-red", 3.0), Interaction("q", "gone")])
-    drawn = pairs.draw(10, 0.5, 0.2, random)
-    assert [text for text, _ in drawn[:5]] == ["q"] * 5
-    assert all(text == SHELF[place].title for text, place in drawn[5:7])
-    assert all(set(text.split()) <= set(SHELF[place].title.split()) for text, place in drawn[7:])
-    assert pairs.wanted == {"q": {0}}
-    assert len(Pairs(SHELF, []).draw(4, 0.5, 0.0, random)) == 4
-    assert pseudo_query([], random) == ""
-
-
-def test_fit_keeps_the_best_checkpoint() -> None:
-    network = torch.nn.Linear(1, 1)
-    scores = iter([0.3, 0.9, 0.1, 0.2])
-    seen: list[float] = []
-
-    def score() -> float:
-        seen.append(network.weight.item())
-        return next(scores)
-
-    best = fit(network, lambda _: network(torch.ones(1)).sum(), score, steps=8, seed=0, bf16=False)
-    assert best == (4, 0.9)
-    assert network.weight.item() == seen[1]
-
-
 def test_long_texts_do_not_pad_short_ones() -> None:
     assert two_lengths([[0] * n for n in (3, 40, 4, 3)]) == [[0, 3, 2], [1]]
     assert two_lengths([[0], [0]]) == [[0, 1]]
-
-
-def test_dev_score_by_hand() -> None:
-    run = {"a": {f"p{i}": -float(i) for i in range(100)}, "b": {}}
-    # a: p3 within 10, p50 within 100: (1/2 + 1) / 2 = .75; b: 0
-    assert dev_score(run, {"a": ["p3", "p50"], "b": ["p1"]}) == pytest.approx(0.375)

@@ -1,16 +1,23 @@
-"""What every engine, ours and its rivals, can do: the shape that benchmarks and reports are written against."""
+"""What every engine can do, ours and its rivals, and what the rivals have in common: numbers, folders, searching."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
+from gram.errors import IndexMismatch, ModelError, SettingError
+from gram.evaluation.measures import Run
+from gram.folders import read_json, write_json
 from gram.records import Hit, Interaction, Product
 
-Run: TypeAlias = dict[str, dict[str, float]]
-"""Query id → product id → score, higher is better."""
+Found: TypeAlias = tuple[NDArray[np.int64], NDArray[Any]]
+"""Positions in a catalogue and their scores, best first."""
 
 
 @runtime_checkable
@@ -42,11 +49,6 @@ class TrainingData(NamedTuple):
     dev_qrels: Mapping[str, Mapping[str, float]]
 
 
-def fingerprint(products: Sequence[Product]) -> str:
-    """SHA-256 of a catalogue's product ids: what a trained folder remembers of the products it was made from."""
-    return hashlib.sha256("\n".join(sorted(product.product_id for product in products)).encode()).hexdigest()
-
-
 class Trained(Engine, Protocol):
     """An engine that was trained into a folder.
 
@@ -56,7 +58,9 @@ class Trained(Engine, Protocol):
     """
 
     @classmethod
-    def train(cls, folder: Path, data: TrainingData, *, model: str, seed: int = 0, quick: bool = False) -> None: ...
+    def train(
+        cls, folder: Path, data: TrainingData, *, model: str, seed: int = 0, quick: bool = False, bf16: bool = False
+    ) -> None: ...
 
     @classmethod
     def load(cls, folder: Path, products: Sequence[Product]) -> Trained: ...
@@ -66,3 +70,85 @@ class Trained(Engine, Protocol):
 
     @property
     def index_bytes(self) -> int: ...
+
+
+class Rival(ABC):
+    """One engine over a catalogue that is numbered by product id, so that equal scores stand by id."""
+
+    name: str
+
+    def __init__(self, products: Iterable[Product], settings: Mapping[str, Any]) -> None:
+        self._products = by_id(products)
+        self._ids = [product.product_id for product in self._products]
+        self._settings = dict(settings)
+
+    @abstractmethod
+    def find(self, queries: Sequence[str], k: int) -> Iterator[Found]:
+        """The best `k` of each query, those that it finds at all."""
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return dict(self._settings)
+
+    def search(self, query: str, k: int = 10) -> list[Hit]:
+        """The best `k` products for a query, best first."""
+        check_k(k)
+        ((positions, scores),) = self.find([query], k)
+        return [Hit(self._ids[i], float(s), self._products[i].title) for i, s in zip(positions, scores, strict=True)]
+
+    def search_many(self, queries: Mapping[str, str], k: int = 300) -> Run:
+        """The run for many queries: query id → product id → score."""
+        check_k(k)
+        return run_of(queries, self.find(list(queries.values()), k), self._ids)
+
+
+def run_of(query_ids: Iterable[str], found: Iterable[Found], product_ids: Sequence[str]) -> Run:
+    """The run of what was found for each query; `product_ids` says what is at a position."""
+    return {
+        query_id: {product_ids[i]: float(s) for i, s in zip(positions, scores, strict=True)}
+        for query_id, (positions, scores) in zip(query_ids, found, strict=True)
+    }
+
+
+def check_k(k: int) -> None:
+    """Raises SettingError for fewer products than one."""
+    if k < 1:
+        raise SettingError(f"k counts the products to find: at least 1, not {k}.")
+
+
+def by_id(products: Iterable[Product]) -> list[Product]:
+    """The catalogue by product id: the order in which rivals number it."""
+    return sorted(products, key=lambda product: product.product_id)
+
+
+def catalogue_of(data: TrainingData) -> list[Product]:
+    """The products to train on, by id. Raises SettingError where there are none."""
+    if not data.products:
+        raise SettingError("A rival is trained on products, and there are no products. Fix: give a catalogue.")
+    return by_id(data.products)
+
+
+def fingerprint(products: Iterable[Product]) -> str:
+    """SHA-256 of a catalogue's product ids: what a trained folder remembers of the products it was made from."""
+    return hashlib.sha256("\n".join(sorted(product.product_id for product in products)).encode()).hexdigest()
+
+
+def write_meta(folder: Path, engine: str, settings: Mapping[str, object], products: Iterable[Product]) -> None:
+    """Writes the `meta.json` that `read_settings` reads."""
+    meta = {"engine": engine, "settings": settings, "catalogue": fingerprint(products)}
+    write_json(folder / "meta.json", meta)
+
+
+def read_settings(folder: Path, engine: str, products: Iterable[Product]) -> dict[str, Any]:
+    """The settings of a trained rival.
+
+    Raises DataError without its `meta.json`, ModelError for another rival's folder, IndexMismatch where it was made
+    from another catalogue.
+    """
+    meta = read_json(Path(folder) / "meta.json")
+    if meta.get("engine") != engine:
+        raise ModelError(f"{folder} is no folder of '{engine}' but of '{meta.get('engine')}'. Fix: name the right one")
+    if meta["catalogue"] != fingerprint(products):
+        raise IndexMismatch(f"{folder} was made from other products. Fix: train again, or give the same catalogue")
+    found: dict[str, Any] = meta["settings"]
+    return found

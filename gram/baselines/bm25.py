@@ -1,4 +1,4 @@
-"""BM25, the keyword engine that every other has to beat.
+"""BM25, the keyword engine that every other has to beat: with given settings, or with those best on dev.
 
     score(q, p) = Σ_w∈q  log(1 + (N − n_w + ½)/(n_w + ½)) · f_w / (f_w + k1·(1 − b + b·|p|/mean|p|))
 
@@ -9,41 +9,33 @@ Kamphuis et al., ECIR 2020). A word that stands twice in the query counts twice.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product as combinations
+from pathlib import Path
 
 import numpy as np
 import Stemmer
 
-from gram.baselines.base import Run
+from gram.arrays import top_k
+from gram.baselines.base import Found, Rival, TrainingData
 from gram.errors import MissingExtra, SettingError
-from gram.records import Hit, Product
+from gram.evaluation.measures import evaluate
+from gram.folders import new_folder, read_json, write_json
+from gram.records import Product
+from gram.text.fields import FIELDS, joined_text
 
-FIELDS = ("title", "brand", "category", "description", "attributes")
-"""Every field of a product that holds words."""
+K1 = (0.3, 0.6, 0.9, 1.2, 1.5)
+B = (0.3, 0.6, 0.75)
+FIELD_SETS = (("title",), FIELDS)
+MEASURES = ("nDCG@10", "R@100")
+"""Settings are chosen by the sum of these."""
+UNTUNED: dict[str, object] = {"k1": 1.2, "b": 0.75, "fields": FIELDS}
+"""Where there is no dev part: the textbook's settings over all fields."""
 
 _WORD = re.compile(r"\w+")
 
 
-def field_text(product: Product, fields: Sequence[str] = FIELDS) -> str:
-    """The words of a product's fields as one text: of a map of attributes the values, not the column names.
-
-    >>> field_text(Product("1", "Oak Desk", category=("Home", "Desks")), ("title", "category"))
-    'Oak Desk Home Desks'
-    """
-    parts: list[str] = []
-    for field in fields:
-        if field == "category":
-            parts += product.category
-        elif field == "attributes":
-            parts += [value for values in product.attributes.values() for value in values]
-        elif field in FIELDS:
-            parts.append(str(getattr(product, field)))
-        else:
-            raise SettingError(f"'{field}' is no field of words. Fix: choose from {', '.join(FIELDS)}.")
-    return " ".join(part for part in parts if part)
-
-
-class BM25:
+class BM25(Rival):
     """BM25 over the chosen fields of a catalogue.
 
     The defaults suit short texts such as titles. `stemmer` names a PyStemmer algorithm ("porter", "german", …), or is
@@ -73,43 +65,60 @@ class BM25:
         except KeyError as error:
             known = ", ".join(Stemmer.algorithms())
             raise SettingError(f"PyStemmer knows no '{stemmer}'. Fix: choose from {known}, or '' for none.") from error
-        by_id = sorted(products, key=lambda product: product.product_id)  # so equal scores need no second sort key
-        self._ids = [product.product_id for product in by_id]
-        self._titles = [product.title for product in by_id]
-        documents = [self._tokens(field_text(product, fields)) for product in by_id]
+        super().__init__(products, {"k1": k1, "b": b, "fields": list(fields), "stemmer": stemmer})
+        documents = [self._tokens(joined_text(product, fields)) for product in self._products]
         self._index = None
         if any(documents):
             self._index = bm25s.BM25(k1=k1, b=b, method="lucene")
             self._index.index(documents, show_progress=False)
 
-    def search(self, query: str, k: int = 10) -> list[Hit]:
-        """The best `k` products for a query, best first."""
-        places, scores = self._best(query, k)
-        return [Hit(self._ids[i], float(s), self._titles[i]) for i, s in zip(places, scores, strict=True)]
+    @property
+    def index_bytes(self) -> int:
+        """Postings: product, score, and where each word's begin."""
+        arrays = ("data", "indices", "indptr")
+        return 0 if self._index is None else sum(self._index.scores[name].nbytes for name in arrays)
 
-    def search_many(self, queries: Mapping[str, str], k: int = 300) -> Run:
-        """The run for many queries: query id → product id → score."""
-        run: Run = {}
-        for query_id, query in queries.items():
-            places, scores = self._best(query, k)
-            run[query_id] = {self._ids[i]: float(s) for i, s in zip(places, scores, strict=True)}
-        return run
+    def find(self, queries: Sequence[str], k: int) -> Iterator[Found]:
+        """The best `k` of each query, of those that share a word with it."""
+        for query in queries:
+            tokens = self._tokens(query)
+            if self._index is None or not tokens:
+                yield np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+                continue
+            scores: np.ndarray = self._index.get_scores(tokens)  # (N,)
+            found = np.flatnonzero(scores > 0)
+            yield top_k(scores[found], k, found)
 
     def _tokens(self, text: str) -> list[str]:
         tokens = _WORD.findall(text.lower())
         return tokens if self._stemmer is None else list(self._stemmer.stemWords(tokens))
 
-    def _best(self, query: str, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Places in the catalogue and their scores, best first, at most k of each."""
-        if k < 1:
-            raise SettingError(f"k counts the products wanted: at least 1, not {k}.")
-        tokens = self._tokens(query)
-        if self._index is None or not tokens:
-            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-        scores: np.ndarray = self._index.get_scores(tokens)  # (N,)
-        found = np.flatnonzero(scores > 0)
-        if len(found) > k:  # keep all that tie with the k-th, so that the order of ids decides among them
-            least = np.partition(scores[found], len(found) - k)[len(found) - k]
-            found = found[scores[found] >= least]
-        order = found[np.argsort(-scores[found], kind="stable")][:k]
-        return order, scores[order]
+
+class TunedBM25(BM25):
+    """BM25 with k1, b and the fields chosen on the dev part; the log is not read.
+
+    The folder holds the settings only: indexing a catalogue takes seconds, so `load` does it.
+    """
+
+    @classmethod
+    def train(cls, folder: Path, data: TrainingData, *, model: str = "", seed: int = 0, quick: bool = False) -> None:
+        """Tries every setting on the dev part (`quick`: four of them) and writes the best; `model` is not used."""
+        best, settings = 0.0, UNTUNED  # where no setting finds anything, as without a dev part
+        k1s, bs = (K1[::4], B[1:2]) if quick else (K1, B)
+        if data.dev_queries:
+            for fields, k1, b in combinations(FIELD_SETS, k1s, bs):
+                run = BM25(data.products, k1, b, fields).search_many(data.dev_queries, 100)
+                mean = evaluate(data.dev_qrels, run, MEASURES).mean
+                if sum(mean.values()) > best:
+                    best, settings = sum(mean.values()), {"k1": k1, "b": b, "fields": fields}
+        cls.write(folder, settings)
+
+    @staticmethod
+    def write(folder: Path, settings: Mapping[str, object]) -> None:
+        """A folder with given settings: k1, b, fields."""
+        with new_folder(folder) as draft:
+            write_json(draft / "meta.json", dict(settings))
+
+    @classmethod
+    def load(cls, folder: Path, products: Sequence[Product]) -> TunedBM25:
+        return cls(products, **read_json(Path(folder) / "meta.json"))

@@ -8,30 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from gram.baselines.base import Engine, Run, TrainingData
-from gram.baselines.bm25 import field_text
-from gram.baselines.dense import hard_negatives, logged_pairs, run_trainer, trainer_arguments
+from gram.baselines.base import Engine, TrainingData, catalogue_of, check_k, read_settings, write_meta
+from gram.baselines.training import DevSample, Negatives, Outcome, Pairs, Plan, features_of, fit, plan_for
 from gram.errors import MissingExtra, ModelError, SettingError
-from gram.evaluation.measures import evaluate, ranking, relevant
-from gram.folders import new_folder, read_json, write_json
-from gram.records import Hit, Interaction, Product
+from gram.evaluation.measures import Run, ranking
+from gram.folders import new_folder
+from gram.records import Hit, Product
+from gram.text.fields import joined_text
 
-PIECES = 64
+TOKENS = 64
 """Query and product together; what is longer is cut."""
 
 _RANKS = (1, 200)  # where negatives are taken: the products that it will have to tell apart
-_NEGATIVES = 3  # for each wanted product
-_BATCH = 64
+_RATE = 5e-5
+_BATCH = 64  # pairs read at once
+_DEV_QUERIES = 60
+"""The model reads 100 products for each."""
 _MIX = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # weights of the first engine's score beside the cross-encoder's
 
 
+class First(NamedTuple):
+    """The engine whose first `depth` products are reordered, and which fields of theirs the model reads."""
+
+    engine: Engine
+    fields: Sequence[str] = ("title",)
+    depth: int = 100
+
+
 class CrossEncoderReranker:
-    """Reorders the first `depth` products of an engine; those behind keep their order.
+    """Reorders the first products of an engine; those behind keep their order.
 
     A product's score is the cross-encoder's plus `mix` times the first engine's, both brought to 0..1 within the query;
     dev chooses `mix`. Behind the first `depth`, scores are negative ranks. With an empty log there is nothing to train
@@ -47,52 +58,51 @@ class CrossEncoderReranker:
         cls,
         folder: Path,
         data: TrainingData,
-        first: Engine,
+        first: First,
         *,
         model: str,
-        fields: Sequence[str] = ("title",),
-        depth: int = 100,
         seed: int = 0,
         quick: bool = False,
         bf16: bool = False,
-        most_rows: int = 24_000,
     ) -> None:
         """Trains `model`, a path or hub id, with a new head, and writes a folder.
 
-        Rows are a query and a wanted product, or one of three that `first` ranks up to 200 and the log does not link to
-        the query; binary cross-entropy. At most `most_rows` of them are drawn, pairs by their weight. `bf16` trains
-        and reads many queries under autocast to bfloat16. `quick` takes a few steps, for trials.
-
-        Raises SettingError for `depth` < 1, ModelError where a model cannot be loaded, and MissingExtra without the
-        extra `bench`.
+        Negatives are among the products that the engine ranks up to 200. `bf16` trains and reads many queries under
+        autocast to bfloat16. `quick` takes a few steps, for trials. Raises SettingError for `depth` < 1 or no products,
+        ModelError where a model cannot be loaded, and MissingExtra without the extra `bench`.
         """
-        if depth < 1:
-            raise SettingError(f"A cross-encoder reorders at least 1 product, not {depth}.")
-        rng = np.random.default_rng(seed)
-        with new_folder(folder) as written:
-            rows = labelled_pairs(data, first, fields, rng, 256 if quick else most_rows)
-            settings: dict[str, object] = {
-                "fields": list(fields),
-                "depth": depth,
-                "rows": len(rows),
-                "seed": seed,
-                "bf16": bf16,
-            }
-            if rows:
+        if first.depth < 1:
+            raise SettingError(f"A cross-encoder reorders at least 1 product, not {first.depth}.")
+        products = catalogue_of(data)
+        with new_folder(folder) as draft:
+            settings: dict[str, Any] = {"fields": list(first.fields), "depth": first.depth, "seed": seed, "bf16": bf16}
+            pairs = Pairs(products, data.log, seed)
+            settings |= {"trained": pairs.from_log, "mix": 0.0}
+            if pairs.from_log:
                 encoder = _load_model(model, seed)
-                _fit(encoder, rows, seed, bf16)
-                encoder.save_pretrained(str(written / "model"), create_model_card=False)
-                texts = {product.product_id: field_text(product, fields) for product in data.products}
-                trained = cls(first, texts, encoder, {**settings, "mix": 0.0})
-                settings |= trained._tune(data, rng, 10 if quick else 100)
-            write_json(written / "meta.json", settings)
+                dev = DevSample(data, products, seed, 10 if quick else _DEV_QUERIES)
+                texts = [joined_text(product, first.fields) for product in products]
+                engine = cls(first.engine, dict(zip(pairs.position, texts, strict=True)), encoder, settings)
+                tuning = _Tuning(engine, dev)
+
+                def find(queries: list[str], k: int) -> Iterable[Any]:
+                    for found in first.engine.search_many({query: query for query in queries}, k).values():
+                        yield np.array([pairs.position[p] for p in ranking(found)], dtype=np.int64), found
+
+                plan = plan_for(pairs, quick, seed, bf16)
+                outcome = _fit(encoder, pairs, texts, pairs.mine(find, _RANKS), plan, tuning.best if dev else None)
+                settings |= outcome.settings(plan)
+                if dev:
+                    settings |= {"mix": tuning.mix(), "dev_of_first": dev.score(tuning.run)}
+                encoder.save_pretrained(str(draft / "model"), create_model_card=False)
+            write_meta(draft, "cross-encoder", settings, products)
 
     @classmethod
     def load(cls, folder: Path, products: Sequence[Product], first: Engine) -> CrossEncoderReranker:
-        """Opens a folder over an engine of the same catalogue. Raises DataError or ModelError for no such folder."""
-        settings = read_json(Path(folder) / "meta.json")
-        model = _load_model(str(Path(folder) / "model"), settings["seed"]) if settings["rows"] else None
-        texts = {product.product_id: field_text(product, settings["fields"]) for product in products}
+        """Opens a folder over an engine of the same catalogue; raises what `read_settings` does."""
+        settings = read_settings(folder, "cross-encoder", products)
+        model = _load_model(str(Path(folder) / "model"), settings["seed"]) if settings["trained"] else None
+        texts = {product.product_id: joined_text(product, settings["fields"]) for product in products}
         return cls(first, texts, model, settings)
 
     @property
@@ -105,7 +115,7 @@ class CrossEncoderReranker:
 
     @property
     def index_bytes(self) -> int:
-        """The first engine's, and the texts in UTF-8. Raises SettingError where the engine does not tell its own."""
+        """The first engine's, and the texts in UTF-8. Raises SettingError where the engine does not tell it."""
         size: Any = getattr(self._first, "index_bytes", None)
         if size is None:
             raise SettingError(f"The engine '{self._first.name}' does not tell the size of its index.")
@@ -123,8 +133,7 @@ class CrossEncoderReranker:
         return {query_id: {p: scores[p] for p in ranking(scores)[:k]} for query_id, scores in run.items()}
 
     def _fetched(self, k: int) -> int:
-        if k < 1:
-            raise SettingError(f"k counts the products wanted: at least 1, not {k}.")
+        check_k(k)
         return max(k, self._settings["depth"])
 
     def _reordered(self, queries: Mapping[str, str], run: Run) -> Run:
@@ -138,8 +147,6 @@ class CrossEncoderReranker:
 
         All pairs are batched by length; those of many queries are read as it was trained, in bfloat16 perhaps.
         """
-        import torch
-
         heads = {query_id: ranking(run[query_id])[: self._settings["depth"]] for query_id in queries}
         pairs = [
             (queries[query_id], self._texts[product_id]) for query_id, head in heads.items() for product_id in head
@@ -157,68 +164,45 @@ class CrossEncoderReranker:
 
     def _mixed(self, first: Mapping[str, float], read: Mapping[str, float], mix: float) -> dict[str, float]:
         order = ranking(first)
-        own = _scaled(read[product_id] for product_id in order[: len(read)])
+        ours = _scaled(read[product_id] for product_id in order[: len(read)])
         others = _scaled(first[product_id] for product_id in order[: len(read)])
-        scores = dict(zip(order, (own + mix * others).tolist(), strict=False))
+        scores = dict(zip(order, (ours + mix * others).tolist(), strict=False))
         return scores | {product_id: -float(n) for n, product_id in enumerate(order) if n >= len(read)}
 
-    def _tune(self, data: TrainingData, rng: np.random.Generator, most_queries: int) -> dict[str, object]:
-        """The mix best on dev by nDCG@10 + R@10, on a sample: the model reads 100 products a query."""
-        answered = sorted(set(relevant(data.dev_qrels)) & set(data.dev_queries))
-        queries = {
-            query_id: data.dev_queries[query_id] for query_id in rng.permutation(answered)[:most_queries].tolist()
-        }
-        if not queries:
-            return {"mix": 0.0}
-        qrels = {query_id: data.dev_qrels[query_id] for query_id in queries}
-        run = self._first.search_many(queries, self._settings["depth"])
-        read = self._read(queries, run)
 
-        def goal(mix: float | None) -> float:
-            mixed = run if mix is None else {q: self._mixed(run[q], read[q], mix) for q in queries}
-            return sum(evaluate(qrels, mixed, ("nDCG@10", "R@10")).mean.values())
+class _Tuning:
+    """An engine's dev queries, found once and read at every checkpoint."""
 
-        goals = {mix: goal(mix) for mix in _MIX}
-        chosen = max(_MIX, key=goals.__getitem__)
-        return {"mix": chosen, "goal": goals[chosen], "goal_of_first": goal(None)}
+    def __init__(self, engine: CrossEncoderReranker, dev: DevSample) -> None:
+        self.engine, self.dev = engine, dev
+        self.run = engine._first.search_many(dev.queries, engine._fetched(100)) if dev else {}
+        self._goals: dict[float, float] = {}
 
+    def best(self) -> float:
+        """The dev score under the best mix, by the model as it is now."""
+        read = self.engine._read(self.dev.queries, self.run)
+        for mix in _MIX:
+            mixed = {q: self.engine._mixed(self.run[q], read[q], mix) for q in self.dev.queries}
+            self._goals[mix] = self.dev.score(mixed)
+        return max(self._goals.values())
 
-def labelled_pairs(
-    data: TrainingData, first: Engine, fields: Sequence[str], rng: np.random.Generator, most_rows: int
-) -> list[tuple[str, str, float]]:
-    """Query, product's text, and 1 for a wanted one, 0 for one of its negatives."""
-    texts = {product.product_id: field_text(product, fields) for product in data.products}
-    pairs, chance = logged_pairs(data)
-    if not pairs:
-        return []
-    size = min(len(pairs), max(1, most_rows // (1 + _NEGATIVES)))
-    drawn = [pairs[place] for place in rng.choice(len(pairs), size, replace=False, p=chance)]
-    asked = {query for query, _ in drawn}
-    log = [Interaction(query, product_id) for query, product_id in pairs if query in asked]
-    negatives = hard_negatives(first, log, data.products, _RANKS)
-    rows = []
-    for query, wanted in drawn:
-        rows.append((query, texts[wanted], 1.0))
-        others = negatives[query]
-        for place in rng.choice(len(others), min(_NEGATIVES, len(others)), replace=False) if others else ():
-            rows.append((query, texts[others[place]], 0.0))
-    return rows
+    def mix(self) -> float:
+        """The best mix for the model as it is now."""
+        self.best()
+        return max(_MIX, key=self._goals.__getitem__)
 
 
-def _fit(encoder: Any, rows: Sequence[tuple[str, str, float]], seed: int, bf16: bool) -> None:
-    from datasets import Dataset
-    from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
-    from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+def _fit(encoder: Any, pairs: Pairs, texts: Sequence[str], negatives: Negatives, plan: Plan, score: Any) -> Outcome:
+    """Binary cross-entropy of a query with its clicked product, and with a hard negative."""
 
-    columns = ("query", "product", "label")
-    with TemporaryDirectory() as scratch:
-        trainer = CrossEncoderTrainer(
-            model=encoder,
-            args=CrossEncoderTrainingArguments(scratch, **trainer_arguments(seed, bf16)),
-            train_dataset=Dataset.from_dict({c: [row[n] for row in rows] for n, c in enumerate(columns)}),
-            loss=BinaryCrossEntropyLoss(encoder),
-        )
-        run_trainer(trainer, "Cross-encoder")
+    def loss(rng: np.random.Generator, _: float) -> Tensor:
+        batch = pairs.batch(plan.batch, rng, negatives, hard=1.0)
+        rows = [(query, texts[position]) for query, position in zip(batch.queries * 2, batch.columns, strict=True)]
+        labels = torch.arange(len(rows), device=encoder.device) < plan.batch
+        logits = encoder(features_of(encoder, rows))["scores"].flatten()
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), labels.float())
+
+    return fit(encoder, [{"params": list(encoder.parameters()), "lr": _RATE}], loss, plan, score)
 
 
 def _load_model(model: str, seed: int) -> Any:
@@ -232,7 +216,7 @@ def _load_model(model: str, seed: int) -> Any:
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return CrossEncoder(model, num_labels=1, max_length=PIECES)
+            return CrossEncoder(model, num_labels=1, max_length=TOKENS)
     except (OSError, ValueError) as error:
         fix = "give a folder of a transformer, or a hub id while online"
         raise ModelError(f"The model '{model}' cannot be loaded: {str(error).splitlines()[0]} Fix: {fix}.") from error

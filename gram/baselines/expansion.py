@@ -1,14 +1,11 @@
 """BM25 over products that are expanded with what searchers may type to find them (doc2query).
 
-Predicted queries are added to a product's text before it is indexed (Nogueira et al., Document Expansion by Query
-Prediction, 2019; with T5 sampling: Nogueira & Lin, 2019), and searching stays BM25. Two predictors:
+What searchers may type is added to a product's text before it is indexed (Nogueira et al., Document Expansion by Query
+Prediction, 2019), and searching stays BM25. The predictor is the encoder with a term head (as in `TermNetwork`),
+trained on product → words of the queries that led to it: doc2query as a prediction of terms (TILDE: Zhuang & Zuccon,
+SIGIR 2021). A word counts as new or as more weight for one that is there, and both help BM25.
 
-- a sequence-to-sequence model of the user's, by hub id or folder, such as a doc2query T5: sampled queries a product;
-- without one, the encoder with a term head (as in `TermNetwork`), trained on product → words of the queries linked to
-  it: the idea of doc2query as a prediction of terms (TILDE: Zhuang & Zuccon, SIGIR 2021). A word counts as new or as
-  more weight for one that is there, and both help BM25.
-
-Products that the log links get its queries as well, as often as chosen.
+Products that the log knows get its queries as well, as often as chosen.
 
 Dimension letters:
     B  products of a batch    V  terms
@@ -18,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,24 +26,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from gram.baselines.base import Run, TrainingData
-from gram.baselines.bm25 import BM25, FIELDS, field_text
-from gram.baselines.encoder import (
-    PRODUCT_PIECES,
-    TextEncoder,
-    by_id,
-    computing,
-    dev_sample,
-    dev_score,
-    fit,
-    open_meta,
-    vectors,
-    write_meta,
-)
+from gram.baselines.base import Found, Rival, TrainingData, catalogue_of, read_settings, write_meta
+from gram.baselines.bm25 import BM25
+from gram.baselines.encoder import PRODUCT_TOKENS, PretrainedEncoder, computing, groups_of, vectors
 from gram.baselines.term_sets import TermNetwork
-from gram.errors import ModelError, SettingError
+from gram.baselines.training import DevSample, Pairs, Plan, fit, plan_for
 from gram.folders import new_folder, read_json, write_json
-from gram.records import Hit, Interaction, Product
+from gram.records import Interaction, Product
+from gram.text.fields import FIELDS, joined_text
 
 PREDICTED = 50
 """Terms kept of each product, of which the dev part chooses how many count."""
@@ -54,7 +41,7 @@ _WORD = re.compile(r"\w+")  # as BM25 reads words
 
 
 class Additions(NamedTuple):
-    """What may be added to each product: predicted terms or queries, likeliest first, and the log's queries."""
+    """What may be added to each product: predicted terms, likeliest first, and the log's queries."""
 
     predicted: list[list[str]]
     logged: list[list[str]]
@@ -70,11 +57,10 @@ class Choice(NamedTuple):
     repeats: int = 0
 
 
-class ExpandedBM25:
+class ExpandedBM25(Rival):
     """BM25 over products' fields, predicted terms and logged queries.
 
-    With an empty log and no sequence-to-sequence model nothing can be predicted: it is then BM25, its k1, b and fields
-    chosen on the dev part.
+    With an empty log nothing can be predicted: it is then BM25, its k1, b and fields chosen on the dev part.
     """
 
     name = "expanded bm25"
@@ -82,78 +68,68 @@ class ExpandedBM25:
     def __init__(
         self, products: Sequence[Product], additions: Additions, choice: Choice, settings: Mapping[str, object] = {}
     ) -> None:
-        rows = zip(products, additions.predicted, additions.logged, strict=True)
+        """`additions` in the order of the products' ids."""
+        super().__init__(products, {**settings, **choice._asdict(), "fields": list(choice.fields)})
+        rows = zip(self._products, additions.predicted, additions.logged, strict=True)
         expanded = [expand(product, predicted, logged, choice) for product, predicted, logged in rows]
         self._bm25 = BM25(expanded, choice.k1, choice.b, ("title", "description"))
-        self._texts = [field_text(product, ("title", "description")) for product in expanded]
-        self._settings = {**settings, **choice._asdict(), "fields": list(choice.fields)}
 
     @classmethod
     def train(
-        cls, folder: Path, data: TrainingData, *, model: str, seed: int = 0, quick: bool = False, bf16: bool = False,
-        steps: int = 200, batch: int = 64, seq2seq: str = "", samples: int = 20,
-    ) -> None:  # fmt: skip
-        """Trains into `folder`; `model` is the encoder's folder or hub id, `quick` a run of 30 steps for a check.
+        cls,
+        folder: Path,
+        data: TrainingData,
+        *,
+        model: str,
+        seed: int = 0,
+        quick: bool = False,
+        bf16: bool = False,
+        plan: Plan | None = None,
+    ) -> None:
+        """Trains into `folder`; `model` is the encoder's folder or hub id, `quick` a run of a few steps for a check.
 
-        With `seq2seq`, a hub id or folder, that model's queries are sampled, `samples` of each product, and nothing is
-        trained. Raises ModelError for a model that cannot be loaded, MissingExtra without the extra `eval`, and
-        SettingError for no products or a setting out of range.
+        Raises ModelError for a model that cannot be loaded, MissingExtra without the extra `eval`, and SettingError for
+        no products.
         """
-        if min(steps, batch, samples) < 1:
-            raise SettingError(f"Training needs steps, batch and samples ≥ 1, not {steps}, {batch} and {samples}.")
-        products = by_id(data.products)
+        products = catalogue_of(data)
         logged = _logged(products, data.log)
         predicted: list[list[str]] = [[] for _ in products]
-        queries, answers = dev_sample(data, 100 if quick else 500, seed)
+        dev = DevSample(data, products, seed, 100 if quick else 500)
         settings: dict[str, object] = {"predictor": "none", "seed": seed}
-        if seq2seq:
-            predicted = sampled_queries(products, seq2seq, 2 if quick else samples, seed)
-            settings |= {"predictor": seq2seq, "samples": samples}
-        elif any(logged):
-            steps = min(steps, 30) if quick else steps
-            predicted, trained = predicted_terms(products, logged, model, steps, batch, seed, bf16)
-            settings |= {"predictor": "terms", "batch": batch, **trained}
+        if any(logged):
+            plan = plan or plan_for(Pairs(products, data.log, seed), quick, seed, bf16)
+            predicted, trained = predicted_terms(products, logged, model, plan)
+            settings |= {"predictor": "terms", **trained}
         additions = Additions(predicted, logged)
 
-        def dev(choice: Choice) -> float:
-            return dev_score(cls(products, additions, choice).search_many(queries, 100), answers)
+        def score(choice: Choice) -> float:
+            return dev.score(cls(products, additions, choice).search_many(dev.queries, 100)) if dev else 0.0
 
-        choice, score = choose(dev, additions, quick)
-        engine = cls(products, additions, choice, settings | {"dev": score})
-        with new_folder(folder) as written:
-            write_json(written / "additions.json", [
-                [row[: choice.predictions], queries if choice.repeats else []]
-                for row, queries in zip(*additions, strict=True)
-            ])  # fmt: skip
-            write_meta(written, cls.name, engine.settings, products)
+        choice, best = choose(score, additions, quick)
+        engine = cls(products, additions, choice, settings | {"dev": best})
+        kept = [
+            [row[: choice.predictions], queries if choice.repeats else []]
+            for row, queries in zip(*additions, strict=True)
+        ]
+        with new_folder(folder) as draft:
+            write_json(draft / "additions.json", kept)
+            write_meta(draft, cls.name, engine.settings, products)
 
     @classmethod
     def load(cls, folder: Path, products: Sequence[Product]) -> ExpandedBM25:
         """Opens what `train` wrote for these products, and builds the index again."""
-        meta, ordered = open_meta(folder, products, cls.name)
-        settings = meta["settings"]
+        settings = read_settings(folder, cls.name, products)
         chosen = {name: settings[name] for name in Choice._fields}
         rows = read_json(folder / "additions.json")
         additions = Additions([row[0] for row in rows], [row[1] for row in rows])
-        return cls(ordered, additions, Choice(**chosen | {"fields": tuple(chosen["fields"])}), settings)
-
-    @property
-    def settings(self) -> dict[str, object]:
-        return dict(self._settings)
+        return cls(products, additions, Choice(**chosen | {"fields": tuple(chosen["fields"])}), settings)
 
     @property
     def index_bytes(self) -> int:
-        """Four bytes for the product and four for the weight of every (word, product)."""
-        cut = Stemmer.Stemmer("porter").stemWords
-        return 8 * sum(len(set(cut(_WORD.findall(text.lower())))) for text in self._texts)
+        return self._bm25.index_bytes
 
-    def search(self, query: str, k: int = 10) -> list[Hit]:
-        """The best `k` products for a query, best first."""
-        return self._bm25.search(query, k)
-
-    def search_many(self, queries: Mapping[str, str], k: int = 300) -> Run:
-        """The run for many queries: query id → product id → score."""
-        return self._bm25.search_many(queries, k)
+    def find(self, queries: Sequence[str], k: int) -> Iterator[Found]:
+        return self._bm25.find(queries, k)
 
 
 def expand(product: Product, predicted: Sequence[str], logged: Sequence[str], choice: Choice) -> Product:
@@ -163,9 +139,9 @@ def expand(product: Product, predicted: Sequence[str], logged: Sequence[str], ch
     >>> expand(Product("1", "Oak Desk", "Velanto"), ["table", "wood"], ["desk oak"], choice).description
     'Velanto table desk oak desk oak'
     """
-    own = field_text(product, [field for field in choice.fields if field != "title"])
+    rest = joined_text(product, [field for field in choice.fields if field != "title"])
     more = [*predicted[: choice.predictions], *(query for query in logged for _ in range(choice.repeats))]
-    return product._replace(description=" ".join(filter(None, [own, *more])))
+    return product._replace(description=" ".join(filter(None, [rest, *more])))
 
 
 def choose(dev: Callable[[Choice], float], additions: Additions, quick: bool = False) -> tuple[Choice, float]:
@@ -194,106 +170,82 @@ def choose(dev: Callable[[Choice], float], additions: Additions, quick: bool = F
     return choice, seen[choice]
 
 
+class QueryTerms:
+    """The words of the log's queries, and which of them a product's queries hold."""
+
+    def __init__(self, logged: Sequence[Sequence[str]]) -> None:
+        """Words of one query alone are left out, unless there are no others."""
+        forms: dict[str, Counter[str]] = defaultdict(Counter)
+        self._stems = [[_stems(query) for query in queries] for queries in logged]
+        for queries, stemmed in zip(logged, self._stems, strict=True):
+            for query, row in zip(queries, stemmed, strict=True):
+                for word, stem in zip(_WORD.findall(query.lower()), row, strict=True):
+                    forms[stem][word] += 1
+        ranked = sorted(forms, key=lambda stem: (-forms[stem].total(), stem))
+        known = [stem for stem in ranked if forms[stem].total() > 1][:10_000] or ranked
+        self._number = {stem: i for i, stem in enumerate(known)}
+        self.words = [min(forms[stem].items(), key=lambda form: (-form[1], form[0]))[0] for stem in known]
+
+    def shares(self, position: int) -> Tensor:
+        """(V,) of a product's queries, the share that holds each word."""
+        row = torch.zeros(len(self.words))
+        for stemmed in self._stems[position]:
+            numbers = {self._number[stem] for stem in stemmed if stem in self._number}
+            row[list(numbers)] += 1 / len(self._stems[position])
+        return row
+
+
 def predicted_terms(
-    products: Sequence[Product],
-    logged: Sequence[Sequence[str]],
-    model: str,
-    steps: int,
-    batch: int,
-    seed: int,
-    bf16: bool,
+    products: Sequence[Product], logged: Sequence[Sequence[str]], model: str, plan: Plan
 ) -> tuple[list[list[str]], dict[str, object]]:
     """For every product the `PREDICTED` words that its searchers most likely type, and how training went.
 
-    A word's target is the share of a product's queries that hold it. A twentieth of the linked products is held out,
-    and the checkpoint that predicts theirs best is kept.
+    A word's target is the share of a product's queries that hold it. A twentieth of the searched products is held out,
+    and the rate and the checkpoint that predict theirs best are kept.
     """
-    cut = Stemmer.Stemmer("porter").stemWord
-    forms: dict[str, Counter[str]] = defaultdict(Counter)
-    for queries in logged:
-        for query in queries:
-            for word in _WORD.findall(query.lower()):
-                forms[cut(word)][word] += 1
-    ranked = sorted(forms, key=lambda stem: (-forms[stem].total(), stem))
-    known = [stem for stem in ranked if forms[stem].total() > 1][:10_000] or ranked
-    if not known:
+    terms = QueryTerms(logged)
+    if not terms.words:
         return [[] for _ in products], {}
-    number = {stem: i for i, stem in enumerate(known)}
-    words = [min(forms[stem].items(), key=lambda form: (-form[1], form[0]))[0] for stem in known]
-
-    def target(place: int) -> Tensor:
-        row = torch.zeros(len(words))  # (V,)
-        for query in logged[place]:
-            held = {number[s] for s in map(cut, _WORD.findall(query.lower())) if s in number}
-            row[list(held)] += 1 / len(logged[place])
-        return row
-
-    linked = np.random.default_rng(seed).permutation([i for i, queries in enumerate(logged) if queries])
-    held_out = linked[: min(512, len(linked) // 20)]
-    training = linked[len(held_out) :]
-    encoder = TextEncoder.load(model)
-    network = TermNetwork(encoder, len(words))
-    prior = torch.stack([target(i) for i in training[:2000].tolist()]).mean(0).clamp(1e-5, 1 - 1e-5).logit()  # (V,)
+    searched = np.random.default_rng(plan.seed).permutation([i for i, queries in enumerate(logged) if queries])
+    held_out = searched[: min(512, len(searched) // 20)]
+    training = searched[len(held_out) :]
+    encoder = PretrainedEncoder.load(model)
+    network = TermNetwork(encoder, len(terms.words))
+    shares = torch.stack([terms.shares(i) for i in training[:2000].tolist()]).mean(0)
+    prior = shares.clamp(1e-5, 1 - 1e-5).logit()  # (V,)
     with torch.no_grad():
-        network.terms.copy_(vectors(encoder, words, 8, bf16, "terms"))
-    texts = [field_text(product) for product in products]
-    pieces = encoder.pieces(texts, PRODUCT_PIECES)
+        network.terms.copy_(vectors(encoder, terms.words, 8, plan.bf16, "terms"))
+    texts = [joined_text(product) for product in products]
+    token_ids = encoder.token_ids(texts, PRODUCT_TOKENS)
 
-    def loss(places: Sequence[int]) -> Tensor:
-        targets = torch.stack([target(i) for i in places])  # (B, V)
-        logits = prior + network([pieces[i] for i in places])
+    def loss(positions: Sequence[int]) -> Tensor:
+        targets = torch.stack([terms.shares(i) for i in positions])  # (B, V)
+        logits = prior + network([token_ids[i] for i in positions])
         return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / targets.sum().clamp(min=1)
 
     @torch.no_grad()
     def score() -> float:
-        with computing(bf16):
+        with computing(plan.bf16):
             parts = [loss(held_out[i : i + 64].tolist()).item() for i in range(0, len(held_out), 64)]
-        return -sum(parts) / max(1, len(parts))
+        return -sum(parts) / len(parts)
 
-    step, held_out_score = fit(
-        network, lambda random: loss(random.choice(training, batch).tolist()), score, steps=steps, seed=seed, bf16=bf16
-    )
+    def drawn_loss(rng: np.random.Generator, _: float) -> Tensor:
+        return loss(rng.choice(training, plan.batch).tolist())
+
+    outcome = fit(network, groups_of(network), drawn_loss, plan, score if len(held_out) else None)
     predicted: list[list[str]] = [[] for _ in products]
     with tqdm(total=len(texts), desc="expanding", unit=" products", disable=len(texts) < 1000) as bar:
-        for places, gains in network.read(texts, PRODUCT_PIECES, bf16):
-            order = (prior + torch.from_numpy(gains)).topk(min(PREDICTED, len(words)), dim=1).indices.tolist()
-            for place, row in zip(places, order, strict=True):
-                predicted[place] = [words[i] for i in row]
-            bar.update(len(places))
-    return predicted, {"step": step, "steps": steps, "held_out_nats": -held_out_score}
+        for positions, gains in network.read(texts, PRODUCT_TOKENS, plan.bf16):
+            order = (prior + torch.from_numpy(gains)).topk(min(PREDICTED, len(terms.words)), dim=1).indices.tolist()
+            for position, row in zip(positions, order, strict=True):
+                predicted[position] = [terms.words[i] for i in row]
+            bar.update(len(positions))
+    settings = outcome.settings(plan)
+    return predicted, settings | {"held_out_nats": -outcome.score}
 
 
-@torch.no_grad()
-def sampled_queries(products: Sequence[Product], seq2seq: str, samples: int, seed: int) -> list[list[str]]:
-    """`samples` queries of each product by a sequence-to-sequence model, of the ten likeliest pieces at each place.
-
-    Raises ModelError for a model that cannot be loaded.
-    """
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(seq2seq)
-        model = AutoModelForSeq2SeqLM.from_pretrained(seq2seq).eval()
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"The model '{seq2seq}' cannot be loaded: {str(error).splitlines()[0]} "
-            "Fix: give a sequence-to-sequence model's folder, or its hub id while online"
-        ) from error
-    texts = [field_text(product) for product in products]
-    written: list[list[str]] = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for first in tqdm(range(0, len(texts), 8), desc="expanding", unit=" batches", disable=len(texts) < 1000):
-            inputs = tokenizer(
-                texts[first : first + 8], truncation=True, max_length=128, padding=True, return_tensors="pt"
-            )
-            out = model.generate(
-                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], max_new_tokens=24,
-                do_sample=True, top_k=10, num_return_sequences=samples,
-            )  # fmt: skip
-            queries = tokenizer.batch_decode(out, skip_special_tokens=True)
-            written += [queries[i : i + samples] for i in range(0, len(queries), samples)]
-    return written
+def _stems(query: str) -> list[str]:
+    return list(Stemmer.Stemmer("porter").stemWords(_WORD.findall(query.lower())))
 
 
 def _logged(products: Sequence[Product], log: Sequence[Interaction]) -> list[list[str]]:

@@ -18,9 +18,9 @@ from typing import Any, Literal, NamedTuple, Protocol, TypedDict, runtime_checka
 
 import numpy as np
 
-from gram.baselines.base import Engine, Run, TrainingData
+from gram.baselines.base import Engine, TrainingData, check_k
 from gram.errors import SettingError
-from gram.evaluation.measures import ranking, threshold
+from gram.evaluation.measures import Run, ranking, threshold
 from gram.records import Hit
 
 How = Literal["rrf", "weighted"]
@@ -33,7 +33,7 @@ _WEIGHTS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 
 @runtime_checkable
-class Scorer(Protocol):
+class ScoresAny(Protocol):
     """An engine that can score any product of its catalogue, found or not: query id → product id → score."""
 
     def score_many(self, queries: Mapping[str, str], product_ids: Mapping[str, Sequence[str]]) -> Run: ...
@@ -83,7 +83,7 @@ class Hybrid:
 
     @property
     def index_bytes(self) -> int:
-        """Both engines' together. Raises SettingError where one of them does not tell its own."""
+        """Both engines' together. Raises SettingError where one of them does not tell it."""
         parts: list[Any] = [getattr(engine, "index_bytes", None) for engine in (self._first, self._second)]
         if None in parts:
             raise SettingError(f"An engine of '{self.name}' does not tell the size of its index.")
@@ -91,8 +91,7 @@ class Hybrid:
 
     def search(self, query: str, k: int = 10) -> list[Hit]:
         """The best `k` candidates, best first."""
-        if k < 1:
-            raise SettingError(f"k counts the products wanted: at least 1, not {k}.")
+        check_k(k)
         depth = max(self._chosen["depth"], k)
         found = [engine.search(query, depth) for engine in (self._first, self._second)]
         runs: list[Run] = [{"": {hit.product_id: hit.score for hit in hits}} for hits in found]
@@ -102,8 +101,7 @@ class Hybrid:
 
     def search_many(self, queries: Mapping[str, str], k: int = 300) -> Run:
         """The run for many queries: query id → product id → score."""
-        if k < 1:
-            raise SettingError(f"k counts the products wanted: at least 1, not {k}.")
+        check_k(k)
         found = candidates(self._first, self._second, queries, max(self._chosen["depth"], k))
         return {query_id: self._best(pool, k) for query_id, pool in found.items()}
 
@@ -210,7 +208,7 @@ def worth(scores: np.ndarray, grades: np.ndarray, judged: Mapping[str, float], l
 def _missing(engine: Engine, run: Run, queries: Mapping[str, str], ids: Mapping[str, Sequence[str]], depth: int) -> Run:
     """The scores of the candidates that an engine did not find."""
     others = {query_id: [p for p in union if p not in run[query_id]] for query_id, union in ids.items()}
-    if isinstance(engine, Scorer):
+    if isinstance(engine, ScoresAny):
         return engine.score_many(queries, others)
     least = {q: min(found.values()) if len(found) >= depth else 0.0 for q, found in run.items()}
     return {query_id: dict.fromkeys(products, least[query_id]) for query_id, products in others.items()}

@@ -12,7 +12,7 @@ centroids, and the layers start as the identity. Untrained, it writes the id by 
 level.
 
 Dimension letters:
-    B  texts     L  pieces of the longest    D  width     H  heads
+    B  texts     L  tokens of the longest    D  width     H  heads
     N  products  W  beam                     T  tokens of an id, 4
     C  tokens of a level at most
 """
@@ -20,8 +20,10 @@ Dimension letters:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,65 +31,50 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gram.baselines.base import Run, TrainingData
+from gram.arrays import top_k
+from gram.baselines.base import Found, Rival, TrainingData, catalogue_of, read_settings, write_meta
 from gram.baselines.encoder import (
-    PRODUCT_PIECES,
-    QUERY_PIECES,
-    Pairs,
-    TextEncoder,
-    by_id,
+    PRODUCT_TOKENS,
+    QUERY_TOKENS,
+    PretrainedEncoder,
     by_length,
-    dev_sample,
-    dev_score,
-    fit,
+    groups_of,
     load_weights,
-    open_meta,
     pooled,
     save_weights,
     two_lengths,
     vectors,
-    write_meta,
 )
+from gram.baselines.training import DevSample, Pairs, Plan, fit
 from gram.codes.trie import ARRAYS, CodeTrie
-from gram.errors import SettingError
+from gram.errors import MissingExtra
 from gram.folders import new_folder
-from gram.records import Hit, Product
+from gram.records import Product
+from gram.text.fields import joined_text
 
 LEVELS, CENTROIDS = 3, 256
+BEAM = 300
+CAP = 3000
+"""Steps of training at most, five times and more what other rivals take; half an hour of one core with the trials."""
+TEXT_SHARE = 0.25
 
 
-def kmeans(points: Tensor, count: int, seed: int, turns: int = 15) -> tuple[Tensor, Tensor]:
-    """Centroids (count, D) of points (N, D) by Lloyd's algorithm, and each point's nearest (N,).
-
-    A centroid that no point is nearest to moves to the point that is farthest from its own.
-    """
-    random = torch.Generator().manual_seed(seed)
-    centroids = points[torch.randperm(len(points), generator=random)[:count]].clone()
-    for turn in range(turns + 1):
-        far, nearest = _nearest(points, centroids)
-        if turn == turns:
-            break
-        sums = torch.zeros_like(centroids).index_add_(0, nearest, points)
-        counts = torch.bincount(nearest, minlength=len(centroids))  # (count,)
-        centroids = sums / counts.clamp(min=1)[:, None]
-        empty = torch.nonzero(counts == 0).flatten()
-        centroids[empty] = points[far.argsort(descending=True, stable=True)[: len(empty)]]
-    return centroids, nearest
-
-
-def _nearest(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared distance to the nearest centroid (N,), and which it is (N,)."""
-    norms = centroids.square().sum(1)
-    found = [(norms - 2 * part @ centroids.T).min(1) for part in points.split(8192)]
-    distance = torch.cat([f.values for f in found]) + points.square().sum(1)
-    return distance, torch.cat([f.indices for f in found])
+def kmeans(points: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Centroids (≤ count, D) of points (N, D), and each point's nearest (N,). Raises MissingExtra without `bench`."""
+    try:
+        from sklearn.cluster import KMeans
+    except ImportError as error:
+        raise MissingExtra("Semantic ids", "bench") from error
+    count = min(count, len(torch.unique(points.round(decimals=5), dim=0)))  # what is as good as equal counts once
+    found = KMeans(count, max_iter=20, n_init=1, random_state=seed).fit(points.numpy())
+    return torch.from_numpy(found.cluster_centers_).to(points.dtype), torch.from_numpy(found.labels_).long()
 
 
 def semantic_ids(points: Tensor, seed: int) -> tuple[NDArray[np.int64], list[Tensor]]:
     """Ids (N, 4), no two the same, of vectors (N, D), and the centroids (≤ 256, D) of each of the three levels."""
     rest, columns, books = points, list[NDArray[np.int64]](), list[Tensor]()
     for level in range(LEVELS):
-        centroids, nearest = kmeans(rest, min(CENTROIDS, max(2, len(points) // 4), len(points)), seed + level)
+        centroids, nearest = kmeans(rest, min(CENTROIDS, max(2, len(points) // 4)), seed + level)
         rest = rest - centroids[nearest]
         columns.append(nearest.numpy())
         books.append(centroids)
@@ -106,16 +93,16 @@ class _Layer(nn.Module):
         super().__init__()
         self.heads = heads
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-        self.own = nn.ModuleList(nn.Linear(width, width) for _ in range(4))  # query, key, value, out
-        self.text = nn.ModuleList(nn.Linear(width, width) for _ in range(4))
+        self.self_attention = nn.ModuleList(nn.Linear(width, width) for _ in range(4))  # query, key, value, out
+        self.text_attention = nn.ModuleList(nn.Linear(width, width) for _ in range(4))
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        for out in (self.own[3], self.text[3], self.down):
+        for out in (self.self_attention[3], self.text_attention[3], self.down):
             nn.init.zeros_(out.weight)  # type: ignore[arg-type]
             nn.init.zeros_(out.bias)  # type: ignore[arg-type]
 
     def memory(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, H, L, D/H) of a text's states (B, L, D)."""
-        return self._split(self.text[1](states)), self._split(self.text[2](states))
+        return self._split(self.text_attention[1](states)), self._split(self.text_attention[2](states))
 
     def forward(
         self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, before: Tensor | None = None
@@ -127,17 +114,17 @@ class _Layer(nn.Module):
         """
         normed = self.norms[0](x)
         if before is None:
-            q, k, v = (self._split(self.own[i](normed)) for i in range(3))
+            q, k, v = (self._split(self.self_attention[i](normed)) for i in range(3))
             mixed = self._join(F.scaled_dot_product_attention(q, k, v, is_causal=True))
         else:
             b, w, _ = x.shape
             before = torch.cat([before, normed[:, :, None]], dim=2)  # (B, W, t + 1, D)
-            q = self._split(self.own[0](normed).reshape(b * w, 1, -1))
-            k, v = (self._split(self.own[i](before).reshape(b * w, before.shape[2], -1)) for i in (1, 2))
+            q = self._split(self.self_attention[0](normed).reshape(b * w, 1, -1))
+            k, v = (self._split(self.self_attention[i](before).reshape(b * w, before.shape[2], -1)) for i in (1, 2))
             mixed = self._join(F.scaled_dot_product_attention(q, k, v)).reshape(b, w, -1)
-        x = x + self.own[3](mixed)
-        q = self._split(self.text[0](self.norms[1](x)))
-        x = x + self.text[3](self._join(F.scaled_dot_product_attention(q, keys, values, mask[:, None, None])))
+        x = x + self.self_attention[3](mixed)
+        q = self._split(self.text_attention[0](self.norms[1](x)))
+        x = x + self.text_attention[3](self._join(F.scaled_dot_product_attention(q, keys, values, mask[:, None, None])))
         x = x + self.down(F.gelu(self.up(self.norms[2](x))))
         return x, normed if before is None else before
 
@@ -151,7 +138,7 @@ class _Layer(nn.Module):
 class IdNetwork(nn.Module):
     """Encoder and decoder. `sizes` are the tokens of each level."""
 
-    def __init__(self, encoder: TextEncoder, sizes: Sequence[int], layers: int = 2) -> None:
+    def __init__(self, encoder: PretrainedEncoder, sizes: Sequence[int], layers: int = 2) -> None:
         super().__init__()
         self.encoder, self.sizes = encoder, list(sizes)
         heads = max(h for h in range(1, 13) if encoder.width % h == 0)
@@ -174,9 +161,9 @@ class IdNetwork(nn.Module):
         logits = (x @ self.out[level].T).float() + self.bias[level]
         return (self.log_scale[level].exp() * logits).log_softmax(-1)
 
-    def forward(self, pieces: Sequence[Sequence[int]], ids: Tensor) -> Tensor:
+    def forward(self, token_ids: Sequence[Sequence[int]], ids: Tensor) -> Tensor:
         """(B,) −log P of the ids (B, T) given the texts."""
-        states, mask = self.encoder(pieces)
+        states, mask = self.encoder(token_ids)
         inputs = [pooled(states, mask)]
         for level in range(len(self.sizes) - 1):
             inputs.append(inputs[-1] - self.tokens[level][ids[:, level]])
@@ -187,13 +174,13 @@ class IdNetwork(nn.Module):
         return -torch.cat(found, dim=1).sum(1)
 
     @torch.no_grad()
-    def beam_search(self, pieces: Sequence[Sequence[int]], trie: CodeTrie, beam: int) -> tuple[Tensor, Tensor]:
+    def beam_search(self, token_ids: Sequence[Sequence[int]], trie: CodeTrie, beam: int) -> tuple[Tensor, Tensor]:
         """Trie nodes (B, ≤ beam) of the likeliest ids and their log-probabilities, best first; the root and −inf
         where there is none.
 
         A beam as wide as the catalogue is exact.
         """
-        states, mask = self.encoder(pieces)
+        states, mask = self.encoder(token_ids)
         memories = [layer.memory(states) for layer in self.layers]  # type: ignore[operator]
         x = pooled(states, mask)[:, None]  # (B, 1, D)
         b = len(x)
@@ -218,103 +205,94 @@ class IdNetwork(nn.Module):
         return nodes.where(scores > -math.inf, 0), scores
 
 
-class SemanticIds:
+class SemanticIds(Rival):
     """An engine that writes products' semantic ids for a query.
 
-    Half of each training batch is drawn from the log, a quarter are products' texts, a quarter pseudo-queries; with an
-    empty log the log's half are pseudo-queries too. The number of steps is chosen on the dev part, by the best of four
-    checkpoints. A search returns at most `beam` products.
+    A quarter of each training batch are products' texts, a fifth pseudo-queries, the rest pairs of the log; with an
+    empty log those are pseudo-queries too. It trains until dev has not risen for three checks, `CAP` steps at most:
+    ids mean nothing to the encoder, so they take longer to learn than words. A search returns at most `beam` products.
     """
 
     name = "semantic ids"
 
     def __init__(
-        self, products: Sequence[Product], network: IdNetwork, trie: CodeTrie, settings: dict[str, object]
+        self, products: Sequence[Product], network: IdNetwork, trie: CodeTrie, settings: Mapping[str, Any]
     ) -> None:
-        self._products, self._network, self._trie, self._settings = products, network, trie, settings
-        self._titles = {product.product_id: product.title for product in products}
+        super().__init__(products, settings)
+        self._network, self._trie = network, trie
 
     @classmethod
     def train(
-        cls, folder: Path, data: TrainingData, *, model: str, seed: int = 0, quick: bool = False, bf16: bool = False,
-        steps: int = 1500, batch: int = 96, beam: int = 300,
-    ) -> None:  # fmt: skip
-        """Trains into `folder`; `model` is the encoder's folder or hub id, `quick` a run of 30 steps for a check.
+        cls,
+        folder: Path,
+        data: TrainingData,
+        *,
+        model: str,
+        seed: int = 0,
+        quick: bool = False,
+        bf16: bool = False,
+        plan: Plan | None = None,
+    ) -> None:
+        """Trains into `folder`; `model` is the encoder's folder or hub id, `quick` a run of a few steps for a check.
 
-        Raises ModelError for an encoder that cannot be loaded, SettingError for no products or a setting out of range.
+        Raises ModelError for an encoder that cannot be loaded, SettingError for no products.
         """
-        if min(steps, batch, beam) < 1:
-            raise SettingError(f"Training needs steps, batch and beam ≥ 1, not {steps}, {batch} and {beam}.")
-        steps = min(steps, 30) if quick else steps
-        products = by_id(data.products)
-        encoder = TextEncoder.load(model)
-        pairs = Pairs(products, data.log)
-        ids, books = semantic_ids(vectors(encoder, pairs.texts, PRODUCT_PIECES, bf16, "products"), seed)
+        if plan is None:
+            plan = Plan(12, batch=8) if quick else Plan(CAP, every=250, trial=250, patience=3)
+        plan = replace(plan, seed=seed, bf16=bf16)
+        products = catalogue_of(data)
+        encoder = PretrainedEncoder.load(model)
+        pairs = Pairs(products, data.log, seed)
+        texts = [joined_text(product) for product in products]
+        ids, books = semantic_ids(vectors(encoder, texts, PRODUCT_TOKENS, bf16, "products"), seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = IdNetwork(encoder, (ids.max(0) + 1).tolist())
         network.start_at([book[:size] for book, size in zip(books, network.sizes, strict=False)])
         trie, targets = CodeTrie.build(ids), torch.from_numpy(ids)
-        queries, answers = dev_sample(data, 200, seed)
-        settings: dict[str, object] = {
-            "beam": beam,
-            "steps": steps,
-            "batch": batch,
-            "seed": seed,
-            "sizes": network.sizes,
-        }
-        engine = cls(products, network, trie, settings)
-        narrow = cls(products, network, trie, settings | {"beam": min(beam, 100)})
+        dev = DevSample(data, products, seed, 200)
+        settings: dict[str, object] = {"beam": BEAM, "sizes": network.sizes}
+        narrow = cls(products, network, trie, settings | {"beam": 100})
 
-        def loss(random: np.random.Generator) -> Tensor:
-            rows = pairs.draw(batch, 0.5, 0.25, random)
-            pieces = encoder.pieces([text for text, _ in rows], PRODUCT_PIECES)
-            parts = two_lengths(pieces)
-            losses = [network([pieces[i] for i in part], targets[[rows[i][1] for i in part]]) for part in parts]
+        def loss(rng: np.random.Generator, _: float) -> Tensor:
+            rows = pairs.draw(plan.batch, rng, texts, TEXT_SHARE)
+            token_ids = encoder.token_ids([text for text, _ in rows], PRODUCT_TOKENS)
+            parts = two_lengths(token_ids)
+            losses = [network([token_ids[i] for i in part], targets[[rows[i][1] for i in part]]) for part in parts]
             return torch.cat(losses).mean()
 
-        score = lambda: dev_score(narrow.search_many(queries, 100), answers)  # noqa: E731
-        step, dev = fit(network, loss, score, steps=steps, seed=seed, bf16=bf16)
-        settings |= {"step": step, "dev": dev}
-        with new_folder(folder) as written:
-            save_weights(network, written)
-            trie.save(written)
-            write_meta(written, cls.name, engine.settings, products)
+        def score() -> float:
+            return dev.score(narrow.search_many(dev.queries, 100))
+
+        settings |= fit(network, groups_of(network), loss, plan, score if dev else None).settings(plan)
+        with new_folder(folder) as draft:
+            save_weights(network, draft)
+            trie.save(draft)
+            write_meta(draft, cls.name, settings, products)
 
     @classmethod
     def load(cls, folder: Path, products: Sequence[Product]) -> SemanticIds:
         """Opens what `train` wrote for these products."""
-        meta, ordered = open_meta(folder, products, cls.name)
-        network = IdNetwork(TextEncoder.load(folder / "encoder"), meta["settings"]["sizes"])
+        settings = read_settings(folder, cls.name, products)
+        network = IdNetwork(PretrainedEncoder.load(folder / "encoder"), settings["sizes"])
         load_weights(network, folder)
-        return cls(ordered, network.eval(), CodeTrie.load(folder), meta["settings"])
-
-    @property
-    def settings(self) -> dict[str, object]:
-        return dict(self._settings)
+        return cls(products, network.eval(), CodeTrie.load(folder), settings)
 
     @property
     def index_bytes(self) -> int:
         return sum(getattr(self._trie, name).nbytes for name in ARRAYS)
 
-    def search(self, query: str, k: int = 10) -> list[Hit]:
-        """The best `k` products for a query, best first."""
-        return [Hit(i, score, self._titles[i]) for i, score in self.search_many({"": query}, k)[""].items()]
-
-    def search_many(self, queries: Mapping[str, str], k: int = 300) -> Run:
-        """The run for many queries: query id → product id → log-probability of its id."""
-        if k < 1:
-            raise SettingError(f"k counts the products wanted: at least 1, not {k}.")
-        run: Run = {query_id: {} for query_id in queries}
-        names = list(queries)
-        pieces = self._network.encoder.pieces(list(queries.values()), QUERY_PIECES)
-        beam = int(str(self._settings["beam"]))
+    def find(self, queries: Sequence[str], k: int) -> Iterator[Found]:
+        """The likeliest `k` of each query, by the log-probability of the product's id."""
+        token_ids = self._network.encoder.token_ids(queries, QUERY_TOKENS)
+        empty = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+        found: list[Found] = [empty] * len(queries)
         self._network.eval()
-        for batch in by_length(pieces, 16):
-            nodes, scores = self._network.beam_search([pieces[i] for i in batch], self._trie, beam)
-            places = self._trie.code_id[nodes.numpy()]  # (B, W)
-            for i, row, likelihoods in zip(batch, places.tolist(), scores.tolist(), strict=True):
-                found = [(p, s) for p, s in zip(row, likelihoods, strict=True) if s > -math.inf]
-                found.sort(key=lambda pair: (-pair[1], pair[0]))
-                run[names[i]] = {self._products[p].product_id: s for p, s in found[:k]}
-        return run
+        for batch in by_length(token_ids, 16):
+            rows = [token_ids[i] for i in batch]
+            nodes, scores = self._network.beam_search(rows, self._trie, self._settings["beam"])
+            positions, likelihoods = self._trie.code_id[nodes.numpy()], scores.numpy()  # both (B, W)
+            for i, row, likelihood in zip(batch, positions, likelihoods, strict=True):
+                kept = likelihood > -math.inf
+                found[i] = top_k(likelihood[kept], k, row[kept])
+        return iter(found)

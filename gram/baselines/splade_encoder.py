@@ -1,6 +1,6 @@
 """SPLADE's encoder: a masked-language model as a sparse encoder, with a head fitted where it has none, made lighter.
 
-Letters: B texts of a batch, L pieces of the longest, D width, V vocabulary, A active terms of a batch, T pieces of a
+Letters: B texts of a batch, L tokens of the longest, D width, V vocabulary, A active terms of a batch, T tokens of a
 sample, N texts.
 """
 
@@ -15,44 +15,45 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from gram.baselines.training import features_of
 from gram.errors import MissingExtra, ModelError
 
 
 class MaxLogit(torch.autograd.Function):
-    """The largest logit of each piece over the places of a text, (B, V), zero at least, and its sparse gradient.
+    """The largest logit of each token over the positions of a text, (B, V), zero at least, and its sparse gradient.
 
-    The plain way keeps logits (B, L, V) and as large a gradient, nearly all of it zero; this keeps the places only.
+    The plain way keeps logits (B, L, V) and as large a gradient, nearly all of it zero; this keeps the positions only.
     """
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        rows, places = [], []
+        rows, positions = [], []
         for text, lives in zip(states, mask.bool(), strict=True):  # (L, D), (L,)
-            best, place = (text[lives] @ weight.T).max(dim=0)  # (V,), places among those that are no padding
+            best, position = (text[lives] @ weight.T).max(dim=0)  # (V,), positions among those that are no padding
             rows.append((best.float() + bias.float()).relu())
-            places.append(lives.nonzero()[:, 0][place])
+            positions.append(lives.nonzero()[:, 0][position])
         best = torch.stack(rows)
         row, term = best.nonzero(as_tuple=True)
-        ctx.save_for_backward(states, weight, row, term, torch.stack(places)[row, term])
+        ctx.save_for_backward(states, weight, row, term, torch.stack(positions)[row, term])
         return best
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
-        states, weight, row, term, place = ctx.saved_tensors
+        states, weight, row, term, position = ctx.saved_tensors
         grad = grads[0][row, term].float()  # (A,) of the active terms; sums are float32 also where states are not
         to_states, to_weight, to_bias = (
             torch.zeros(shape, device=states.device) for shape in (states.shape, weight.shape, weight.shape[:1])
         )
         size = 200_000  # active terms at once: at the start of training there may be millions
         for at in range(0, len(row), size):
-            r, t, p, g = (x[at : at + size] for x in (row, term, place, grad))
+            r, t, p, g = (x[at : at + size] for x in (row, term, position, grad))
             to_states.view(-1, states.shape[-1]).index_add_(0, r * states.shape[1] + p, g[:, None] * weight[t].float())
             to_weight.index_add_(0, t, g[:, None] * states[r, p].float())
             to_bias.index_add_(0, t, g)
         return to_states, None, to_weight, to_bias
 
 
-def open_encoder(model: str, max_pieces: int, new_head: bool | None = None) -> tuple[Any, bool]:
+def open_encoder(model: str, max_tokens: int, new_head: bool | None = None) -> tuple[Any, bool]:
     """A SparseEncoder, and whether its head is one of ours; `new_head` None means to look whether it has its own."""
     try:
         from sentence_transformers.sparse_encoder import SparseEncoder
@@ -81,7 +82,7 @@ def open_encoder(model: str, max_pieces: int, new_head: bool | None = None) -> t
                 f"{model!r} has no masked-language head and is no BERT. Fix: give a masked-language model."
             )
         predictions.transform.transform_act_fn = torch.nn.Identity()  # a linear map, so that it can be fitted
-    encoder.max_seq_length = max_pieces
+    encoder.max_seq_length = max_tokens
     _lighten(encoder)
     encoder.eval()
     return encoder, new_head
@@ -108,14 +109,14 @@ def _lighten(encoder: Any) -> None:
 
 
 @torch.no_grad()
-def fit_head(encoder: Any, texts: Sequence[str], seed: int, sample: int = 2000, own: float = 6.0) -> None:
+def fit_head(encoder: Any, texts: Sequence[str], seed: int, sample: int = 2000, level_of_self: float = 6.0) -> None:
     """Fits a new head's linear map to a sample of products, so that training starts near word matching.
 
-    Ridge regression takes a piece's last state to its (centred) embedding; the LayerNorm's scale then gives a piece's
-    own logit a mean of about `own`, and the bias shuts all pieces but about 60 a text.
+    Ridge regression takes a token's last state to its (centred) embedding; the LayerNorm's scale then gives the logit
+    of the token itself a mean of about `level_of_self`, and the bias shuts all tokens but about 60 a text.
     """
-    random = np.random.default_rng(seed)
-    drawn = [texts[i] for i in random.permutation(len(texts))[:sample]]
+    rng = np.random.default_rng(seed)
+    drawn = [texts[i] for i in rng.permutation(len(texts))[:sample]]
     bert = encoder[0].model
     head, table = bert.cls.predictions.transform, bert.get_input_embeddings().weight
     centred = table - table.mean(0)
@@ -135,23 +136,18 @@ def fit_head(encoder: Any, texts: Sequence[str], seed: int, sample: int = 2000, 
     head.LayerNorm.weight.fill_(1.0)
     head.LayerNorm.bias.zero_()
     states = head(x)
-    some = random.permutation(len(x))[:1000]
+    some = rng.permutation(len(x))[:1000]
     logits = states[some] @ table.T  # (1000, V)
     level = logits.mean(0)
     above = logits - level
-    scale = own / above[torch.arange(len(some)), ids[some]].mean().clamp(min=1e-3)
-    pieces_a_text = max(1.0, len(x) / len(drawn))
-    share = min(0.5, 60 / pieces_a_text / len(table))
+    scale = level_of_self / above[torch.arange(len(some)), ids[some]].mean().clamp(min=1e-3)
+    tokens_a_text = max(1.0, len(x) / len(drawn))
+    share = min(0.5, 60 / tokens_a_text / len(table))
     threshold = above.flatten().kthvalue(max(1, int((1 - share) * above.numel()))).values
     head.LayerNorm.weight.mul_(scale)
     bias = bert.get_output_embeddings().bias
     bias.copy_(-scale * (level + threshold))
     bias[special] = -100.0  # they stand in every text and would only lengthen every posting
-
-
-def features_of(encoder: Any, texts: Sequence[str]) -> dict[str, Any]:
-    prepared = encoder.preprocess(list(texts))
-    return {name: value.to(encoder.device) if isinstance(value, Tensor) else value for name, value in prepared.items()}
 
 
 def autocast(encoder: Any, bf16: bool) -> torch.autocast:
@@ -171,11 +167,11 @@ def encode(
         (np.empty(0, np.int64), np.empty(0, np.float32))
     ] * len(texts)
     for at in tqdm(range(0, len(order), batch), desc="splade terms", disable=not progress):
-        places = order[at : at + batch]
+        positions = order[at : at + batch]
         with autocast(encoder, bf16):
-            coded = encoder(features_of(encoder, [texts[i] for i in places]))["sentence_embedding"].float()
-        weights, terms = coded.topk(min(max_terms, coded.shape[1]))
-        for i, w, t in zip(places, weights.cpu().numpy(), terms.cpu().numpy(), strict=True):
+            found = encoder(features_of(encoder, [texts[i] for i in positions]))["sentence_embedding"].float()
+        weights, terms = found.topk(min(max_terms, found.shape[1]))
+        for i, w, t in zip(positions, weights.cpu().numpy(), terms.cpu().numpy(), strict=True):
             rows[i] = (t[w > 0], w[w > 0])
     size = encoder[0].model.get_output_embeddings().weight.shape[0]
     indptr = np.concatenate([[0], np.cumsum([len(terms) for terms, _ in rows])]).astype(np.int64)

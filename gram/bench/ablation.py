@@ -4,129 +4,80 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
 
-import numpy as np
-
-from gram.baselines.base import Run
-from gram.bench.rows import Gram, Workshop
+from gram.bench.variants import JOINT, Gram, Variant, train_gram
+from gram.bench.workshop import Workshop
+from gram.coder.base import QueryRepresentation
 from gram.data.log import Qrels
-from gram.evaluation.measures import evaluate, threshold
+from gram.evaluation.measures import Run, evaluate, relevant
 from gram.folders import write_json
-from gram.index.titles import KINDS as TITLE_KINDS
-from gram.index.token_vectors import KINDS as PIECE_KINDS
-from gram.ranking.candidates import EVIDENCE, QueryRepresentation, find_candidates
-from gram.ranking.scorer import COMPARED, Scorer, fit
+from gram.ranking.features import NAMES, columns
+from gram.ranking.scorer import Scorer
 from gram.search import Searcher
+from gram.training.scoring import fit_among
 
 log = logging.getLogger("gram.bench")
 
 MEASURES = ("R@10", "R@100", "R@300", "nDCG@10")
 DEPTH = 300
-EXPANSION = ("own_written", "written_own", "written_written")
-COVERAGE = ("covered", "all_covered", "numbers", "contradicted")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """GRAM without something: kinds of evidence, or with other settings of training (then it is trained anew)."""
-
-    name: str
-    without: tuple[str, ...] = ()
-    training: Mapping[str, Any] = field(default_factory=dict)
-    alignment: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def trained(self) -> bool:
-        return bool(self.training or self.alignment)
-
+WHOLE = "all features"
+EXPANSION = tuple(name for name in NAMES if "expansion" in name)
 
 VARIANTS = (
-    *(
-        Variant(f"without {kind}", (kind,))
-        for kind in EVIDENCE
-        if kind not in ("deep", "value", *TITLE_KINDS, *PIECE_KINDS)
-    ),
-    Variant("without titles", TITLE_KINDS),
-    Variant("without late interaction", PIECE_KINDS),
-    Variant("without vectors and late interaction", ("vectors", "alike", *PIECE_KINDS)),
-    Variant("without generated attributes", EXPANSION),
-    Variant("without codes", ("own_own", *EXPANSION, "deep")),
-    Variant("without coverage", COVERAGE),
-    Variant("without keywords and coverage", ("words", *COVERAGE)),
+    Variant("without codes", ("codes",)),
+    Variant("without compound codes", ("compound",)),
+    Variant("without expansion", EXPANSION),
+    Variant("without vectors", ("vectors",)),
+    Variant("without tokens", ("tokens",)),
+    Variant("without vectors and tokens", ("vectors", "tokens")),
+    Variant("without words", ("words",)),
     Variant("with co-training", training={"co_training": 150}),
     Variant("without co-alignment", alignment={"steps": 0}),
 )
-"""`value` has no weight unless the shop gives it one; `deep` has none, for it added nothing."""
 
 
 def ablate(workshop: Workshop, queries: Mapping[str, str], qrels: Qrels) -> None:
     """Measures every variant that `figures/ablation` lacks.
 
-    A kind of evidence is left out twice: with its weight set to 0 and the others as they were, and with the others
-    fitted again, on the dev part, which is compared with all evidence fitted so. A kind that weighs nothing is left
-    out once only. Without a dev part nothing is fitted again. What fitting is worth, the default weights tell.
+    Features are left out twice: with their weights set to 0 and the others as they were, and with the others fitted
+    anew on the dev part, which is compared with all features fitted so. What weighs nothing is left out once only, and
+    compound codes, which no fit weighs, only where they weigh something. Without a dev part nothing is fitted. What
+    fitting is worth, the default weights tell.
     """
-    todo = [v for v in VARIANTS if v.trained and not _path(workshop, v.name).is_file()]
-    for variant in todo:
-        folder = workshop.folder_of(f"gram {variant.name}".replace(" ", "-"))
-        Gram.train(folder, workshop.data, workshop.options, variant, workshop.folder_of("gram"))
-        _keep(workshop, variant.name, "trained", Gram(folder).search_many(queries, DEPTH), qrels)
+    for variant in VARIANTS:
+        if variant.trained and not _path(workshop, variant.name).is_file():
+            folder = workshop.folder_of(f"gram {variant.name}".replace(" ", "-"))
+            train_gram(folder, workshop.data, workshop.options, variant, workshop.folder_of("gram") / JOINT)
+            _keep(workshop, variant.name, "trained", Gram(folder).search_many(queries, DEPTH), qrels)
     if _path(workshop, "done").is_file():
         return
     searcher = Gram(workshop.folder_of("gram")).searcher
-    represented = dict(zip(queries, searcher.code(list(queries.values())), strict=True))
-    _keep(
-        workshop, "without a fitted scorer", "default weights", search(searcher, represented, Scorer.default()), qrels
-    )
-    refitting = Refitting(searcher, workshop.data.dev_queries, workshop.data.dev_qrels, workshop.options.seed)
-    if refitting.represented:
-        found = search(searcher, represented, refitting.scorer(()))
-        _keep(workshop, "all evidence", "refitted", found, qrels)
-    for variant in VARIANTS:
+    represented = dict(zip(queries, searcher.represent(list(queries.values()), compound=False), strict=True))
+
+    def measure(name: str, way: str, scorer: Scorer) -> None:
+        _keep(workshop, name, way, search(searcher, represented, scorer), qrels)
+
+    measure("without a fitted scorer", "default weights", Scorer.default())
+    dev = relevant(workshop.data.dev_qrels)
+    dev_queries = searcher.represent([workshop.data.dev_queries[q] for q in dev], compound=False)
+    clicks = [dict.fromkeys(product_ids, 1.0) for product_ids in dev.values()]
+    for variant in (Variant(WHOLE), *VARIANTS):
         if variant.trained:
             continue
-        if searcher.scorer.weights[np.isin(EVIDENCE, variant.without)].any():
-            found = search(searcher, represented, searcher.scorer.without(variant.without))
-            _keep(workshop, variant.name, "weight 0", found, qrels)
-        if refitting.represented:
-            _keep(
-                workshop,
-                variant.name,
-                "refitted",
-                search(searcher, represented, refitting.scorer(variant.without)),
-                qrels,
-            )
+        if searcher.scorer.weights[columns(variant.without)].any():
+            measure(variant.name, "weight 0", searcher.scorer.without(variant.without))
+        if dev and variant.without != ("compound",):
+            scorer = fit_among(searcher.index, dev_queries, clicks, workshop.options.seed, variant.without)
+            measure(variant.name, "refitted", scorer)
     write_json(_path(workshop, "done"), {})
 
 
 def search(searcher: Searcher, represented: Mapping[str, QueryRepresentation], scorer: Scorer) -> Run:
-    """The run of coded queries (by id) under other weights: `Searcher.search_many` without coding them again."""
+    """The run of represented queries (by id) under other weights: `Searcher.search_many` without reading them again."""
     weighing = searcher.with_scorer(scorer)
-    return {query_id: weighing.found(query, DEPTH) for query_id, query in represented.items()}
-
-
-class Refitting:
-    """Judged queries, to fit a scorer to with any kinds of evidence left out."""
-
-    def __init__(self, searcher: Searcher, queries: Mapping[str, str], qrels: Qrels, seed: int) -> None:
-        self.searcher, self.seed, least = searcher, seed, threshold(qrels)
-        self.represented = searcher.code(list(queries.values()), compound=False) if queries else []
-        self.relevant = [{p for p, g in qrels.get(q, {}).items() if g >= least} for q in queries]
-
-    def scorer(self, without: Sequence[str]) -> Scorer:
-        """The scorer fitted as in training, to candidates found without these kinds too."""
-        first = self.searcher.scorer.without(without).first_phase
-        found = [find_candidates(self.searcher.index, query, first, keep=COMPARED) for query in self.represented]
-        ids = self.searcher.index.table.ids
-        gains = [
-            np.array([i in relevant for i in ids[f.positions].tolist()], dtype=np.float32)
-            for f, relevant in zip(found, self.relevant, strict=True)
-        ]
-        left_out = (*without, "deep")
-        return fit([f.features for f in found], gains, first=first, without=left_out, seed=self.seed).without(left_out)
+    return {query_id: weighing.rank(query, DEPTH) for query_id, query in represented.items()}
 
 
 def _keep(workshop: Workshop, name: str, way: str, run: Run, qrels: Qrels) -> None:
@@ -136,5 +87,5 @@ def _keep(workshop: Workshop, name: str, way: str, run: Run, qrels: Qrels) -> No
     log.info("gram %s (%s): %s", name, way, ", ".join(f"{m} {v:.3f}" for m, v in result.mean.items()))
 
 
-def _path(workshop: Workshop, name: str) -> Any:
+def _path(workshop: Workshop, name: str) -> Path:
     return workshop.folder / "figures" / "ablation" / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.json"

@@ -9,11 +9,11 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from gram.baselines.bm25 import FIELDS
 from gram.data.log import Qrels
 from gram.evaluation.groups import FUNCTION_WORDS, misspelt, no_common_word, with_numbers
 from gram.evaluation.measures import ranking, relevant, threshold
 from gram.records import Interaction, Product
+from gram.text.fields import FIELDS
 from gram.text.words import stems
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gram.bench.rows import ENTRANTS
+from gram.bench.workshop import open_workshop
 from gram.errors import GramError
 
 HITS = 100
@@ -37,11 +39,9 @@ def latency(folder: Path, name: str) -> dict[str, float]:
 def measure(folder: Path, name: str) -> dict[str, float]:
     """The same, in this process and with the threads that it has.
 
-    Queries are asked one by one through `search_many`: looking up titles is no engine's own cost.
+    Queries are searched one by one through `search_many`: looking up titles is no engine's own cost.
     """
-    from gram.bench.benchmark import open_workshop
-
-    shop, queries = open_workshop(folder)
+    shop, queries = open_workshop(folder, ENTRANTS)
     timed = QUICK_TIMED if shop.options.quick else TIMED
     order = np.random.default_rng(shop.options.seed).permutation(len(queries))
     texts = [list(queries.values())[i] for i in np.resize(order, timed + WARM_UP)]

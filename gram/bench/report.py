@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from gram.baselines.base import TrainingData
+from gram.bench.ablation import WHOLE
 from gram.bench.cuts import query_cuts
 from gram.bench.plots import plot_latency, plot_recall
-from gram.bench.rows import ROWS
+from gram.bench.rows import ENTRANTS
 from gram.data.log import Qrels
-from gram.evaluation.comparison import LEVEL, significance
+from gram.evaluation.significance import LEVEL, significance
 from gram.folders import new_file, read_json, write_json
 
 OURS = "gram"
-MEASURES = ("R@10", "R@50", "R@100", "R@300", "nDCG@10", "RR", "relevance")
+MEASURES = ("R@10", "R@100", "R@300", "nDCG@10")
+MORE_MEASURES = ("R@50", "RR", "relevance")
 CUT_MEASURES = ("R@10", "R@100", "nDCG@10")
-ABLATED_MEASURES = ("R@10", "R@100", "R@300", "nDCG@10")
 
 Values = Mapping[str, float]
 """One measure's value per query."""
@@ -30,7 +31,7 @@ def write_report(folder: Path, data: TrainingData, queries: Mapping[str, str], q
 
     Raises MissingExtra without matplotlib.
     """
-    figures = {name: read_json(path) for name in ROWS if (path := folder / "figures" / f"{name}.json").is_file()}
+    figures = {name: read_json(path) for name in ENTRANTS if (path := folder / "figures" / f"{name}.json").is_file()}
     ablated = [read_json(path) for path in sorted((folder / "figures" / "ablation").glob("*.json"))]
     results = results_of(figures, [one for one in ablated if one], query_cuts(data.products, data.log, queries, qrels))
     write_json(folder / "results.json", results)
@@ -49,7 +50,7 @@ def results_of(
     """All that the report says. A measure is {"mean", "p", "marker"}: p of the test against GRAM, null for GRAM itself,
     and "+" or "-" where it is better or worse than GRAM by more than chance."""
     per_query = {name: one["per_query"] for name, one in figures.items()}
-    found: dict[str, Any] = {"all": beside(per_query, MEASURES)}
+    found: dict[str, Any] = {"all": beside(per_query, (*MEASURES, *MORE_MEASURES))}
     found["engines"] = {
         name: {
             "queries_per_second": one["queries"] / max(one["search_seconds"], 1e-9),
@@ -111,69 +112,108 @@ def _misspelt(figures: Figures) -> dict[str, Any]:
 
 
 def _ablation(ablated: Sequence[Mapping[str, Any]], figures: Figures) -> list[dict[str, Any]]:
-    """GRAM's variants, each beside what it was made from: what was fitted again beside all evidence fitted again."""
-    whole: dict[str, Mapping[str, Values]] = {"all evidence": figures[OURS]["per_query"]} if OURS in figures else {}
+    """GRAM's variants, each beside what it was made from: what was fitted anew beside all features fitted anew."""
+    whole: dict[str, Mapping[str, Values]] = {WHOLE: figures[OURS]["per_query"]} if OURS in figures else {}
     refitted = {one["name"]: one["per_query"] for one in ablated if one["way"] == "refitted"}
     other = {one["name"]: one["per_query"] for one in ablated if one["way"] != "refitted"}
-    ways = {one["name"]: one["way"] for one in ablated if one["way"] != "refitted"} | {"all evidence": "as trained"}
+    ways = {one["name"]: one["way"] for one in ablated if one["way"] != "refitted"} | {WHOLE: "as trained"}
     found = []
     for rows in (whole | other, refitted):
-        for name, row in beside(rows, ABLATED_MEASURES, "all evidence").items():
+        for name, row in beside(rows, MEASURES, WHOLE).items():
             found.append({"name": name, "way": "refitted" if rows is refitted else ways[name], **row})
     return found
 
 
 def markdown(results: Mapping[str, Any], circumstances: Mapping[str, Any]) -> str:
     """The whole report as a page."""
+    parts = ["# Benchmark", *_setting(circumstances), *_main_table(results), *_costs(results), *_query_groups(results)]
+    parts += [*_product_groups(results), *_misspelt_queries(results), *_parts_of_gram(results)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _setting(circumstances: Mapping[str, Any]) -> list[str]:
     c = circumstances
     reduced = " Everything was cut short by `--quick`: these figures say nothing." if c["settings"]["quick"] else ""
-    parts = [
-        "# Benchmark",
+    return [
         f"{c['products']:,} products, {c['interactions']:,} interactions to train on, {c['dev_queries']:,} dev "
         f"queries, {c['queries']:,} judged test queries, {c['queries_in_log']:,} of them in the log. {c['cpu']}, "
         f"{c['cores']} cores, {c['precision']}, seed {c['settings']['seed']}.{reduced}",
+        "Every figure of this page is made by:",
+        "\n".join(f"    {command}" for command in c["commands"]),
+    ]
+
+
+def _main_table(results: Mapping[str, Any]) -> list[str]:
+    costs = results["engines"]
+    rows = [
+        (name, *_cells(row, MEASURES), f"{costs[name]['p50_ms']:.1f}", f"{costs[name]['training_seconds']:,.0f}")
+        for name, row in results["all"].items()
+    ]
+    about = [f"- {name}: {ENTRANTS[name].about}." for name in results["all"] if ENTRANTS[name].about]
+    return [
         "`+` better, `-` worse than GRAM: paired randomisation test on the queries, two-sided, p < .05, not corrected "
-        "for the number of rivals. A query without an answer counts as 0. `relevance`: share of relevant ones among "
-        "the judged products of the first ten.",
-        _table(("engine", *MEASURES), [(n, *_cells(row, MEASURES)) for n, row in results["all"].items()]),
+        "for the number of rivals. A query without an answer counts as 0. Times are explained under Cost.",
+        _table(("engine", *MEASURES, "one query p50 ms", "training s"), rows),
+        "\n".join(about),
+        "`relevance`: share of relevant ones among the judged products of the first ten.",
+        _table(("engine", *MORE_MEASURES), [(n, *_cells(row, MORE_MEASURES)) for n, row in results["all"].items()]),
+    ]
+
+
+def _costs(results: Mapping[str, Any]) -> list[str]:
+    return [
         "## Cost",
         "One query: one thread, to 100 hits. Many: all threads, to 300 hits. Index: what is needed to answer, without "
         "the product table and the weights that read queries. Training: with indexing and the choice of settings, "
-        "without the engines that an engine stands on.",
+        "without the engines that an engine stands on. GRAM without some features computes all and weighs the others: "
+        "its times are no less than GRAM's.",
         _table(
             ("engine", "one query p50 ms", "p99 ms", "queries a second", "index MB", "training s"),
             [(name, *_cost(row)) for name, row in results["engines"].items()],
         ),
+    ]
+
+
+def _query_groups(results: Mapping[str, Any]) -> list[str]:
+    return [
         "## Groups of queries",
         "Head and tail: the thirds of the queries whose rarest word most and fewest of the log's queries hold; where "
-        "most test queries stand in the log, the thirds asked most and least.",
+        "most test queries stand in the log, the thirds that stand there most and least often.",
+        *(_groups(results["cuts"], measure) for measure in CUT_MEASURES),
     ]
-    for measure in CUT_MEASURES:
-        parts.append(_groups(results["cuts"], measure))
-    parts += [
+
+
+def _product_groups(results: Mapping[str, Any]) -> list[str]:
+    return [
         "## Products that no training interaction names",
-        "R@100 among a query's relevant products of the one kind, over the queries that have any.",
+        "R@100 among a query's relevant products of the one sort, over the queries that have any.",
         _groups(results["products"], "R@100"),
+    ]
+
+
+def _misspelt_queries(results: Mapping[str, Any]) -> list[str]:
+    rows = [
+        (name, _figure(row["clean"]), _cell(row["misspelt"]), _figure(row["kept"]))
+        for name, row in results["misspelt"]["engines"].items()
+    ]
+    return [
         "## Misspelt queries",
         f"One typo a query, {results['misspelt']['queries']:,} queries. GRAM trains on typos made in the same way, and "
-        "reads queries through its speller; no rival has either.",
-        _table(
-            ("engine", "R@100 clean", "R@100 misspelt", "kept"),
-            [
-                (n, _figure(row["clean"]), _cell(row["misspelt"]), _figure(row["kept"]))
-                for n, row in results["misspelt"]["engines"].items()
-            ],
-        ),
+        "reads queries through its speller; of its rivals only bm25+speller does.",
+        _table(("engine", "R@100 clean", "R@100 misspelt", "kept"), rows),
     ]
-    if len(results["ablation"]) > 1:
-        rows = [(one["name"], one["way"], *_cells(one, ABLATED_MEASURES)) for one in results["ablation"]]
-        parts += [
-            "## What each part of GRAM is worth",
-            "Weight 0: a kind of evidence left out, the weights of the others kept, beside GRAM as trained. "
-            "Refitted: the other weights fitted again on the dev part, beside all evidence fitted so.",
-            _table(("GRAM", "scorer", *ABLATED_MEASURES), rows),
-        ]
-    return "\n\n".join(parts) + "\n"
+
+
+def _parts_of_gram(results: Mapping[str, Any]) -> list[str]:
+    if len(results["ablation"]) < 2:
+        return []
+    rows = [(one["name"], one["way"], *_cells(one, MEASURES)) for one in results["ablation"]]
+    return [
+        "## What each part of GRAM is worth",
+        "Weight 0: features left out, the weights of the others kept, beside GRAM as trained. Refitted: the others "
+        "fitted anew on the dev part, beside all features fitted so.",
+        _table(("GRAM", "scorer", *MEASURES), rows),
+    ]
 
 
 def _groups(groups: Mapping[str, Any], measure: str) -> str:

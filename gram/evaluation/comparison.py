@@ -5,47 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
-
 from gram.errors import SettingError
 from gram.evaluation.measures import Result
-
-PERMUTATIONS = 10_000
-LEVEL = 0.05
-"""p below this is marked in tables."""
+from gram.evaluation.significance import LEVEL, significance
 
 
-def significance(
-    a: Mapping[str, float], b: Mapping[str, float], permutations: int = PERMUTATIONS, seed: int = 0
-) -> float:
-    """The p of a two-sided paired randomisation test: how often chance alone sets the means so far apart, or further.
-
-    `a` and `b` are one measure's values per query, of the same queries. If neither run were better, each query's two
-    values could as well be swapped (Smucker et al., CIKM 2007). Every way of swapping is tried where there are no more
-    than `permutations` of them, else so many random ones, and p = (as far apart + 1) / (tried + 1).
-    """
-    if a.keys() != b.keys():
-        raise SettingError(f"A paired test needs the same queries on both sides; {len(a.keys() ^ b.keys())} differ.")
-    differences = np.array([a[q] - b[q] for q in a], dtype=np.float64)
-    differences = np.abs(differences[differences != 0])  # (D,), swapping equal values changes nothing
-    observed = abs(sum(a[q] - b[q] for q in a))
-    if not len(differences):
-        return 1.0
-    far = observed - 1e-9 * max(observed, 1.0)  # sums in another order differ in their last digits
-    if 2 ** len(differences) <= permutations:
-        ways = np.arange(2 ** len(differences))[:, None] >> np.arange(len(differences)) & 1  # (2^D, D)
-        return float(np.mean(np.abs((2 * ways - 1) @ differences) >= far))
-    rng = np.random.default_rng(seed)
-    as_far, step = 0, 500
-    for start in range(0, permutations, step):
-        size = (min(step, permutations - start), len(differences))
-        swapped = rng.integers(0, 2, size=size, dtype=np.int8)  # (step, D)
-        sums = 2 * (swapped @ differences) - differences.sum()  # (step,)
-        as_far += int(np.count_nonzero(np.abs(sums) >= far))
-    return (as_far + 1) / (permutations + 1)
-
-
-class Row(NamedTuple):
+class ComparedRun(NamedTuple):
     """One run in a comparison: `p` and `marker` are empty for the reference.
 
     `marker` maps a measure to "+" (better than the reference, p < .05), "-" (worse) or "" (not told apart).
@@ -57,7 +22,7 @@ class Row(NamedTuple):
     marker: dict[str, str]
 
 
-def compare(results: Mapping[str, Result], reference: str | None = None, seed: int = 0) -> list[Row]:
+def compare(results: Mapping[str, Result], reference: str | None = None, seed: int = 0) -> list[ComparedRun]:
     """Each run's means, with p and markers against the reference. p is not corrected for the number of runs."""
     if reference is not None and reference not in results:
         raise SettingError(f"No run is called '{reference}'. Fix: choose from {', '.join(results)}.")
@@ -73,7 +38,7 @@ def compare(results: Mapping[str, Result], reference: str | None = None, seed: i
                 p[measure] = significance(values, base.per_query[measure], seed=seed)
                 better = result.mean[measure] > base.mean[measure]
                 marker[measure] = ("+" if better else "-") if p[measure] < LEVEL else ""
-        rows.append(Row(name, dict(result.mean), p, marker))
+        rows.append(ComparedRun(name, dict(result.mean), p, marker))
     return rows
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from gram.baselines.bm25 import FIELDS, field_text
 from gram.data.dataset import Dataset
 from gram.evaluation.measures import relevant
 from gram.records import Product
+from gram.text.fields import FIELDS, joined_text
 from gram.text.typos import misspell
 from gram.text.words import has_digit, stems
 
@@ -30,16 +30,16 @@ def no_common_word(
     `fields` are the product's fields that are read. Function words do not count. Queries without a relevant product in
     `products` are left out.
     """
-    texts = {product.product_id: field_text(product, fields) for product in products}
-    held: dict[str, set[str]] = {}
+    texts = {product.product_id: joined_text(product, fields) for product in products}
+    stems_of: dict[str, set[str]] = {}
     found = []
-    for query_id, wanted in relevant(qrels).items():
+    for query_id, answers in relevant(qrels).items():
         words = set(stems(queries.get(query_id, ""))) - FUNCTION_WORDS
-        known = [product_id for product_id in wanted if product_id in texts]
+        known = [product_id for product_id in answers if product_id in texts]
         for product_id in known:
-            if product_id not in held:
-                held[product_id] = set(stems(texts[product_id]))
-        if words and known and not any(words & held[product_id] for product_id in known):
+            if product_id not in stems_of:
+                stems_of[product_id] = set(stems(texts[product_id]))
+        if words and known and not any(words & stems_of[product_id] for product_id in known):
             found.append(query_id)
     return found
 

@@ -1,4 +1,4 @@
-"""How good a run is, per query and on the mean, and whether one is better than another by more than chance.
+"""How good a run is, per query and on the mean.
 
 A run scores products: query id → product id → score. A judged query that a run does not answer scores 0.
 """
@@ -8,16 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from gram.errors import BadRow, DataError, MissingExtra, SettingError
+from gram.data.tables import read_table
+from gram.errors import BadRow, MissingExtra, SettingError
 from gram.folders import new_file
+
+Run: TypeAlias = dict[str, dict[str, float]]
+"""Query id → product id → score, higher is better."""
 
 DEFAULT = ("R@10", "R@100", "R@300", "nDCG@10", "RR", "Success@10", "Success@100")
 """Measures by their names in ir_measures. Recall, RR and Success ask whether a product is relevant, nDCG how much."""
 
 _GRADE_STEPS = 100  # trec_eval wants whole grades; nDCG does not change when all grades are multiplied by one number
-_TREC = "query_id Q0 product_id rank score tag"
+_TREC = ("query_id", "Q0", "product_id", "rank", "score", "tag")
 
 
 class Result(NamedTuple):
@@ -60,33 +64,24 @@ def ranking(scores: Mapping[str, float]) -> list[str]:
     return sorted(scores, key=lambda product_id: (-scores[product_id], product_id))
 
 
-def read_run(path: str | Path) -> dict[str, dict[str, float]]:
+def read_run(path: str | Path) -> Run:
     """A TREC run file: query_id Q0 product_id rank score tag, apart by white space. Scores decide, ranks are not read.
 
     Raises DataError for a file that cannot be read, and BadRow for a row that is not of that form.
     """
-    run: dict[str, dict[str, float]] = {}
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(path, f"cannot be read ({error}).", "give a TREC run file in UTF-8.") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        cells = line.split()
-        if len(cells) != 6:
-            problem = f"{len(cells)} columns where a run has 6"
-            raise BadRow(path, number, problem, f"write {_TREC}.", value=line.strip())
-        query_id, _, product_id, _, text, _ = cells
+    run: Run = {}
+    for row in read_table(path, encoding="utf-8-sig", delimiter=" ", header=_TREC).rows:
+        query_id, product_id, text = row.cells["query_id"], row.cells["product_id"], row.cells["score"]
         try:
             score = float(text)
         except ValueError:
             score = math.nan
         if math.isnan(score):
-            raise BadRow(path, number, "not a number", "write the score as a number.", "score", text)
+            raise BadRow(path, row.line, "not a number", "write the score as a number.", "score", text)
         scores = run.setdefault(query_id, {})
         if product_id in scores:
-            raise BadRow(path, number, "stands twice under one query", "keep one row of it.", "product_id", product_id)
+            problem = "stands twice under one query"
+            raise BadRow(path, row.line, problem, "keep one row of it.", "product_id", product_id)
         scores[product_id] = score
     return run
 
@@ -112,7 +107,7 @@ def write_run(path: str | Path, run: Mapping[str, Mapping[str, float]], tag: str
             if math.isnan(score):
                 raise SettingError(f"Query '{query_id}', product '{product_id}': a score that is not a number.")
             rows.append(f"{query_id} Q0 {product_id} {rank} {score!r} {tag}\n")
-    with new_file(path) as written, written.open("w", encoding="utf-8", newline="\n") as file:
+    with new_file(path) as draft, draft.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(rows)
 
 
@@ -129,7 +124,7 @@ def evaluate(
     least = threshold(qrels)
     parsed = _parse(measures, least)
     judged = list(relevant(qrels))
-    wanted = {q: {p: round(grade * _GRADE_STEPS) for p, grade in qrels[q].items()} for q in judged}
+    grades = {q: {p: round(grade * _GRADE_STEPS) for p, grade in qrels[q].items()} for q in judged}
     ranked = {  # ranks as scores, so that trec_eval's own rule for ties and its 32-bit scores decide nothing
         q: {product_id: float(-rank) for rank, product_id in enumerate(ranking(run[q]))} for q in judged if run.get(q)
     }
@@ -140,7 +135,7 @@ def evaluate(
         names: dict[Any, list[str]] = {}
         for name, measure in parsed.items():
             names.setdefault(measure, []).append(name)
-        answered = {q: wanted[q] for q in ranked}
+        answered = {q: grades[q] for q in ranked}
         for row in ir_measures.iter_calc(list(names), answered, ranked):
             for name in names[row.measure]:
                 per_query[name][row.query_id] = float(row.value)

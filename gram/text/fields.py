@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from gram.errors import SettingError
 from gram.records import Product
 
 FIELDS = ("title", "brand", "category", "attribute", "description")
@@ -14,3 +17,24 @@ def field_texts(product: Product) -> list[tuple[str, str]]:
     texts += [("attribute", value) for values in product.attributes.values() for value in values]
     texts.append(("description", product.description))
     return [(name, text) for name, text in texts if text]
+
+
+def joined_text(product: Product, fields: Sequence[str] = FIELDS) -> str:
+    """Some fields as one text, as engines read it that know no fields; the category with its whole path.
+
+    Of a map of attributes the values are read, not the column names. Raises SettingError for no field of words.
+
+    >>> joined_text(Product("1", "Oak Desk", category=("Home", "Desks")), ("title", "category"))
+    'Oak Desk Home Desks'
+    """
+    texts = {
+        "title": [product.title],
+        "brand": [product.brand],
+        "category": product.category,
+        "attribute": [value for values in product.attributes.values() for value in values],
+        "description": [product.description],
+    }
+    for field in fields:
+        if field not in texts:
+            raise SettingError(f"'{field}' is no field of words. Fix: choose from {', '.join(FIELDS)}.")
+    return " ".join(text for field in fields for text in texts[field] if text)

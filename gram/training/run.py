@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +45,7 @@ class Settings:
     mining: MiningSettings = field(default_factory=MiningSettings)
     scratch: ScratchSettings = field(default_factory=ScratchSettings)
     device: str = "cpu"
+    without: tuple[str, ...] = ()  # features, or groups of them, that the scorer leaves out: for controls
 
 
 @dataclass
@@ -81,7 +82,7 @@ class TrainingRun:
         if len(known) < len(interactions):
             log.warning("%d interactions are with unknown products: passed over", len(interactions) - len(known))
         resume = _begin_work(work, settings, _fingerprint(products, interactions), resume)
-        return cls(products, *_hold_out(known, settings.training.seed), settings, work, resume)
+        return cls(products, *hold_out(known, settings.training.seed), settings, work, resume)
 
     @property
     def record(self) -> Path:
@@ -95,11 +96,7 @@ class TrainingRun:
     @cached_property
     def clicks(self) -> Clicks:
         """The held-out interactions."""
-        clicks: dict[str, dict[str, float]] = {}
-        for i in self.held_out:
-            row = clicks.setdefault(i.query, {})
-            row[i.product_id] = row.get(i.product_id, 0.0) + i.weight
-        return clicks
+        return sum_clicks(self.held_out)
 
     @cached_property
     def validation(self) -> list[TrainingBatch]:
@@ -117,7 +114,7 @@ class TrainingRun:
                 out.write(json.dumps({"stage": stage} | shown) + "\n")
 
 
-def _hold_out(interactions: Sequence[Interaction], seed: int) -> tuple[list[Interaction], list[Interaction]]:
+def hold_out(interactions: Sequence[Interaction], seed: int) -> tuple[list[Interaction], list[Interaction]]:
     """The log without, and with only, a tenth of its queries, at most 1,000; nothing of a log of under 50 queries."""
     queries = sorted({i.query for i in interactions})
     if len(queries) < 50:
@@ -125,6 +122,15 @@ def _hold_out(interactions: Sequence[Interaction], seed: int) -> tuple[list[Inte
     order = np.random.default_rng(seed).permutation(len(queries))
     apart = {queries[i] for i in order[: min(1000, len(queries) // 10)]}
     return [i for i in interactions if i.query not in apart], [i for i in interactions if i.query in apart]
+
+
+def sum_clicks(interactions: Iterable[Interaction]) -> Clicks:
+    """What was clicked for each query; weights of a pair that stands twice add up."""
+    clicks: dict[str, dict[str, float]] = {}
+    for i in interactions:
+        row = clicks.setdefault(i.query, {})
+        row[i.product_id] = row.get(i.product_id, 0.0) + i.weight
+    return clicks
 
 
 def _fingerprint(products: Sequence[Product], interactions: Sequence[Interaction]) -> str:

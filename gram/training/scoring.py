@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gram.coder.base import PRODUCT_CODING, Coder
+from gram.coder.base import PRODUCT_CODING, Coder, QueryRepresentation
 from gram.index.bm25 import BM25Index
+from gram.index.segment import Index
 from gram.indexing import build_index
 from gram.ranking.candidates import find_candidates
 from gram.ranking.fit import JudgedQuery, fit_scorer
@@ -27,22 +28,45 @@ log = logging.getLogger("gram.train")
 FITTED_ON = 60_000  # products at most that the scorer is fitted among
 
 
-def fit_to_clicks(coder: Coder, products: Sequence[Product], bm25: BM25Index, clicks: Clicks, seed: int) -> Scorer:
+def fit_to_clicks(
+    coder: Coder,
+    products: Sequence[Product],
+    bm25: BM25Index,
+    clicks: Clicks,
+    seed: int,
+    without: Sequence[str] = (),
+) -> Scorer:
     """The scorer that these interactions ask for; the default one where there are none. `bm25`: of all products."""
-    scorer = Scorer.default()
     if not clicks:
-        return scorer
+        return Scorer.default().without(without)
     part = sample_products(products, bm25, clicks, coder.lexicon.language, FITTED_ON, seed)
     index = build_index(coder, part, coding=replace(PRODUCT_CODING, codes=0))
-    queries = Searcher(coder, index, scorer).represent(list(clicks), compound=False)
-    for refine in (False, True):  # first the sum that finds, then the scorer of what it finds
-        first_phase, judged = scorer.weights, []
-        for query, clicked in zip(queries, clicks.values(), strict=True):
-            found = find_candidates(index, query, first_phase, keep=COMPARED)
-            gains = [clicked.get(part[row].product_id, 0.0) for row in found.rows.tolist()]
-            judged.append(JudgedQuery(found.features, np.array(gains, dtype=np.float32)))
-        scorer = fit_scorer(judged, first_phase=first_phase, without=("compound",), seed=seed, refine=refine)
+    queries = Searcher(coder, index, Scorer.default()).represent(list(clicks), compound=False)
+    scorer = fit_among(index, queries, list(clicks.values()), seed, without)
     log.info("scorer: %s", json.dumps(scorer.by_name()))
+    return scorer
+
+
+def fit_among(
+    index: Index,
+    queries: Sequence[QueryRepresentation],
+    clicks: Sequence[Mapping[str, float]],
+    seed: int,
+    without: Sequence[str] = (),
+) -> Scorer:
+    """The scorer that these queries' clicks ask for among the products of an index, or the default one of no queries.
+
+    Features of `without`, or of groups named there, are left out of finding candidates and of scoring them.
+    """
+    scorer = Scorer.default().without(without)
+    for refine in (False, True) if queries else ():  # first the sum that finds, then the scorer of what it finds
+        first_phase, judged = scorer.weights, []
+        for query, clicked in zip(queries, clicks, strict=True):
+            found = find_candidates(index, query, first_phase, keep=COMPARED)
+            gains = [clicked.get(product_id, 0.0) for product_id in index.table.ids[found.rows].tolist()]
+            judged.append(JudgedQuery(found.features, np.array(gains, dtype=np.float32)))
+        left_out = ("compound", *without)
+        scorer = fit_scorer(judged, first_phase=first_phase, without=left_out, seed=seed, refine=refine)
     return scorer
 
 

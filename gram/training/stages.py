@@ -106,7 +106,7 @@ def co_align(run: TrainingRun) -> None:
 
 def fit_scorer(run: TrainingRun) -> None:
     """The scorer that held-out interactions ask for."""
-    run.scorer = fit_to_clicks(run.coder, run.products, run.bm25, run.clicks, run.seed)
+    run.scorer = fit_to_clicks(run.coder, run.products, run.bm25, run.clicks, run.seed, run.settings.without)
 
 
 def report_health(run: TrainingRun) -> None:
