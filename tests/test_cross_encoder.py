@@ -56,7 +56,7 @@ def test_search_and_search_many_agree(trained: Path) -> None:
 
 def test_scores_mix_by_hand() -> None:
     engine = CrossEncoderReranker(BM25(SHOP), {}, None, {})
-    mixed = engine._mixed({"a": 9.0, "b": 5.0, "c": 1.0, "d": 0.5}, {"a": -2.0, "b": 0.0, "c": 2.0}, 0.5)
+    mixed = engine._mix({"a": 9.0, "b": 5.0, "c": 1.0, "d": 0.5}, {"a": -2.0, "b": 0.0, "c": 2.0}, 0.5)
     assert mixed == pytest.approx({"a": 0 + 0.5, "b": 0.5 + 0.25, "c": 1 + 0, "d": -3})
 
 

@@ -123,24 +123,24 @@ class CrossEncoderReranker:
 
     def search(self, query: str, k: int = 10) -> list[Hit]:
         """The best `k` products, best first."""
-        hits = {hit.product_id: hit for hit in self._first.search(query, self._fetched(k))}
-        scores = self._reordered({"": query}, {"": {product_id: hit.score for product_id, hit in hits.items()}})[""]
+        hits = {hit.product_id: hit for hit in self._first.search(query, self._depth_for(k))}
+        scores = self._reorder({"": query}, {"": {product_id: hit.score for product_id, hit in hits.items()}})[""]
         return [Hit(product_id, scores[product_id], hits[product_id].title) for product_id in ranking(scores)[:k]]
 
     def search_many(self, queries: Mapping[str, str], k: int = 300) -> Run:
         """The run for many queries: query id → product id → score."""
-        run = self._reordered(queries, self._first.search_many(queries, self._fetched(k)))
+        run = self._reorder(queries, self._first.search_many(queries, self._depth_for(k)))
         return {query_id: {p: scores[p] for p in ranking(scores)[:k]} for query_id, scores in run.items()}
 
-    def _fetched(self, k: int) -> int:
+    def _depth_for(self, k: int) -> int:
         check_k(k)
         return max(k, self._settings["depth"])
 
-    def _reordered(self, queries: Mapping[str, str], run: Run) -> Run:
+    def _reorder(self, queries: Mapping[str, str], run: Run) -> Run:
         if self._model is None:
             return run
         read = self._read(queries, run)
-        return {query_id: self._mixed(run[query_id], read[query_id], self._settings["mix"]) for query_id in queries}
+        return {query_id: self._mix(run[query_id], read[query_id], self._settings["mix"]) for query_id in queries}
 
     def _read(self, queries: Mapping[str, str], run: Run) -> Run:
         """The cross-encoder's logits of each query's first `depth` products.
@@ -162,10 +162,10 @@ class CrossEncoderReranker:
         read = iter(logits)
         return {query_id: {product_id: float(next(read)) for product_id in head} for query_id, head in heads.items()}
 
-    def _mixed(self, first: Mapping[str, float], read: Mapping[str, float], mix: float) -> dict[str, float]:
+    def _mix(self, first: Mapping[str, float], read: Mapping[str, float], mix: float) -> dict[str, float]:
         order = ranking(first)
-        ours = _scaled(read[product_id] for product_id in order[: len(read)])
-        others = _scaled(first[product_id] for product_id in order[: len(read)])
+        ours = _scale(read[product_id] for product_id in order[: len(read)])
+        others = _scale(first[product_id] for product_id in order[: len(read)])
         scores = dict(zip(order, (ours + mix * others).tolist(), strict=False))
         return scores | {product_id: -float(n) for n, product_id in enumerate(order) if n >= len(read)}
 
@@ -175,14 +175,14 @@ class _Tuning:
 
     def __init__(self, engine: CrossEncoderReranker, dev: DevSample) -> None:
         self.engine, self.dev = engine, dev
-        self.run = engine._first.search_many(dev.queries, engine._fetched(100)) if dev else {}
+        self.run = engine._first.search_many(dev.queries, engine._depth_for(100)) if dev else {}
         self._goals: dict[float, float] = {}
 
     def best(self) -> float:
         """The dev score under the best mix, by the model as it is now."""
         read = self.engine._read(self.dev.queries, self.run)
         for mix in _MIX:
-            mixed = {q: self.engine._mixed(self.run[q], read[q], mix) for q in self.dev.queries}
+            mixed = {q: self.engine._mix(self.run[q], read[q], mix) for q in self.dev.queries}
             self._goals[mix] = self.dev.score(mixed)
         return max(self._goals.values())
 
@@ -222,7 +222,7 @@ def _load_model(model: str, seed: int) -> Any:
         raise ModelError(f"The model '{model}' cannot be loaded: {str(error).splitlines()[0]} Fix: {fix}.") from error
 
 
-def _scaled(scores: Iterable[float]) -> np.ndarray:
+def _scale(scores: Iterable[float]) -> np.ndarray:
     """In 0..1, shape (n,); all 0 where they are equal."""
     values = np.array(list(scores), dtype=np.float64)
     if not values.size or values.max() == values.min():

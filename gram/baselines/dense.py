@@ -20,7 +20,7 @@ from torch import Tensor
 from gram.arrays import top_k
 from gram.baselines.base import Found, Rival, TrainingData, catalogue_of, read_settings, write_meta
 from gram.baselines.bm25 import BM25
-from gram.baselines.training import DevSample, Negatives, Pairs, Plan, contrastive, encoded, fit, plan_for
+from gram.baselines.training import DevSample, Negatives, Pairs, Plan, contrastive, encode_batch, fit, plan_for
 from gram.errors import MissingExtra, ModelError
 from gram.evaluation.measures import Run, relevant
 from gram.folders import new_folder
@@ -216,7 +216,7 @@ class _FineTuning:
         prompt = (self.encoder.prompts or {}).get(side) or ""
         longest = self.encoder.max_seq_length
         self.encoder.max_seq_length = min(TRAINED_TOKENS, longest)
-        found = encoded(self.encoder, [prompt + text for text in texts])
+        found = encode_batch(self.encoder, [prompt + text for text in texts])
         self.encoder.max_seq_length = longest
         return torch.nn.functional.normalize(found.float(), dim=-1)
 

@@ -62,7 +62,7 @@ class PretrainedEncoder(nn.Module):
         return self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state, mask
 
 
-def pooled(states: Tensor, mask: Tensor) -> Tensor:
+def pool(states: Tensor, mask: Tensor) -> Tensor:
     """(B, D) the mean of the states (B, L, D) of a text's tokens, at unit length."""
     kept = mask[..., None].to(states.dtype)  # (B, L, 1)
     return F.normalize((states * kept).sum(1).float() / kept.sum(1).float(), dim=-1)
@@ -93,13 +93,13 @@ def computing(bf16: bool) -> torch.autocast:
 
 @torch.no_grad()
 def vectors(encoder: PretrainedEncoder, texts: Sequence[str], limit: int, bf16: bool, what: str) -> Tensor:
-    """(len(texts), D) float32: `pooled` of each text; `what` names them on the progress bar."""
+    """(len(texts), D) float32: `pool` of each text; `what` names them on the progress bar."""
     encoder.eval()
     token_ids = encoder.token_ids(texts, limit)
     out = torch.zeros(len(texts), encoder.width)
     with computing(bf16), tqdm(total=len(texts), desc=what, unit=" texts", disable=len(texts) < 1000) as bar:
         for batch in by_length(token_ids, 128):
-            out[batch] = pooled(*encoder([token_ids[i] for i in batch]))
+            out[batch] = pool(*encoder([token_ids[i] for i in batch]))
             bar.update(len(batch))
     return out
 

@@ -92,7 +92,7 @@ class ExpandedBM25(Rival):
         no products.
         """
         products = catalogue_of(data)
-        logged = _logged(products, data.log)
+        logged = _queries_of(products, data.log)
         predicted: list[list[str]] = [[] for _ in products]
         dev = DevSample(data, products, seed, 100 if quick else 500)
         settings: dict[str, object] = {"predictor": "none", "seed": seed}
@@ -248,7 +248,7 @@ def _stems(query: str) -> list[str]:
     return list(Stemmer.Stemmer("porter").stemWords(_WORD.findall(query.lower())))
 
 
-def _logged(products: Sequence[Product], log: Sequence[Interaction]) -> list[list[str]]:
+def _queries_of(products: Sequence[Product], log: Sequence[Interaction]) -> list[list[str]]:
     """The log's different queries of each product, in its order."""
     found: dict[str, dict[str, None]] = defaultdict(dict)
     for interaction in log:

@@ -40,7 +40,7 @@ from gram.baselines.encoder import (
     by_length,
     groups_of,
     load_weights,
-    pooled,
+    pool,
     save_weights,
     two_lengths,
     vectors,
@@ -164,7 +164,7 @@ class IdNetwork(nn.Module):
     def forward(self, token_ids: Sequence[Sequence[int]], ids: Tensor) -> Tensor:
         """(B,) −log P of the ids (B, T) given the texts."""
         states, mask = self.encoder(token_ids)
-        inputs = [pooled(states, mask)]
+        inputs = [pool(states, mask)]
         for level in range(len(self.sizes) - 1):
             inputs.append(inputs[-1] - self.tokens[level][ids[:, level]])
         x = torch.stack(inputs, dim=1)  # (B, T, D)
@@ -182,7 +182,7 @@ class IdNetwork(nn.Module):
         """
         states, mask = self.encoder(token_ids)
         memories = [layer.memory(states) for layer in self.layers]  # type: ignore[operator]
-        x = pooled(states, mask)[:, None]  # (B, 1, D)
+        x = pool(states, mask)[:, None]  # (B, 1, D)
         b = len(x)
         nodes, scores = torch.zeros(b, 1, dtype=torch.int64), torch.zeros(b, 1)  # (B, W)
         befores = [x.new_zeros(b, 1, 0, x.shape[-1]) for _ in self.layers]

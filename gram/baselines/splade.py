@@ -23,7 +23,7 @@ from gram.arrays import top_k
 from gram.baselines.base import Found, Rival, TrainingData, catalogue_of, read_settings, write_meta
 from gram.baselines.bm25 import BM25, FIELD_SETS
 from gram.baselines.splade_encoder import autocast, encode, fit_head, open_encoder
-from gram.baselines.training import DevSample, Negatives, Pairs, Plan, contrastive, encoded, fit, plan_for
+from gram.baselines.training import DevSample, Negatives, Pairs, Plan, contrastive, encode_batch, fit, plan_for
 from gram.folders import new_folder
 from gram.records import Product
 from gram.text.fields import FIELDS, joined_text
@@ -38,7 +38,7 @@ MAX_TERMS = 192
 _ARRAYS = ("indptr", "indices", "weights")
 
 
-def ranked(queries: Any, postings: Any, k: int) -> Iterator[Found]:
+def search_postings(queries: Any, postings: Any, k: int) -> Iterator[Found]:
     """The best `k` products that share a term with each query: a CSR matrix (Q, V) over postings, one of (V, N)."""
     for row in range(queries.shape[0]):
         terms = slice(queries.indptr[row], queries.indptr[row + 1])
@@ -134,7 +134,7 @@ class Splade(Rival):
 
     def find(self, queries: Sequence[str], k: int) -> Iterator[Found]:
         """The best `k` of each query, of those that share a term with it; queries are encoded in batches."""
-        return ranked(encode(self._encoder, list(queries), MAX_TERMS, bf16=False), self._postings, k)
+        return search_postings(encode(self._encoder, list(queries), MAX_TERMS, bf16=False), self._postings, k)
 
 
 class _FineTuning:
@@ -164,12 +164,12 @@ class _FineTuning:
         return outcome.settings(plan) | {"usual_rate": rate}
 
     def _weights(self, texts: Sequence[str]) -> Tensor:
-        return encoded(self.encoder, texts)
+        return encode_batch(self.encoder, texts)
 
     def _find(self, queries: Sequence[str], texts: Sequence[str], k: int, progress: bool = False) -> Iterator[Found]:
         """The best of some texts for each query, as the encoder reads both now."""
         postings = encode(self.encoder, texts, MAX_TERMS, self.plan.bf16, progress=progress).T.tocsr()  # (V, N)
-        return ranked(encode(self.encoder, list(queries), MAX_TERMS, self.plan.bf16), postings, k)
+        return search_postings(encode(self.encoder, list(queries), MAX_TERMS, self.plan.bf16), postings, k)
 
     def _score(self) -> float:
         sample = [self.texts[position] for position in self.dev.positions]

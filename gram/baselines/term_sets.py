@@ -255,8 +255,8 @@ def postings_of(terms: Terms, size: int) -> Postings:
     """Term → the products that have it among their `size` most telling ones."""
     kept = [row[:size] for row in terms.of]
     keys = [term for row in kept for term in row]
-    places = np.repeat(np.arange(len(kept)), [len(row) for row in kept])
-    return Postings.build(keys, places, np.ones(len(keys)), len(terms.words))
+    positions = np.repeat(np.arange(len(kept)), [len(row) for row in kept])
+    return Postings.build(keys, positions, np.ones(len(keys)), len(terms.words))
 
 
 def _prior(targets: Postings, pairs: Pairs, n_terms: int) -> NDArray[np.float32]:

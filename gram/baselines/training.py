@@ -331,7 +331,7 @@ def features_of(model: Any, texts: Sequence[Any]) -> dict[str, Any]:
     return {name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in prepared.items()}
 
 
-def encoded(model: Any, texts: Sequence[str]) -> Tensor:
+def encode_batch(model: Any, texts: Sequence[str]) -> Tensor:
     """A model's vector of each text of a batch, (B, …); the shorter and the longer half apart, which spares padding."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     halves = [half for half in (order[: len(order) // 2], order[len(order) // 2 :]) if half]

@@ -43,7 +43,6 @@ def significance(
         apart,
         permutation_type="samples",
         alternative="greater",  # the statistic has no sign: this is the two-sided test
-        vectorized=True,
         n_resamples=permutations,
         batch=500,
         rng=seed,
