@@ -125,8 +125,8 @@ def train(
     from gram.training.pipeline import train as run
     from gram.training.run import Settings
 
-    shops_own: dict[str, Any] = {} if tables is None else {"tables": str(tables)}
-    mining = MiningSettings(language=stemmed_as(language), **shops_own)
+    replacing: dict[str, Any] = {} if tables is None else {"tables": str(tables)}
+    mining = MiningSettings(language=stemmed_as(language), **replacing)
     rows = read_products(products, progress=True)
     interactions = read_log(log, {p.product_id for p in rows}, max_unknown=max_unknown, progress=True)
     click.echo(f"{len(rows)} products, {len(interactions)} interactions; seed {seed}", err=True)
