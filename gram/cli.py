@@ -212,7 +212,7 @@ def check(folder: Path) -> None:
 
     The exit code is 0 where it is, and 2 where a file is missing or damaged, which is then named.
     """
-    from gram.coder.folder import LEXICON
+    from gram.coder.base import LEXICON
     from gram.index.table import OFFSETS
 
     if any((folder / name).exists() for name in (OFFSETS, "products.jsonl")):
