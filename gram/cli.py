@@ -1,32 +1,52 @@
-"""The command line: train, index, search, eval, bench, convert, demo."""
+"""The command line: train, index, search, check, eval, bench, convert, demo."""
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from gram.errors import DataError, GramError
+from gram.display import format_hit, printable
+from gram.errors import DataError, GramError, IndexFolderError, ModelError
+from gram.folders import check_folder, explain_os_error, read_json
 
+INTERRUPTED = 130
+"""The exit code that shells give a program ended by Ctrl-C: 128 and the number of SIGINT."""
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 class _Commands(click.Group):
-    """Shows the errors that GRAM raises on purpose as one line, without a traceback."""
+    """Shows the errors that GRAM raises on purpose, and those of the system, as one line, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except GramError as error:
-            click.echo(f"gram: {error}", err=True)
-            ctx.exit(2)
+            _fail(ctx, str(error))
+        except BrokenPipeError:
+            raise  # nobody reads on, as with `| head`: click ends without a word
+        except OSError as error:
+            _fail(ctx, str(explain_os_error(error)))
+        except KeyboardInterrupt:
+            _fail(ctx, "stopped", INTERRUPTED)
+
+
+def _fail(ctx: click.Context, problem: str, code: int = 2) -> NoReturn:
+    click.echo(f"gram: {printable(problem)}", err=True)
+    ctx.exit(code)
+
+
+class _OneLine(logging.Formatter):
+    """A message holds ids and titles as shops have them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,7 +54,9 @@ class _Commands(click.Group):
 @click.option("-v", "--verbose", is_flag=True, help="Say more of what is being done.")
 def main(verbose: bool) -> None:
     """Generative retrieval for shops: finds products by readable codes that queries and products share."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("gram").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
@@ -51,6 +73,11 @@ def _device_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--device", default="cpu", show_default=True, callback=_known_device, help=help_)(command)
 
 
+def _check_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    help_ = "Whether to compare files with their checksums when they are opened."
+    return click.option("--check/--no-check", default=True, show_default=True, help=help_)(command)
+
+
 @main.command()
 @click.argument("products", type=FILE)
 @click.argument("log")
@@ -62,6 +89,7 @@ def _device_option(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="How words are stemmed: porter (English), german, french, … or none, for whole words.",
 )
+@click.option("--tables", type=FOLDER, help="A folder of the shop's own units, stop words and seeds of slots.")
 @click.option("--steps", default=0, type=click.IntRange(0), help="Training steps; 0 chooses by the size of the data.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
 @click.option(
@@ -75,6 +103,7 @@ def train(
     output: Path,
     backbone: str,
     language: str,
+    tables: Path | None,
     steps: int,
     seed: int,
     max_unknown: float,
@@ -91,19 +120,20 @@ def train(
     from gram.data.catalogue import read_products
     from gram.data.log import read_log
     from gram.text.words import stemmed_as
-    from gram.training.health import text
+    from gram.training.health import format_health
     from gram.training.joint import TrainingSettings
-    from gram.training.pipeline import Settings
     from gram.training.pipeline import train as run
+    from gram.training.run import Settings
 
-    mining = MiningSettings(language=stemmed_as(language))
+    replacing: dict[str, Any] = {} if tables is None else {"tables": str(tables)}
+    mining = MiningSettings(language=stemmed_as(language), **replacing)
     rows = read_products(products, progress=True)
     interactions = read_log(log, {p.product_id for p in rows}, max_unknown=max_unknown, progress=True)
     click.echo(f"{len(rows)} products, {len(interactions)} interactions; seed {seed}", err=True)
     training = TrainingSettings(steps=steps, seed=seed)
     settings = Settings(backbone=backbone, training=training, mining=mining, device=device)
     run(rows, interactions, output, settings, resume=resume)
-    click.echo(text(json.loads((output / "health.json").read_text(encoding="utf-8"))))
+    click.echo(format_health(read_json(output / "health.json")))
     click.echo(f"model: {output}")
 
 
@@ -111,13 +141,14 @@ def train(
 @click.argument("model", type=FOLDER)
 @click.argument("products", type=FILE)
 @click.option("-o", "--output", type=FOLDER, required=True, help="The index folder to write.")
+@_check_option
 @_device_option
-def index_command(model: Path, products: Path, output: Path, device: str) -> None:
-    """Codes a catalogue with a trained model and writes an index folder."""
+def index_command(model: Path, products: Path, output: Path, check: bool, device: str) -> None:
+    """Reads a catalogue with a trained model and writes an index folder."""
     from gram.data.catalogue import read_products
-    from gram.training.pipeline import index
+    from gram.indexing import make_index
 
-    index(model, read_products(products, progress=True), output, device)
+    make_index(model, read_products(products, progress=True), output, device, check=check)
     click.echo(f"index: {output}")
 
 
@@ -125,11 +156,12 @@ def index_command(model: Path, products: Path, output: Path, device: str) -> Non
 @click.argument("index", type=FOLDER)
 @click.argument("query", required=False)
 @click.option("-k", default=10, show_default=True, help="How many products.")
-@click.option("--explain", is_flag=True, help="Show the shared codes and the evidence behind each hit.")
+@click.option("--explain", is_flag=True, help="Show the shared codes and the features behind each hit.")
 @click.option("--queries", type=FILE, help="A file of query_id, query to answer instead of one query.")
 @click.option("--run", "run_file", type=FILE, help="Where to write the TREC run of --queries.")
 @click.option("--model", type=FOLDER, help="The model folder, where it is not where the index says.")
 @click.option("--value", type=float, help="Weight of a product's value (rank in 0 … 1) in the score.")
+@_check_option
 @_device_option
 def search(
     index: Path,
@@ -140,6 +172,7 @@ def search(
     run_file: Path | None,
     model: Path | None,
     value: float | None,
+    check: bool,
     device: str,
 ) -> None:
     """Answers one QUERY, or all of a file as a TREC run (query_id Q0 product_id rank score tag)."""
@@ -151,43 +184,44 @@ def search(
         raise click.UsageError("--queries needs --run FILE, where the run is written")
     if queries is None and run_file is not None:
         raise click.UsageError("--run needs --queries FILE, which it answers")
-    searcher = Searcher.load(index, model, device)
+    searcher = Searcher.load(index, model, device, check=check)
     if value is not None:
         searcher = searcher.with_scorer(searcher.scorer.with_value(value))
     if queries is not None and run_file is not None:
         from gram.data.log import read_queries
         from gram.evaluation.measures import check_ids, write_run
 
-        asked = read_queries(queries)
-        check_ids([*asked, *searcher.index.table.ids.tolist()])
-        write_run(run_file, searcher.search_many(asked, k, progress=True), tag="gram")
+        texts = read_queries(queries)
+        check_ids([*texts, *searcher.index.table.ids.tolist()])
+        write_run(run_file, searcher.search_many(texts, k, progress=True), tag="gram")
         click.echo(f"run: {run_file}")
         return
     hits = searcher.search(str(query), k, explain)
     if not hits:
         click.echo("no product shares a code or a word with this query")
     for rank, hit in enumerate(hits, start=1):
-        click.echo(f"{rank:3d}  {hit.score:7.3f}  {hit.product_id}  {hit.title}")
+        click.echo(f"{rank:3d}  {hit.score:7.3f}  {printable(hit.product_id)}  {printable(hit.title)}")
         if explain:
-            click.echo(explained(hit))
+            click.echo(format_hit(hit))
 
 
-def explained(hit: Any) -> str:
-    """A hit's shared codes and evidence, as indented lines."""
-    from gram.records import code_text
+@main.command()
+@click.argument("folder", type=FOLDER)
+def check(folder: Path) -> None:
+    """Tells whether a model or an index is whole: every file in FOLDER is as it was written.
 
-    lines = []
-    for shared in hit.codes[:8]:
-        sides = [
-            "in the query" if shared.query_copied else "written for the query",
-            "in the product" if shared.product_copied else "written for the product",
-        ]
-        lines.append(
-            f"       {round(shared.share, 3) + 0.0:6.1%}  {code_text(shared.code)}  ({', '.join(sides)}; "
-            f"{shared.query_weight:.2f} × {shared.product_weight:.2f})"
-        )
-    evidence = ", ".join(f"{name.replace('_', ' ')} {round(part, 2) + 0.0:+.2f}" for name, part in hit.evidence.items())
-    return "\n".join([*lines, f"       evidence: {evidence}"])
+    The exit code is 0 where it is, and 2 where a file is missing or damaged, which is then named.
+    """
+    from gram.coder.base import LEXICON
+    from gram.index.table import OFFSETS
+
+    if any((folder / name).exists() for name in (OFFSETS, "products.jsonl")):
+        check_folder(folder, f"gram index MODEL PRODUCTS -o {folder}", IndexFolderError)
+    elif any((folder / name).exists() for name in (LEXICON, "config.json")):
+        check_folder(folder, f"gram train PRODUCTS LOG -o {folder}", ModelError)
+    else:
+        raise DataError(folder, "is no model and no index.", "name a folder that gram train or gram index wrote")
+    click.echo(f"whole: {folder}")
 
 
 @main.command("eval")
@@ -206,7 +240,7 @@ def eval_command(qrels: Path, runs: tuple[Path, ...], markdown: bool) -> None:
     judged = read_qrels(qrels)
     if not relevant(judged):
         raise DataError(qrels, "no query has a relevant product.", "give grades of 1, or 2 where any is above 1.")
-    names = [r.name if [x.name for x in runs].count(r.name) == 1 else str(r) for r in runs]
+    names = [printable(r.name if [x.name for x in runs].count(r.name) == 1 else str(r)) for r in runs]
     results = {name: evaluate(judged, read_run(path)) for name, path in zip(names, runs, strict=True)}
     click.echo(table(results, reference=names[0] if len(names) > 1 else None, markdown=markdown))
     for name, result in results.items():

@@ -1,65 +1,88 @@
-"""Folders and files that appear whole or not at all.
+"""Folders and files that appear whole or not at all, tell when they are damaged, and have one writer at a time.
 
 A model takes hours to train and an index is read while its successor is written, so neither may ever be half there.
-What is new is written beside its place, under a name that carries the writer's process id, and then moved in.
+What is new is written beside its place and then moved in. Its writer holds a lock that the system takes back when the
+process dies: so what a dead process left can be told from what is being written.
+
+A link that is turned from one versioned folder to the next would be less code, but people copy, move and archive models
+and indexes, and would be left with a link to nothing.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
-import re
-import secrets
 import shutil
-import socket
 import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gram.errors import DataError, IndexFolderError
+from gram.errors import DataError, GramError, IndexFolderError
+from gram.locks import beside, lock_folder, resolve
+
+CHECKSUMS = "checksums.json"
+"""{file: {bytes, crc32}} of a folder. CRC-32 is for damage, not for malice; it reads 3 GB a second, sha256 0.7."""
+CHUNK = 1 << 20
+
+FIXES = {
+    errno.ENOSPC: "free some space, or name a place on another disk",
+    errno.EDQUOT: "free some space, or name a place on another disk",
+    errno.EFBIG: "allow larger files, or name a place on another disk",
+    errno.EACCES: "get the permission, or name another place",
+    errno.EPERM: "get the permission, or name another place",
+    errno.EROFS: "name a place that can be written to",
+    errno.ELOOP: "remove the link that leads back to itself",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.ENAMETOOLONG: "give it a shorter name",
+}
 
 
 @contextmanager
 def new_folder(path: str | Path, marker: str = "meta.json") -> Iterator[Path]:
-    """Yields an empty folder to fill; it takes the place of `path` when the block ends well.
+    """Yields an empty folder to fill; it takes the place of `path`, with checksums, when the block ends well.
 
     `marker` is the file that tells a folder of ours from a stranger's: the block must write it, and a folder that lacks
     it is replaced only when it is empty. An error in the block leaves the old folder untouched, and a process killed at
-    any point leaves the old one or the new one whole. Raises DataError where `path` must not be replaced.
+    any point leaves the old one or the new one whole. A second writer waits for the first. Raises DataError where
+    `path` must not be replaced.
 
     >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as place:
-    ...     with new_folder(Path(place) / "index") as folder:
+    >>> with TemporaryDirectory() as parent:
+    ...     with new_folder(Path(parent) / "index") as folder:
     ...         write_json(folder / "meta.json", {"version": 1})
-    ...     read_json(Path(place) / "index" / "meta.json")
+    ...     read_json(Path(parent) / "index" / "meta.json")
     {'version': 1}
     """
-    final = Path(path).resolve()
-    _clean_up(final)
-    check_replaceable(final, marker)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    written = _sibling(final, "tmp")
-    written.mkdir()
-    try:
-        yield written
-        if not (written / marker).is_file():
-            raise ValueError(f"the new {final} has no {marker}; the block must write it")
-        for folder, _, names in os.walk(written):
-            for name in names:
-                _sync(Path(folder, name))
-            _sync(Path(folder))
-        check_replaceable(final, marker)  # again: the block may have run for hours
-        _move_in(written, final)
-        _sync(final.parent)
-    finally:
-        shutil.rmtree(written, ignore_errors=True)  # after an exchange this is the old folder
+    final = resolve(path)
+    _check_ours(final, marker)
+    with _naming(final), lock_folder(final, wait=True):
+        _clean_up(final)
+        draft = beside(final, "draft")
+        draft.mkdir()
+        try:
+            yield draft
+            if not (draft / marker).is_file():
+                raise ValueError(f"the new {final} has no {marker}; the block must write it")
+            files = sorted(file for file in draft.rglob("*") if file.is_file())
+            write_json(draft / CHECKSUMS, {file.relative_to(draft).as_posix(): _checksum(file) for file in files})
+            for folder, _, names in os.walk(draft):
+                for name in names:
+                    _sync(Path(folder, name))
+                _sync(Path(folder))
+            _check_ours(final, marker)  # again: the block may have run for hours
+            _move_in(draft, final)
+            _sync(final.parent)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)  # after an exchange this is the old folder
 
 
 @contextmanager
@@ -67,7 +90,8 @@ def new_file(path: str | Path) -> Iterator[Path]:
     """Yields a path to write to; the file takes the place of `path` when the block ends well.
 
     The yielded name ends like the given one (`.npy`, `.csv.gz`), for writers that look at it. A pipe or a device, such
-    as `/dev/stdout`, is written to directly. Raises DataError where `path` is a folder.
+    as `/dev/stdout`, is written to directly. A second writer waits for the first. Raises DataError where `path` is a
+    folder.
     """
     given = Path(path)
     if given.is_dir():
@@ -75,17 +99,16 @@ def new_file(path: str | Path) -> Iterator[Path]:
     if given.exists() and not given.is_file():
         yield given
         return
-    final = given.resolve()
-    _clean_up(final)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    written = _sibling(final, "tmp", "".join(final.suffixes))
-    try:
-        yield written
-        _sync(written)
-        written.replace(final)
-        _sync(final.parent)
-    finally:
-        written.unlink(missing_ok=True)
+    final = resolve(given)
+    with _naming(final), lock_folder(final, wait=True):
+        draft = beside(final, "draft")
+        try:
+            yield draft
+            _sync(draft)
+            draft.replace(final)
+            _sync(final.parent)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, obj: object) -> None:
@@ -96,33 +119,107 @@ def write_json(path: str | Path, obj: object) -> None:
         raise DataError(
             path, f"cannot be written as JSON: {error}.", "keep to finite numbers, text, lists, maps"
         ) from None
-    with new_file(path) as written:
-        written.write_text(text + "\n", encoding="utf-8")
+    with new_file(path) as draft:
+        draft.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: str | Path) -> Any:
-    """What `write_json` wrote. Raises DataError for a file that is missing or is not JSON, and names the place."""
+    """What `write_json` wrote. Raises DataError for a file that cannot be read, or is not JSON, with the position."""
     path = Path(path)
-    if not path.exists():
-        _clean_up(path.parent.resolve())
     try:
+        _put_back(path.parent)
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(path, "there is no such file.", "check the path, or make its folder again") from None
     except (IsADirectoryError, NotADirectoryError):
         raise DataError(path, "is not a file.", "check the path") from None
+    except OSError as error:
+        raise explain_os_error(error, path) from None
     except UnicodeDecodeError as error:
         raise DataError(path, f"is not UTF-8 (byte {error.start}).", "make the file again") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise DataError(
-            path, f"is not JSON: {error.msg} at {where}.", "mend that place, or make the file again"
+            path, f"is not JSON: {error.msg} at {where}.", "mend that line, or make the file again"
         ) from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
+        raise DataError(path, f"is not JSON of ours: {error}.", "make the file again") from None
 
 
 def check_replaceable(path: str | Path, marker: str = "meta.json") -> None:
-    """Raises DataError where `new_folder` would: to be asked before hours of work that would end there."""
-    final = Path(path).resolve()
+    """Raises DataError where `new_folder` would fail: to be asked before hours of work that would end there.
+
+    It writes a small file near `path` and removes it, for permissions do not tell of a full or a read-only disk.
+    """
+    final = resolve(path)
+    _check_ours(final, marker)
+    near = next(parent for parent in final.parents if parent.exists())
+    try:
+        with TemporaryDirectory(prefix=".draft.", dir=near) as probe:
+            Path(probe, "probe").write_bytes(bytes(4096))
+            _sync(Path(probe, "probe"))
+    except OSError as error:
+        raise explain_os_error(error, final) from None
+
+
+def check_folder(path: str | Path, fix: str, error: type[GramError] = GramError) -> None:
+    """Raises `error`, with the file and the fix, unless every file is there as `new_folder` left it.
+
+    Files that came later are nobody's business. 170 MB that lie in memory take a tenth of a second.
+    """
+    folder = Path(path)
+    try:
+        sums = read_json(folder / CHECKSUMS)
+    except DataError as problem:
+        raise error(f"{problem.path}: {problem.problem} Fix: {fix}") from None
+    if not isinstance(sums, dict):
+        raise error(f"{folder / CHECKSUMS}: holds no checksums. Fix: {fix}")
+    for name, expected in sums.items():
+        try:
+            found = _checksum(folder / name)
+        except OSError as problem:
+            raise error(f"{folder / name}: cannot be read ({problem.strerror}). Fix: {fix}") from None
+        if found != expected:
+            shown = " and ".join(f"{what} {value}" for what, value in found.items())
+            raise error(f"{folder / name}: is damaged: {shown}, where {CHECKSUMS} has {expected}. Fix: {fix}")
+
+
+def check_offsets(start: NDArray[Any], n_values: int, path: str | Path, fix: str) -> None:
+    """Raises IndexFolderError unless `start` (K + 1,) can be where K runs of `n_values` values begin and the last ends.
+
+    To be asked of offsets from a file before anything is made as long as they say.
+    """
+    if start.dtype != np.int64 or start.ndim != 1 or not len(start):
+        problem = f"holds {start.dtype} {start.shape}, not int64 (K + 1,)"
+    elif start[0] != 0 or start[-1] != n_values:
+        problem = f"runs from {start[0]} to {start[-1]}, not from 0 to {n_values}"
+    elif (start[1:] < start[:-1]).any():
+        problem = f"falls at offset {int(np.argmax(start[1:] < start[:-1])) + 1}"
+    else:
+        return
+    raise IndexFolderError(f"{path}: {problem}. Fix: {fix}")
+
+
+def load_array(folder: str | Path, name: str, mmap: bool = True) -> NDArray[Any]:
+    """One `.npy` of a folder, read page by page when `mmap`. Raises IndexFolderError, which names the file."""
+    path = Path(folder, name)
+    try:
+        # Always mapped first: that fails, before any memory is taken, where a damaged header tells of terabytes.
+        array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        return array if mmap else array.copy()
+    except Exception as error:  # a header is read as Python source, which fails in ways of its own
+        raise IndexFolderError(f"{path}: no usable array ({error}). Fix: make the folder again") from None
+
+
+def explain_os_error(error: OSError, path: str | Path = "") -> DataError:
+    """What the system refused, as an error that names the path and the fix."""
+    fix = FIXES.get(error.errno or 0, "check the path")
+    return DataError(path or error.filename or "output", f"{error.strerror or error}.", fix)
+
+
+def _check_ours(final: Path, marker: str) -> None:
+    if final.is_symlink():  # it leads to itself: any other link was followed
+        raise DataError(final, "is a link that leads back to itself.", FIXES[errno.ELOOP])
     if not final.exists():
         return
     if not final.is_dir():
@@ -133,19 +230,19 @@ def check_replaceable(path: str | Path, marker: str = "meta.json") -> None:
         )
 
 
-def _move_in(written: Path, final: Path) -> None:
-    """Moves `written` to `final`. An old folder ends under the name of `written` or is gone."""
+def _move_in(draft: Path, final: Path) -> None:
+    """Moves `draft` to `final`. An old folder ends under the name of `draft` or is gone."""
     if not final.exists():
-        written.rename(final)
+        draft.rename(final)
         return
-    if _exchange(written, final):
+    if _exchange(draft, final):
         return
-    # Two renames leave a moment without either. A process that dies there leaves the old folder aside, and `_clean_up`
-    # of the next writer or reader puts it back.
-    aside = _sibling(final, "old")
+    # Two renames leave a moment without either. A process that dies there leaves the old folder aside, and the next
+    # writer or reader puts it back.
+    aside = beside(final, "old")
     final.rename(aside)
     try:
-        written.rename(final)
+        draft.rename(final)
     except BaseException:
         aside.rename(final)
         raise
@@ -164,43 +261,40 @@ def _exchange(first: Path, second: Path) -> bool:
     return done == 0
 
 
-def _sibling(final: Path, kind: str, suffix: str = "") -> Path:
-    return final.with_name(f".{final.name}.{kind}-{os.getpid()}-{_host()}-{secrets.token_hex(4)}{suffix}")
-
-
 def _clean_up(final: Path) -> None:
-    """Puts back or removes what processes of this host left beside `final` when they died."""
-    left_behind = re.compile(rf"\.{re.escape(final.name)}\.(tmp|old)-(\d+)-{_host()}-[0-9a-f]{{8}}(\..*)?")
-    if not final.parent.is_dir():
-        return
-    for sibling in list(final.parent.iterdir()):
-        match = left_behind.fullmatch(sibling.name)
-        if not match or _alive(int(match[2])):
-            continue
-        with suppress(OSError):  # another process may be cleaning up too, or this one may only read here
-            if match[1] == "old" and not final.exists():
-                sibling.rename(final)
-            elif sibling.is_dir():
-                shutil.rmtree(sibling, ignore_errors=True)
-            else:
-                sibling.unlink()
+    """Under the lock: puts back or removes what a process left that died while it wrote."""
+    draft, aside = beside(final, "draft"), beside(final, "old")
+    if aside.is_dir() and not final.exists():
+        aside.rename(final)
+    for left in (draft, aside):
+        shutil.rmtree(left, ignore_errors=True)
 
 
-def _alive(pid: int) -> bool:
-    if os.name != "posix":  # elsewhere os.kill ends the process instead of asking for it
-        return True
+def _put_back(folder: Path) -> None:
+    """For readers: the old folder, where its writer died between two renames."""
+    final = resolve(folder)
+    if not final.exists() and beside(final, "old").is_dir():
+        with suppress(OSError), lock_folder(final, wait=True):  # this process may only read here
+            _clean_up(final)
+
+
+def _checksum(path: Path) -> dict[str, Any]:
+    size = crc = 0
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(CHUNK):
+            size, crc = size + len(chunk), zlib.crc32(chunk, crc)
+    return {"bytes": size, "crc32": f"{crc:08x}"}
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Gives system errors that name no file a path: a full disk does not tell which file it was."""
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _host() -> str:
-    """Eight hex digits of the host's name: on a shared disk, a process id says nothing about another host's process."""
-    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
 
 
 def _sync(path: Path) -> None:
@@ -212,12 +306,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def load_array(folder: str | Path, name: str, mmap: bool = True) -> NDArray[Any]:
-    """One `.npy` of an index folder, read page by page when `mmap`. Raises IndexFolderError, which names the file."""
-    path = Path(folder, name)
-    try:
-        return np.asarray(np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise IndexFolderError(f"{path}: no usable array ({error}). Fix: build the index again") from None

@@ -12,8 +12,8 @@ import numpy as np
 from gram.arrays import SparseRows
 from gram.coder.base import PRODUCT_CODING, Coder, CodingSettings, Representations, Side
 from gram.coder.folder import load_coder, model_hash
-from gram.errors import SettingError
-from gram.folders import check_replaceable
+from gram.errors import ModelError, SettingError
+from gram.folders import check_folder, check_replaceable
 from gram.index.bm25 import BM25Index
 from gram.index.nearest import Sketch
 from gram.index.postings import Postings
@@ -28,7 +28,9 @@ NO_MODEL = {"model": "", "model_hash": ""}
 """What an index remembers that is never saved."""
 
 
-def make_index(model: str | Path, products: Sequence[Product], output: str | Path, device: str = "cpu") -> Path:
+def make_index(
+    model: str | Path, products: Sequence[Product], output: str | Path, device: str = "cpu", check: bool = True
+) -> Path:
     """Represents a catalogue with a trained model and writes the index folder.
 
     Raises SettingError where there are no products or an id stands twice, ModelError for a model that cannot be read.
@@ -37,6 +39,8 @@ def make_index(model: str | Path, products: Sequence[Product], output: str | Pat
         raise SettingError("there are no products to index")
     unique_ids(products)
     check_replaceable(output, marker=OFFSETS)
+    if check:
+        check_folder(model, f"gram train PRODUCTS LOG -o {model}", ModelError)
     coder = load_coder(Path(model), device)
     meta = {"model": str(model), "model_hash": model_hash(Path(model))}
     build_index(coder, products, meta).save(output)

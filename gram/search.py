@@ -19,7 +19,8 @@ from gram.coder.base import QUERY_CODING, Coder, CodingSettings, QueryRepresenta
 from gram.coder.folder import load_coder, model_hash
 from gram.codes.lexicon import Lexicon
 from gram.codes.slots import STOPWORDS
-from gram.errors import GramError, IndexFolderError, SettingError
+from gram.errors import GramError, IndexFolderError, ModelError, SettingError
+from gram.folders import check_folder
 from gram.index.postings import Postings
 from gram.index.segment import Index, same_model
 from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Candidates, find_candidates
@@ -50,15 +51,21 @@ class Searcher:
         self.speller = make_speller(index, self.lexicon)
 
     @classmethod
-    def load(cls, index: str | Path, model: str | Path | None = None, device: str = "cpu") -> Searcher:
+    def load(
+        cls, index: str | Path, model: str | Path | None = None, device: str = "cpu", check: bool = True
+    ) -> Searcher:
         """The searcher of an index folder; the model is looked for where the index says, unless `model` is given.
 
         Raises:
             IndexMismatch: the model is not the one that the index was built with.
             ModelError, IndexFolderError: a folder that cannot be read.
         """
+        if check:
+            check_folder(index, f"gram index MODEL PRODUCTS -o {index}", IndexFolderError)
         opened = Index.open(index)
         folder = Path(model) if model is not None else _model_folder(Path(index), opened.meta)
+        if check:
+            check_folder(folder, f"gram train PRODUCTS LOG -o {folder}", ModelError)
         same_model(index, opened.meta, model_hash(folder))
         return cls(load_coder(folder, device), opened, Scorer.load(folder))
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,13 +17,17 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+import gram.codes.mining
 import gram.demo
-import gram.training.pipeline
+import gram.indexing
+import gram.training.stages
 from gram.cli import main
 from gram.coder.encoder.backbone import Backbone, ScratchSettings, scratch_backbone
 from gram.data.dataset import Dataset
 from gram.data.shop.generate import generate
+from gram.errors import GramError
 from gram.folders import read_json
+from gram.records import Attribute, Hit, SharedCode
 from gram.search import Searcher
 
 TINY = ScratchSettings(width=24, layers=1, heads=2, vocabulary=600)
@@ -66,7 +75,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     data = generate(products=80, interactions=250, queries=60, seed=3)
     data.write(place)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gram.training.pipeline, "load_backbone", small_backbone)
+        patch.setattr(gram.training.stages, "load_backbone", small_backbone)
         products, log = place / "products.jsonl.gz", place / "log.tsv"
         said = done("train", products, log, "-o", place / "model", "--backbone", "scratch", "--steps", "2")
     done("index", place / "model", products, "-o", place / "index")
@@ -79,7 +88,7 @@ def write(path: Path, *lines: str) -> Path:
 
 
 def test_the_contracts_commands_are_there() -> None:
-    assert {"train", "index", "search", "eval", "bench", "convert", "demo"} <= set(main.commands)
+    assert {"train", "index", "search", "check", "eval", "bench", "convert", "demo"} <= set(main.commands)
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))
@@ -96,7 +105,7 @@ def test_the_version_is_told() -> None:
 def test_training_tells_the_codes_health_and_where_the_model_is(made: Made) -> None:
     assert f"model: {made / 'model'}" in made.said
     assert "lexicon: attributes" in made.said
-    assert "products: held attributes" in made.said
+    assert "products: lexical" in made.said
     assert "queries: held out" in made.said
 
 
@@ -107,13 +116,13 @@ def test_a_query_is_answered_with_rank_score_id_and_title(made: Made) -> None:
     assert f"{made.data.products[7].product_id}  {made.data.products[7].title}" in lines[0]
 
 
-def test_an_explained_hit_shows_its_codes_and_its_evidence(made: Made) -> None:
+def test_an_explained_hit_shows_its_codes_and_its_features(made: Made) -> None:
     text = done("search", made / "index", made.data.products[7].title, "-k", "1", "--explain")
-    assert re.search(r"\d%  \w+: .+\(in the query, in the product; \d+\.\d\d × \d+\.\d\d\)", text)
-    assert re.search(r"evidence: .*words \+\d", text)
+    assert re.search(r"\d%  \w+: .+\(query lexical \d+\.\d\d × product lexical \d+\.\d\d\)", text)
+    assert re.search(r"\+\d+\.\d\d words: .*bm25 \+\d", text)
 
 
-def test_a_query_that_meets_nothing_is_told_so(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_query_that_shares_nothing_is_told_so(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Searcher, "search", lambda *_: [])
     assert "no product shares" in done("search", made / "index", "!?")
 
@@ -187,7 +196,7 @@ def test_convert_writes_what_train_reads(tmp_path: Path) -> None:
 
 
 def test_the_demo_runs_from_a_shop_to_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gram.training.pipeline, "load_backbone", small_backbone)
+    monkeypatch.setattr(gram.training.stages, "load_backbone", small_backbone)
     text = done("demo", "-o", tmp_path, "--products", "60", "--steps", "2", "--backbone", "scratch")
     assert re.search(r"^GRAM +\.?\d", text, flags=re.MULTILINE)
     assert re.search(r"^BM25, all fields +\.?\d", text, flags=re.MULTILINE)
@@ -225,7 +234,7 @@ def test_a_file_that_cannot_be_used_is_named_with_its_fix(
 
 
 def test_more_unknown_products_can_be_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gram.training.pipeline, "load_backbone", small_backbone)
+    monkeypatch.setattr(gram.training.stages, "load_backbone", small_backbone)
     products = write(tmp_path / "products.csv", *PRODUCTS)
     log = write(tmp_path / "log.tsv", "query\tproduct_id", "shoe\ta", "hat\tc")
     done(
@@ -242,6 +251,7 @@ def test_what_is_not_there_is_named(made: Made, tmp_path: Path) -> None:
     assert str(missing) in refused("eval", missing, missing)
     assert str(missing) in refused("train", missing, "none", "-o", tmp_path / "model")
     assert str(missing) in refused("search", made / "index", "shoe", "--model", missing)
+    assert str(missing) in refused("check", missing)
     assert str(missing) in refused("convert", "wands", missing, "-o", tmp_path / "out")
 
 
@@ -253,8 +263,9 @@ def test_a_log_that_is_not_there_is_named(made: Made, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("shoe", "-k", "0"), "k must be at least 1, not 0"),
+        (("shoe", "-k", "0"), "a whole number from 1, not 0"),
         (("shoe", "-k", "many"), "not a valid integer"),
+        (("shoe", "-k", "1.5"), "not a valid integer"),
         ((), "give a QUERY, or --queries"),
         (("shoe", "--queries", "q.tsv", "--run", "r"), "give a QUERY, or --queries"),
         (("--queries", "q.tsv"), "--queries needs --run"),
@@ -273,8 +284,8 @@ def test_a_model_does_not_take_the_place_of_other_files(
     write(tmp_path / "diary.txt", "dear diary")
     products = made / "products.jsonl.gz"
     with monkeypatch.context() as patch:
-        patch.setattr(gram.training.pipeline, "build_index", None)  # refused before the work, not after it
-        patch.setattr(gram.training.pipeline, "mine", None)
+        patch.setattr(gram.indexing, "build_index", None)  # refused before the work, not after it
+        patch.setattr(gram.training.stages, "mine", None)
         for command in (("index", made / "model", products), ("train", products, "none")):
             assert "not ours to replace" in refused(*command, "-o", tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["diary.txt"]
@@ -283,3 +294,136 @@ def test_a_model_does_not_take_the_place_of_other_files(
 def test_an_id_that_a_run_cannot_hold_is_told_before_searching(made: Made, tmp_path: Path) -> None:
     queries = write(tmp_path / "queries.tsv", "query_id\tquery", "q 1\tshoes")
     assert "A run cannot hold 'q 1'" in refused("search", made / "index", "--queries", queries, "--run", tmp_path / "r")
+
+
+@pytest.fixture
+def broken(made: Made, tmp_path: Path) -> Made:
+    """A copy that a test may damage."""
+    for folder in ("model", "index"):
+        shutil.copytree(made / folder, tmp_path / folder)
+    return made._replace(place=tmp_path)
+
+
+def flip(path: Path) -> None:
+    """Damage of the same size: the last byte."""
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def test_whole_folders_are_whole(made: Made) -> None:
+    assert done("check", made / "index").strip() == f"whole: {made / 'index'}"
+    assert done("check", made / "model").strip() == f"whole: {made / 'model'}"
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("index/dense.npy", "Fix: gram index MODEL PRODUCTS -o"),
+        ("index/value.npy", "Fix: gram index MODEL PRODUCTS -o"),
+        ("index/titles.start.npy", "Fix: gram index MODEL PRODUCTS -o"),
+        ("index/products.ids.npy", "Fix: gram index MODEL PRODUCTS -o"),
+        ("index/meta.json", "Fix: gram index MODEL PRODUCTS -o"),
+        ("model/tokenizer.json", "Fix: gram train PRODUCTS LOG -o"),
+        ("model/scorer.safetensors", "Fix: gram train PRODUCTS LOG -o"),
+        ("model/trie.first_child.npy", "Fix: gram train PRODUCTS LOG -o"),
+    ],
+)
+def test_damage_of_the_same_size_is_named_with_its_fix(broken: Made, name: str, fix: str) -> None:
+    flip(broken / name)
+    for said in (
+        refused("check", (broken / name).parent),
+        refused("search", broken / "index", "shoe", "--model", broken / "model"),
+    ):
+        assert f"{broken / name}: " in said
+        assert "damaged" in said
+        assert fix in said
+    if name.startswith("model"):
+        products = write(broken / "products.csv", *PRODUCTS)
+        assert fix in refused("index", broken / "model", products, "-o", broken / "new")
+
+
+def test_no_check_opens_what_is_damaged_but_readable(broken: Made) -> None:
+    flip(broken / "index/value.npy")
+    done("search", broken / "index", "shoe", "--model", broken / "model", "--no-check")
+
+
+def test_a_folder_of_something_else_is_neither_model_nor_index(tmp_path: Path) -> None:
+    assert "is no model and no index" in refused("check", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/disk/model"), 2, "/disk/model: No space left on device."),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "output: No space left on device. Fix: free some space"),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/m"), 2, "/root/m: Permission denied. Fix: get"),
+        (OSError("20 requested and 7 written"), 2, "20 requested and 7 written. Fix: "),
+        (KeyboardInterrupt(), 130, "gram: stopped"),
+        (GramError("a title of\x1b[31mred\nand more"), 2, r"gram: a title of\x1b[31mred\nand more"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(
+    error: BaseException, code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(gram.demo, "run", fail)
+    result = gram_runs("demo", "-o", tmp_path)
+    assert result.exit_code == code
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_nobody_reading_on_and_a_full_disk_need_no_traceback(made: Made) -> None:
+    command = [sys.executable, "-c", "from gram.cli import main; main()", "check", str(made / "index")]
+    reader, writer = os.pipe()
+    os.close(reader)
+    gone = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert gone.stderr == ""
+    with open("/dev/full", "w") as full:  # noqa: PTH123 — a device
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 2
+    assert "No space left on device. Fix: free some space" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    monkeypatch.setattr(gram.indexing, "build_index", None)
+    monkeypatch.setattr(gram.training.stages, "mine", None)
+    for output, said in ((made / "log.tsv" / "model", "Not a directory"), (tmp_path / "loop", "leads back to itself")):
+        for command in (("index", made / "model"), ("train",)):
+            arguments = [*command, made / "products.jsonl.gz", *(["none"] if command[0] == "train" else [])]
+            assert said in refused(*arguments, "-o", output)
+
+
+def test_terminal_escapes_of_a_shop_are_shown_not_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = SharedCode((Attribute("type", "s\x1b[2Jofa"),), 0.5, 0.25, "lexical", "expansion", 0.75)
+    hit = Hit("id\x07", 1.5, "Sofa\x1b]0;owned\x07\u202e 靴 👟", (shared,), {"bm25": 1.25, "dense": 0.5, "base": -0.25})
+
+    class Found:
+        def search(self, *_: object) -> list[Hit]:
+            return [hit]
+
+    monkeypatch.setattr(Searcher, "load", lambda *_, **__: Found())
+    assert done("search", tmp_path, "sofa", "--explain").splitlines() == [
+        r"  1    1.500  id\x07  Sofa\x1b]0;owned\x07\u202e 靴 👟",
+        r"        75.0%  type: s\x1b[2Jofa  (query lexical 0.50 × product expansion 0.25)",
+        "       +1.25 words: bm25 +1.25",
+        "       +0.50 vectors: dense +0.50",
+        "       -0.25 other: base -0.25",
+    ]
+
+
+def test_a_shops_tables_reach_mining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(gram.codes.mining, "MiningSettings", lambda **settings: seen.append(settings) or 1 / 0)
+    products = write(tmp_path / "products.csv", *PRODUCTS)
+    for tables in ((), ("--tables", tmp_path)):
+        gram_runs("train", products, "none", "-o", tmp_path / "model", *tables)
+    assert seen == [{"language": "porter"}, {"language": "porter", "tables": str(tmp_path)}]

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gram.folders
-from gram.errors import DataError
-from gram.folders import new_file, new_folder, read_json, write_json
+from gram.errors import DataError, IndexFolderError, ModelError
+from gram.folders import (
+    check_folder,
+    check_offsets,
+    check_replaceable,
+    load_array,
+    new_file,
+    new_folder,
+    read_json,
+    write_json,
+)
+from gram.locks import lock_folder
 
 
 def write(path: Path, version: int, then: Callable[[], object] = lambda: None) -> None:
@@ -48,11 +62,11 @@ def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.usefixtures("_way")
 def test_new_folder_replaces_the_old_one_and_leaves_nothing_else(tmp_path: Path) -> None:
-    write(tmp_path / "deep" / "index", 1)
-    assert version(tmp_path / "deep" / "index") == 1
-    write(tmp_path / "deep" / "index", 2)
-    assert version(tmp_path / "deep" / "index") == 2
-    assert names(tmp_path / "deep") == ["index"]
+    write(tmp_path / "shops" / "index", 1)
+    assert version(tmp_path / "shops" / "index") == 1
+    write(tmp_path / "shops" / "index", 2)
+    assert version(tmp_path / "shops" / "index") == 2
+    assert names(tmp_path / "shops") == ["index"]
 
 
 def test_an_open_reader_keeps_the_old_folder(tmp_path: Path) -> None:
@@ -115,7 +129,7 @@ def test_an_empty_folder_is_replaced_and_another_marker_counts(tmp_path: Path) -
         write_json(folder / "config.json", {})
     with pytest.raises(DataError, match=r"meta\.json"), new_folder(tmp_path / "model"):
         pytest.fail("the block ran")
-    assert names(tmp_path / "model") == ["config.json"]
+    assert names(tmp_path / "model") == ["checksums.json", "config.json"]
 
 
 def test_a_new_folder_without_its_marker_is_not_finished(tmp_path: Path) -> None:
@@ -141,8 +155,8 @@ if sys.argv[2] == "folder":
         print("half", flush=True)
         time.sleep(60)
 else:
-    with new_file(sys.argv[1]) as written:
-        written.write_text("half")
+    with new_file(sys.argv[1]) as draft:
+        draft.write_text("half")
         print("half", flush=True)
         time.sleep(60)
 """
@@ -162,20 +176,19 @@ def test_a_killed_writer_leaves_the_old_folder_and_the_next_cleans_up(tmp_path: 
     write(tmp_path / "index", 1)
     kill_half_way(tmp_path / "index", "folder")
     assert version(tmp_path / "index") == 1
-    assert len(names(tmp_path)) == 2
-    mine = f".index.tmp-{os.getpid()}-{gram.folders._host()}-00000000"
-    (tmp_path / mine).mkdir()  # of a live process: stays
+    assert names(tmp_path) == [".draft.index", ".lock.index", "index"]
     write(tmp_path / "index", 2)
-    assert names(tmp_path) == [mine, "index"]
+    assert version(tmp_path / "index") == 2
+    assert names(tmp_path) == ["index"]
 
 
 def test_a_killed_writer_leaves_the_old_file_and_the_next_cleans_up(tmp_path: Path) -> None:
     (tmp_path / "run.trec").write_text("old")
     kill_half_way(tmp_path / "run.trec", "file")
     assert (tmp_path / "run.trec").read_text() == "old"
-    assert len(names(tmp_path)) == 2
-    with new_file(tmp_path / "run.trec") as written:
-        written.write_text("new")
+    assert names(tmp_path) == [".draft.run.trec", ".lock.run.trec", "run.trec"]
+    with new_file(tmp_path / "run.trec") as draft:
+        draft.write_text("new")
     assert names(tmp_path) == ["run.trec"]
 
 
@@ -214,10 +227,54 @@ def test_a_writer_killed_at_either_rename_leaves_the_old_folder_whole(
     assert version(tmp_path / "index") == 1
 
 
+def count_calls(then: Callable[[int], object]) -> Callable[..., None]:
+    """A profiler that hands on how many functions were called, Python's and the system's, each time one is."""
+    calls = 0
+
+    def count(_: object, event: str, __: object) -> None:
+        nonlocal calls
+        if event in ("call", "c_call"):
+            calls += 1
+            then(calls)
+
+    return count
+
+
+def write_and_be_killed(path: Path, number: int, at: int) -> None:
+    writer = os.fork()
+    if not writer:
+        sys.setprofile(count_calls(lambda calls: calls == at and os.kill(os.getpid(), signal.SIGKILL)))
+        write(path, number)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(writer, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.usefixtures("_way")
+def test_38_kills_spread_over_a_write_leave_the_old_or_the_new_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gram.folders, "_sync", lambda path: None)  # a kill is no power cut
+    path = tmp_path / "index"
+    write(path, 0)
+    seen: list[int] = []
+    sys.setprofile(count_calls(seen.append))
+    write(path, 0)
+    sys.setprofile(None)
+    found = []
+    for at in np.linspace(1, len(seen) - 5, 38).astype(int).tolist():
+        write_and_be_killed(path, 1, at)
+        found.append(version(path))
+        check_folder(path, "build it again")
+        write(path, 0)
+        assert names(tmp_path) == ["index"]
+    assert found == sorted(found)  # the old one, and from some moment on the new one
+    assert set(found) == {0, 1}
+
+
 def write_file(path: Path, text: str, then: Callable[[], object] = lambda: None) -> None:
-    with new_file(path) as written:
-        assert written.name.endswith(".csv.gz")
-        written.write_text(text)
+    with new_file(path) as draft:
+        assert draft.name.endswith(".csv.gz")
+        draft.write_text(text)
         then()
 
 
@@ -233,8 +290,8 @@ def test_new_file_replaces_whole_and_keeps_the_ending(tmp_path: Path) -> None:
 
 
 def test_new_file_writes_to_a_device_directly() -> None:
-    with new_file("/dev/null") as written:
-        assert written == Path("/dev/null")
+    with new_file("/dev/null") as draft:
+        assert draft == Path("/dev/null")
 
 
 def test_json_comes_back_and_faults_are_named(tmp_path: Path) -> None:
@@ -256,3 +313,221 @@ def test_json_comes_back_and_faults_are_named(tmp_path: Path) -> None:
         read_json(tmp_path / "absent" / "meta.json")
     with pytest.raises(DataError, match="not a file"):
         read_json(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[" * 100_000, "JSON"),
+        ("9" * 5_000, "JSON"),
+        ('{"a": ' * 50_000, "JSON"),
+    ],
+)
+def test_json_made_to_break_a_reader_is_refused(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "meta.json").write_text(text)
+    with pytest.raises(DataError, match=rf"meta\.json: is not {problem}.*Fix: "):
+        read_json(tmp_path / "meta.json")
+
+
+def test_json_that_the_system_will_not_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path in (loop, loop / "meta.json"):
+        with pytest.raises(DataError, match=r"loop.*Fix: remove the link"):
+            read_json(path)
+
+    def deny(*_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", deny)
+    with pytest.raises(DataError, match=r"meta\.json: Permission denied\. Fix: get the permission"):
+        read_json(tmp_path / "meta.json")
+
+
+def test_checksums_are_those_of_the_files(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "index") as folder:
+        (folder / "parts").mkdir()
+        (folder / "parts" / "check").write_bytes(b"123456789")
+        (folder / "meta.json").write_bytes(b"")
+    assert read_json(tmp_path / "index" / "checksums.json") == {
+        "meta.json": {"bytes": 0, "crc32": "00000000"},
+        "parts/check": {"bytes": 9, "crc32": "cbf43926"},  # the check value of CRC-32
+    }
+    check_folder(tmp_path / "index", "")
+    (tmp_path / "index" / "notes.txt").write_text("what comes later is nobody's business")
+    check_folder(tmp_path / "index", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("data/numbers.txt", b"2", r"numbers\.txt: is damaged: bytes 1 and crc32 1ad5be0d, where"),
+        ("data/numbers.txt", b"\0", r"numbers\.txt: is damaged"),
+        ("data/numbers.txt", b"", r"numbers\.txt: is damaged: bytes 0 "),
+        ("data/numbers.txt", b"11", r"numbers\.txt: is damaged: bytes 2 "),
+        ("data/numbers.txt", None, r"numbers\.txt: cannot be read \(No such file"),
+        ("meta.json", b"{}", r"meta\.json: is damaged"),
+        ("checksums.json", None, r"checksums\.json: there is no such file"),
+        ("checksums.json", b"{", r"checksums\.json: is not JSON"),
+        ("checksums.json", b"[]", r"checksums\.json: holds no checksums"),
+        ("checksums.json", b'{"meta.json": 7}', r"meta\.json: is damaged"),
+    ],
+)
+def test_damage_is_named_with_its_fix(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    write(tmp_path / "index", 1)
+    (tmp_path / "index" / name).unlink()
+    if content is not None:
+        (tmp_path / "index" / name).write_bytes(content)
+    with pytest.raises(ModelError, match=message + r".* Fix: train again$"):
+        check_folder(tmp_path / "index", "train again", ModelError)
+
+
+def offsets(*values: float, dtype: str = "int64") -> np.ndarray:
+    return np.array(values, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("start", "problem"),
+    [
+        (offsets(0, 2, 2, 5), ""),
+        (offsets(0, 2, 2, 4), "runs from 0 to 4, not from 0 to 5"),
+        (offsets(1, 2, 2, 5), "runs from 1 to 5"),
+        (offsets(0, 2**35, 2, 5), "falls at offset 2"),
+        (offsets(0, -1, 2, 5), "falls at offset 1"),
+        (offsets(0, 5, dtype="int32"), r"holds int32 \(2,\)"),
+        (offsets(0, 5, dtype="float64"), "holds float64"),
+        (offsets(), r"holds int64 \(0,\)"),
+        (offsets(0, 5)[None], r"holds int64 \(1, 2\)"),
+    ],
+)
+def test_offsets_are_checked_before_they_are_believed(start: np.ndarray, problem: str) -> None:
+    if not problem:
+        check_offsets(start, 5, "titles.start.npy", "")
+        return
+    with pytest.raises(IndexFolderError, match=rf"titles\.start\.npy: {problem}.*Fix: build the index again"):
+        check_offsets(start, 5, "titles.start.npy", "build the index again")
+
+
+@pytest.mark.parametrize("array", [np.arange(6.0), np.zeros((0, 3)), np.int64(7)])
+@pytest.mark.parametrize("mmap", [True, False])
+def test_an_array_is_read_or_refused_whatever_its_header_says(tmp_path: Path, array: np.ndarray, mmap: bool) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, array)
+    whole = path.read_bytes()
+    assert np.array_equal(load_array(tmp_path, "a.npy", mmap), array)
+    rng, problems = np.random.default_rng(0), []
+    for _ in range(100):
+        damaged = bytearray(whole)
+        damaged[rng.integers(128)] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            load_array(tmp_path, "a.npy", mmap)
+        except IndexFolderError as error:
+            problems.append(str(error))
+    assert len(problems) > 15
+    assert all("a.npy: no usable array" in problem for problem in problems)
+
+
+HOLDS_THE_LOCK = """
+import sys, time
+from gram.locks import lock_folder
+with lock_folder(sys.argv[1]):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDS_THE_LOCK, str(tmp_path / "model.work")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        message = rf"model\.work: process {holder.pid} is writing it\. Fix: wait"
+        with pytest.raises(DataError, match=message), lock_folder(tmp_path / "model.work"):
+            pytest.fail("it is locked")
+        with lock_folder(tmp_path / "other.work"):
+            pass
+        holder.kill()
+    refused = pytest.raises(DataError, match=f"process {os.getpid()} ")
+    with lock_folder(tmp_path / "model.work"), refused, lock_folder(tmp_path / "model.work"):
+        pytest.fail("it is locked")
+    assert names(tmp_path) == []
+
+
+def test_writers_of_one_folder_wait_for_each_other(tmp_path: Path) -> None:
+    inside, most = [0], [0]
+
+    def look() -> None:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.002)
+        inside[0] -= 1
+
+    def write_often(thread: int) -> None:
+        for i in range(5):
+            write(tmp_path / "index", 10 * thread + i, then=look)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write_often, range(8)))
+    assert most == [1]
+    assert version(tmp_path / "index") % 10 == 4
+    assert names(tmp_path) == ["index"]
+
+
+def test_a_place_that_can_be_written_to_is_left_as_it_was(tmp_path: Path) -> None:
+    check_replaceable(tmp_path / "new" / "shop" / "index")
+    assert names(tmp_path) == []
+    write(tmp_path / "index", 1)
+    check_replaceable(tmp_path / "index")
+    assert names(tmp_path) == ["index"]
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [(errno.EACCES, "get the permission"), (errno.ENOSPC, "free some"), (errno.EROFS, "name a place")],
+)
+def test_a_place_that_cannot_be_written_to_is_told_first(
+    tmp_path: Path, number: int, fix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(DataError, match=rf"index: {os.strerror(number)}\. Fix: {fix}"):
+        check_replaceable(tmp_path / "index")
+    assert names(tmp_path) == []
+
+
+def test_a_place_inside_a_file_or_a_loop_of_links_is_told_first(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(DataError, match="Not a directory"):
+        check_replaceable(tmp_path / "file" / "index")
+    with pytest.raises(DataError, match="leads back to itself"):
+        check_replaceable(tmp_path / "loop")
+
+
+FILLS_THE_DISK = """
+import resource, sys
+import numpy as np
+from gram.folders import new_folder
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    with new_folder(sys.argv[1]) as folder:
+        if sys.argv[2] == "numpy":
+            np.save(folder / "meta.json", np.zeros(9000))
+        else:
+            (folder / "meta.json").write_bytes(bytes(9000))
+except OSError as error:
+    print(error.filename)
+"""
+
+
+@pytest.mark.parametrize("writer", ["numpy", "python"])
+def test_a_full_disk_names_the_folder_and_leaves_the_old_one(tmp_path: Path, writer: str) -> None:
+    write(tmp_path / "index", 1)
+    command = [sys.executable, "-c", FILLS_THE_DISK, str(tmp_path / "index"), writer]
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert said.strip() == str(tmp_path / "index")
+    assert version(tmp_path / "index") == 1
+    assert names(tmp_path) == ["index"]

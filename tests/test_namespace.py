@@ -9,8 +9,9 @@ import pytest
 
 import gram
 from gram.data.catalogue import read_products
+from gram.indexing import make_index
 from gram.search import Searcher
-from gram.training.pipeline import index, train
+from gram.training.pipeline import train
 
 
 def test_the_public_names_are_these() -> None:
@@ -29,9 +30,9 @@ def test_every_public_name_is_there_and_listed() -> None:
         assert name in dir(gram)
 
 
-def test_public_names_are_the_rooms_own() -> None:
+def test_public_names_are_those_of_the_rooms() -> None:
     assert gram.train is train
-    assert gram.make_index is index
+    assert gram.make_index is make_index
     assert gram.Searcher is Searcher
     assert gram.load == Searcher.load
     assert gram.read_products is read_products
@@ -47,6 +48,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     [
         "gram",
         "gram.cli",
+        "gram.display",
         "gram.index.segment",
         "gram.ranking.candidates",
         "gram.codes.mining",

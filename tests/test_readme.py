@@ -12,7 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import gram.training.pipeline
+import gram.training.stages
 from gram.cli import main
 from gram.coder.encoder.backbone import Backbone, ScratchSettings, scratch_backbone
 from gram.data.log import write_log, write_qrels, write_queries
@@ -91,7 +91,7 @@ def tiny_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def tiny(name: str, texts: list[str], scratch: ScratchSettings) -> Backbone:
         return scratch_backbone(texts, TINY)
 
-    monkeypatch.setattr(gram.training.pipeline, "load_backbone", tiny)
+    monkeypatch.setattr(gram.training.stages, "load_backbone", tiny)
     monkeypatch.setattr(TrainingSettings, "chosen_steps", lambda *_: 2)
 
 

@@ -13,17 +13,18 @@ import gram
 PACKAGE = Path(gram.__file__).parent
 
 ROOMS = (
-    "records", "errors", "folders", "arrays",
+    "records", "errors", "locks", "folders", "arrays",
     "text", "data", "codes", "index", "coder", "ranking", "indexing", "search", "training",
-    "evaluation", "baselines", "bench", "demo", "cli", "__init__",
+    "evaluation", "baselines", "bench", "display", "demo", "cli", "__init__",
 )  # fmt: skip
 """From the top down, every room on a floor of its own: no two may import each other."""
 
 FLOOR = {room: floor for floor, room in enumerate(ROOMS)}
 
 WITHOUT_TORCH = (
-    "records", "errors", "folders", "arrays", "text", "data", "codes", "index", "coder/base", "coder/folder",
-    "ranking/features", "ranking/candidates", "ranking/scorer", "indexing", "search", "evaluation", "cli", "__init__",
+    "records", "errors", "locks", "folders", "arrays", "text", "data", "codes", "index", "coder/base", "coder/folder",
+    "ranking/features", "ranking/candidates", "ranking/scorer", "indexing", "search", "evaluation", "display", "cli",
+    "__init__",
 )  # fmt: skip
 """Rooms and modules that do not compute with it. What they import inside a function is theirs to choose, so that the
 one place that opens an encoder may."""

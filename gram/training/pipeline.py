@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from gram.coder.base import LEXICON
 from gram.folders import check_replaceable, new_folder, write_json
+from gram.locks import lock_folder, resolve
 from gram.records import Interaction, Product
 from gram.training import stages as steps
 from gram.training.run import Settings, TrainingRun
@@ -50,17 +51,20 @@ def train(
     comes after.
 
     Raises:
+        DataError: another process trains this model, or `output` must not or cannot be written.
         SettingError: no products, an id twice, or `resume` with other data or settings than the checkpoint's.
         ModelError: a backbone that cannot be loaded.
     """
-    settings, output = settings or Settings(), Path(output).resolve()
+    settings, output = settings or Settings(), resolve(output)
     check_replaceable(output, marker=LEXICON)
-    run = TrainingRun.begin(products, interactions, settings, output.with_name(output.name + ".work"), resume)
-    run.joint = joint
-    for stage in stages:
-        stage.run(run)
-    _write_model(run, output)
-    shutil.rmtree(run.work)
+    work = output.with_name(output.name + ".work")
+    with lock_folder(work):
+        run = TrainingRun.begin(products, interactions, settings, work, resume)
+        run.joint = joint
+        for stage in stages:
+            stage.run(run)
+        _write_model(run, output)
+        shutil.rmtree(work)
     return output
 
 

@@ -1,0 +1,54 @@
+"""What a terminal shows: texts without what would steer it, and why a hit was found."""
+
+from __future__ import annotations
+
+import re
+
+from gram.ranking.features import FEATURES
+from gram.records import Hit, SharedCode, code_text
+
+CODES = 8
+"""Shared codes that are shown of a hit, the weightiest."""
+
+_STEERS = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # control characters, C0 and C1: terminal escapes begin with one
+    "\u2028\u2029"  # separators of lines and paragraphs
+    "\u202a-\u202e\u2066-\u2069"  # what turns the direction of the text around it
+    "\ud800-\udfff]"  # halves of characters, which no encoding can write
+)
+
+
+def printable(text: str) -> str:
+    """The text in one line, with whatever would steer a terminal escaped; letters, marks and emoji stay.
+
+    >>> printable("sofa\\x1b[2J naïve Ж 靴 👨‍👩‍👧")
+    'sofa\\\\x1b[2J naïve Ж 靴 👨‍👩‍👧'
+    """
+    return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def format_hit(hit: Hit) -> str:
+    """Why a hit was found, as indented lines: the shared codes with their share and where each side has them from,
+    then the parts of the score, each group of features with its sum."""
+    return "\n".join(f"       {line}" for line in [*map(_format_code, hit.codes[:CODES]), *_format_features(hit)])
+
+
+def _format_code(shared: SharedCode) -> str:
+    query = f"query {shared.query_source} {shared.query_weight:.2f}"
+    product = f"product {shared.product_source} {shared.product_weight:.2f}"
+    return f"{round(shared.share, 3) + 0.0:6.1%}  {printable(code_text(shared.code))}  ({query} × {product})"
+
+
+def _format_features(hit: Hit) -> list[str]:
+    group_of = {feature.name: feature.group for feature in FEATURES}
+    groups: dict[str, dict[str, float]] = {}
+    for name, part in hit.features.items():
+        groups.setdefault(group_of.get(name, "other"), {})[name] = part
+    return [
+        f"{_signed(sum(parts.values()))} {group}: {', '.join(f'{name} {_signed(p)}' for name, p in parts.items())}"
+        for group, parts in groups.items()
+    ]
+
+
+def _signed(part: float) -> str:
+    return f"{round(part, 2) + 0.0:+.2f}"  # + 0.0: no −0.00
