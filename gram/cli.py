@@ -119,14 +119,14 @@ def train(
     from gram.codes.mining import MiningSettings
     from gram.data.catalogue import read_products
     from gram.data.log import read_log
-    from gram.text.words import stemmed_as
+    from gram.text.words import check_language
     from gram.training.health import format_health
     from gram.training.joint import TrainingSettings
     from gram.training.pipeline import train as run
     from gram.training.run import Settings
 
     replacing: dict[str, Any] = {} if tables is None else {"tables": str(tables)}
-    mining = MiningSettings(language=stemmed_as(language), **replacing)
+    mining = MiningSettings(language=check_language(language), **replacing)
     rows = read_products(products, progress=True)
     interactions = read_log(log, {p.product_id for p in rows}, max_unknown=max_unknown, progress=True)
     click.echo(f"{len(rows)} products, {len(interactions)} interactions; seed {seed}", err=True)

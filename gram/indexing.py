@@ -87,7 +87,7 @@ def assemble_index(
         bm25=bm25,
         lexical=_postings(represented.lexical, len(lexicon)),
         expansion=_postings(represented.expansion, len(lexicon)),
-        compound=_postings(represented.compound, coder.trie.n_code_ids),
+        compound=_postings(represented.compound, len(coder.trie)),
         trie=coder.trie,
         dense=represented.dense,
         sketch=Sketch.build(represented.dense),

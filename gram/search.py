@@ -18,7 +18,6 @@ from gram.arrays import top_k
 from gram.coder.base import QUERY_CODING, Coder, CodingSettings, QueryRepresentation, QueryTerms, Side
 from gram.coder.folder import load_coder, model_hash
 from gram.codes.lexicon import Lexicon
-from gram.codes.slots import STOPWORDS
 from gram.errors import GramError, IndexFolderError, ModelError, SettingError
 from gram.folders import check_folder
 from gram.index.postings import Postings
@@ -28,7 +27,7 @@ from gram.ranking.features import FEATURES, NAMES, SharedKeys, columns
 from gram.ranking.scorer import Scorer
 from gram.records import Attribute, Code, Hit, SharedCode
 from gram.text.spelling import RARE, Speller
-from gram.text.words import stems, words
+from gram.text.words import words
 
 BATCH = 256  # queries represented at a time
 
@@ -106,7 +105,7 @@ class Searcher:
         compound = compound or bool(self.scorer.weights[columns(("compound",))].any())
         coding = self.coding if compound else dataclasses.replace(self.coding, codes=0)
         represented = self.coder.represent(read, Side.QUERY, coding)
-        terms = [QueryTerms.read(query, self.lexicon.language) for query in read]
+        terms = [QueryTerms.read(query, self.lexicon.analyzer) for query in read]
         return [represented.query(row, terms[row]) for row in range(len(read))]
 
     def correct(self, query: str) -> str:
@@ -126,7 +125,8 @@ class Searcher:
     def _together(self, others: Sequence[str], stem: str) -> float:
         """How many products hold a stem and each of the other words of a query, each by its idf."""
         bm25, holding = self.index.bm25, self.index.bm25.holding(stem)
-        rest = {s for word in others for s in stems(word, self.lexicon.language) if s in bm25.ids} - STOPWORDS
+        analyzer = self.lexicon.analyzer
+        rest = {s for word in others for s in analyzer.stems(word) if s in bm25.ids} - analyzer.stopwords
         return sum(bm25.idf(s) * len(np.intersect1d(holding, bm25.holding(s), assume_unique=True)) for s in rest)
 
     def with_scorer(self, scorer: Scorer) -> Searcher:

@@ -50,7 +50,7 @@ def made() -> Made:
 
 def represented(coder: EncoderCoder, texts: TokenizedTexts, side: Side, coding: CodingSettings) -> AlignedTexts:
     codes = coder.represent_tokenized(texts, side, coding).compound
-    return AlignedTexts(texts, CompoundCodes.of(codes, coder.trie.n_code_ids))
+    return AlignedTexts(texts, CompoundCodes.of(codes, len(coder.trie)))
 
 
 def aligner(made: Made, settings: CoAlignmentSettings = SETTINGS, seed: int = 0) -> CoAlignment:

@@ -31,6 +31,7 @@ from gram.ranking.candidates import Candidates, find_candidates
 from gram.ranking.features import BEST, FEATURES, GROUPS, NAMES, columns
 from gram.ranking.scorer import Scorer
 from gram.records import Product
+from gram.text.analysis import default_analyzer
 
 Rows = list[dict[int, float]]  # what each product has: {key: weight}
 
@@ -90,7 +91,7 @@ def make_query(
     compound: Mapping[int, float] | None = None,
 ) -> QueryRepresentation:
     return QueryRepresentation(
-        QueryTerms.read(text, "porter"),
+        QueryTerms.read(text, default_analyzer()),
         *(sparse(row or {}) for row in (lexical, expansion, compound)),
         dense=np.array([0.6, 0.8], dtype=np.float32),
         token_vectors=np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32),

@@ -10,7 +10,6 @@ import pytest
 
 from gram.codes.lexicon import Lexicon
 from gram.codes.mining import MiningSettings, mine
-from gram.codes.slots import STOPWORDS
 from gram.errors import ModelError
 from gram.records import Attribute, Interaction, Product
 from gram.text.fields import FIELDS, field_texts
@@ -64,7 +63,7 @@ def _id(lexicon: Lexicon, text: str) -> int:
     [
         ("acme", Attribute("brand", "acme")),
         ("bolt & son", Attribute("brand", "bolt sons")),
-        ("rakes", Attribute("type", "rake")),  # written so most often, though the category says rakes
+        ("rakes", Attribute("type", "rake")),  # spelt so most often, though the category says rakes
         ("leaf rake", Attribute("type", "leaf rake")),
         ("teal blue", Attribute("colour", "teal blue")),
         ("ash", Attribute("material", "ash")),
@@ -73,7 +72,7 @@ def _id(lexicon: Lexicon, text: str) -> int:
         ("bh200", Attribute("model", "bh200")),
         ("sprinklers", Attribute("modifier", "sprinkler")),
         ("leaf", Attribute("modifier", "leaf")),
-        ("guarantee", Attribute("modifier", "guaranteed")),  # named as written, not by its stem
+        ("guarantee", Attribute("modifier", "guaranteed")),  # named as it is spelt, not by its stem
     ],
 )
 def test_attributes_have_their_slots_and_names(text: str, attribute: Attribute) -> None:
@@ -81,35 +80,35 @@ def test_attributes_have_their_slots_and_names(text: str, attribute: Attribute) 
     assert lexicon.attributes[_id(lexicon, text)] == attribute
 
 
-def test_counts_and_asked_rates() -> None:
+def test_counts_and_mention_rates() -> None:
     lexicon = mine(_rich(), LOG, SMALL)
     acme, rake = _id(lexicon, "acme"), _id(lexicon, "rake")
     assert (lexicon.n_products, lexicon.products[acme], lexicon.products[rake]) == (6, 3, 3)
     # "acme leaf rake" names it; "leaf rake", "acme leaf rake" name a rake.
     assert (lexicon.queries[acme], lexicon.queries[rake]) == (1, 2)
-    # Acme: 5 of the 6 interactions want products 0, 1 or 2, one names it; prior .2 counts as 20 interactions.
-    assert lexicon.asked[acme] == pytest.approx((1 + 20 * 0.2) / (5 + 20))
-    # Rake, a type: 3 interactions want products 0 and 1, all name it.
-    assert lexicon.asked[rake] == pytest.approx((3 + 20 * 0.3) / (3 + 20))
-    # 50 ft: wanted by way of product 2 twice and 5 once, and named once in another spelling.
-    assert lexicon.asked[_id(lexicon, "50 ft")] == pytest.approx((1 + 20 * 0.08) / (3 + 20))
+    # Acme: 5 of the 6 interactions are with products 0, 1 or 2, one names it; prior .2 counts as 20 interactions.
+    assert lexicon.mention_rate[acme] == pytest.approx((1 + 20 * 0.2) / (5 + 20))
+    # Rake, a type: 3 interactions are with products 0 and 1, all name it.
+    assert lexicon.mention_rate[rake] == pytest.approx((3 + 20 * 0.3) / (3 + 20))
+    # 50 ft: clicked by way of product 2 twice and 5 once, and named once in another spelling.
+    assert lexicon.mention_rate[_id(lexicon, "50 ft")] == pytest.approx((1 + 20 * 0.08) / (3 + 20))
     # Guaranteed stands in descriptions only: it counts for no product, and no interaction.
     assert lexicon.products[_id(lexicon, "guaranteed")] == 0
-    assert lexicon.asked[_id(lexicon, "guaranteed")] == pytest.approx(0.04)
-    assert lexicon.asked[_id(lexicon, "for")] == 0
+    assert lexicon.mention_rate[_id(lexicon, "guaranteed")] == pytest.approx(0.04)
+    assert lexicon.mention_rate[_id(lexicon, "for")] == 0
 
 
-def test_frequent_words_are_generated_and_the_rest_copied() -> None:
+def test_frequent_words_are_learnt_and_the_rest_lexical_only() -> None:
     lexicon = mine(_rich(), LOG, SMALL)
     two_words = {"bolt sons", "teal blue", "leaf rake"}
     one_word = {"acme", "bolt", "sons", "garden", "leaf", "rake", "hose", "green", "teal", "blue", "ash"}
-    assert {a.value for a in lexicon.attributes[: lexicon.n_generated]} == two_words | one_word
+    assert {a.value for a in lexicon.attributes[: lexicon.n_learnt]} == two_words | one_word
 
 
-def test_what_more_than_a_quarter_of_the_products_hold_is_not_learned() -> None:
+def test_what_more_than_a_quarter_of_the_products_hold_is_not_learnt() -> None:
     titles = [f"{'alpha' * (i < 26)} {'beta' * (i < 25)} word{i}" for i in range(100)]
     lexicon = mine(_titles(*titles), [])
-    assert _id(lexicon, "alpha") >= lexicon.n_generated > _id(lexicon, "beta")
+    assert _id(lexicon, "alpha") >= lexicon.n_learnt > _id(lexicon, "beta")
 
 
 @pytest.mark.parametrize("settings", [None, SMALL, MiningSettings(min_products=1, min_queries=1)])
@@ -134,26 +133,26 @@ def test_what_more_than_a_quarter_of_the_products_hold_is_not_learned() -> None:
     ],
     ids=["rich", "no log", "brand and title", "titles", "one product", "no words", "scripts", "nothing"],
 )
-def test_every_word_is_an_attribute_and_numbers_are_only_copied(
+def test_every_word_is_an_attribute_and_numbers_are_not_learnt(
     products: list[Product], log: list[Interaction], settings: MiningSettings | None
 ) -> None:
     lexicon = mine(products, log, settings)
     texts = [text for p in products for _, text in field_texts(p)] + [i.query for i in log]
     for word in {word for text in texts for word in words(text)}:
         assert lexicon.id_of(stems(word)) >= 0, word
-    for attribute in lexicon.attributes[: lexicon.n_generated]:
+    for attribute in lexicon.attributes[: lexicon.n_learnt]:
         assert not any(map(has_digit, attribute.value.split()))
-        assert attribute.value not in STOPWORDS
+        assert attribute.value not in lexicon.analyzer.stopwords
     assert len({form for forms in lexicon.forms for form in forms}) == len(lexicon)
-    assert len(lexicon) == len(lexicon.products) == len(lexicon.queries) == len(lexicon.asked)
-    assert np.all((lexicon.asked >= 0) & (lexicon.asked <= 1))
+    assert len(lexicon) == len(lexicon.products) == len(lexicon.queries) == len(lexicon.mention_rate)
+    assert np.all((lexicon.mention_rate >= 0) & (lexicon.mention_rate <= 1))
 
 
 def test_a_log_with_products_that_the_catalogue_lacks_counts_only_their_queries() -> None:
     lexicon = mine(_rich(), [*LOG, Interaction("acme anvil", "gone")], SMALL)
     acme = _id(lexicon, "acme")
     assert lexicon.queries[acme] == 2
-    assert lexicon.asked[acme] == pytest.approx((1 + 20 * 0.2) / (5 + 20))
+    assert lexicon.mention_rate[acme] == pytest.approx((1 + 20 * 0.2) / (5 + 20))
 
 
 def _titles(*titles: str) -> list[Product]:
@@ -207,21 +206,21 @@ def test_the_head_of_a_title_is_a_type(title: str) -> None:
     assert lexicon.attributes[_id(lexicon, "zorb")].slot == "type"
 
 
-def test_a_word_that_only_some_products_call_their_brand_keeps_its_own_slot() -> None:
+def test_a_word_that_only_some_products_call_their_brand_keeps_its_slot() -> None:
     products = [Product(str(i), "oak table", brand="Oak" if i == 0 else "") for i in range(8)]
     assert mine(products, []).attributes[_id(mine(products, []), "oak")].slot == "material"
 
 
-def test_a_shop_with_its_own_slots() -> None:
+def test_a_shop_with_other_slots() -> None:
     lexicon = mine(_rich(), LOG, MiningSettings(slots=("brand", "other")))
     assert {a.slot for a in lexicon.attributes} == {"brand", "other"}
     assert lexicon.slot_ids.max() == 1
 
 
-def test_the_most_useful_are_generated_first_and_no_more_than_wished() -> None:
+def test_the_most_useful_are_learnt_first_and_no_more_than_wished() -> None:
     full = mine(_rich(), LOG, SMALL)
-    short = mine(_rich(), LOG, MiningSettings(min_products=2, max_generated=2))
-    assert short.n_generated == 2
+    short = mine(_rich(), LOG, MiningSettings(min_products=2, max_learnt=2))
+    assert short.n_learnt == 2
     assert short.attributes[:2] == full.attributes[:2]
     assert len(short) == len(full)
 
@@ -248,20 +247,78 @@ def test_a_saved_lexicon_comes_back_the_same(tmp_path: Path) -> None:
     again = Lexicon.load(tmp_path / "lexicon.jsonl")
     assert again.attributes == lexicon.attributes
     assert again.forms == lexicon.forms
-    assert (again.n_generated, again.n_products) == (lexicon.n_generated, lexicon.n_products)
-    assert (again.language, again.slots) == (lexicon.language, lexicon.slots)
+    assert (again.n_learnt, again.n_products) == (lexicon.n_learnt, lexicon.n_products)
+    assert (again.analyzer, again.slots) == (lexicon.analyzer, lexicon.slots)
     np.testing.assert_array_equal(again.products, lexicon.products)
     np.testing.assert_array_equal(again.queries, lexicon.queries)
-    np.testing.assert_allclose(again.asked, lexicon.asked, atol=1e-5)
+    np.testing.assert_allclose(again.mention_rate, lexicon.mention_rate, atol=1e-5)
     assert again.tagger.tag(stems("acme leaf rake")) == lexicon.tagger.tag(stems("acme leaf rake"))
 
 
-@pytest.mark.parametrize("content", ["", "no json", "[]", json.dumps({"n_generated": 1}), '{"a": 1}\n{"slot": "x"}'])
-def test_what_is_no_lexicon_is_said_to_be_none(content: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", ["", "no json", "[]", json.dumps({"n_learnt": 1}), '{"a": 1}\n{"slot": "x"}', "[" * 9999]
+)
+def test_what_is_no_lexicon_is_said_to_be_damaged(content: str, tmp_path: Path) -> None:
     path = tmp_path / "lexicon.jsonl"
-    path.write_text(content)
-    with pytest.raises(ModelError, match=r"lexicon\.jsonl.*Fix"):
+    with pytest.raises(ModelError, match=r"lexicon\.jsonl.*Fix: train"):
         Lexicon.load(path)
+    path.write_text(content)
+    with pytest.raises(ModelError, match=r"lexicon\.jsonl.*Fix: train"):
+        Lexicon.load(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        (1, "n_learnt", 10_000),
+        (1, "n_learnt", "many"),
+        (1, "n_products", None),
+        (1, "analyzer", {"language": "porter", "tables": {}}),
+        (1, "analyzer", {"language": "klingon", "tables": {}}),
+        (3, "slot", "flavour"),
+        (3, "value", 7),
+        (3, "forms", []),
+        (3, "forms", [5]),
+        (3, "products", -1),
+        (3, "queries", float("nan")),
+        (3, "mention_rate", "often"),
+    ],
+)
+def test_a_damaged_line_of_a_lexicon_is_named(line: int, key: str, value: object, tmp_path: Path) -> None:
+    path = tmp_path / "lexicon.jsonl"
+    mine(_rich(), LOG, SMALL).save(path)
+    rows = [json.loads(row) for row in path.read_text(encoding="utf-8").splitlines()]
+    rows[line - 1][key] = value
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    with pytest.raises(ModelError, match=rf"lexicon\.jsonl: line {line}: .*damaged.*Fix: train"):
+        Lexicon.load(path)
+
+
+def test_a_learnt_attribute_takes_the_id_behind_the_others() -> None:
+    lexicon = mine(_rich(), LOG, SMALL)
+    old = lexicon.id_of(("guarante",))
+    wider = lexicon.with_learnt(Attribute("marketing", "guaranteed"), ("guarante",), 0.3)
+    assert wider.id_of(("guarante",)) == lexicon.n_learnt == wider.n_learnt - 1
+    assert len(wider) == len(lexicon), "the lexical attribute of the same form became it"
+    assert wider.mention_rate[lexicon.n_learnt] == pytest.approx(0.3)
+    assert wider.attributes[lexicon.n_learnt + 1 : old + 1] == lexicon.attributes[lexicon.n_learnt : old]
+    assert wider.analyzer is lexicon.analyzer
+
+
+def test_attributes_of_scripts_without_blanks_are_named_without() -> None:
+    lexicon = mine([Product(str(i), "赤いソファ", brand="東京家具") for i in range(3)], [], SMALL)
+    assert lexicon.attributes[_id(lexicon, "東京家具")] == Attribute("brand", "東京家具")
+
+
+def test_a_shop_reads_by_tables_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "units.json").write_text('{"litre": ["litre", "liter", "l"]}')
+    (tmp_path / "slot_columns.json").write_text('{"material": ["weave"]}')
+    products = [Product(str(i), "Krug 2 l", attributes={"Weave": ("twill",)}) for i in range(3)]
+    lexicon = mine(products, [], MiningSettings(language="", tables=str(tmp_path)))
+    assert lexicon.attributes[lexicon.id_of(("2", "litre"))] == Attribute("size", "2 litre")
+    assert lexicon.attributes[lexicon.id_of(("twill",))].slot == "material"
+    lexicon.save(tmp_path / "lexicon.jsonl")
+    assert Lexicon.load(tmp_path / "lexicon.jsonl").analyzer == lexicon.analyzer, "complete without the shop's folder"
 
 
 def test_an_extended_lexicon_keeps_its_ids_and_adds_only_new_words() -> None:
@@ -271,7 +328,7 @@ def test_an_extended_lexicon_keeps_its_ids_and_adds_only_new_words() -> None:
     assert [longer.id_of(form) for forms in lexicon.forms for form in forms] == list(range(len(lexicon)))
     assert [a.value for a in longer.attributes[len(lexicon) :]] == ["anvil", "zorb"]
     assert longer.products[-2:].tolist() == [1, 3]
-    assert longer.n_generated == lexicon.n_generated
+    assert longer.n_learnt == lexicon.n_learnt
     assert longer.id_of(("zorb",)) == len(lexicon) + 1
     assert lexicon.id_of(("zorb",)) == -1
 

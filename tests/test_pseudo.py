@@ -1,4 +1,4 @@
-"""Pseudo-queries: of the product's own attributes, as searchers would choose them."""
+"""Pseudo-queries: of the product's attributes, as searchers would choose them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gram.records import Attribute
 from gram.text.fields import FIELDS
 
 VALUES = ("camp chair", "chair", "blue", "acme", "the", "steel", "wobbly")
-ASKED = (0.4, 0.4, 0.1, 0.2, 0.0, 0.2, 0.04)
+MENTION_RATES = (0.4, 0.4, 0.1, 0.2, 0.0, 0.2, 0.04)
 TITLE, BRAND, DESCRIPTION = FIELDS.index("title"), FIELDS.index("brand"), FIELDS.index("description")
 
 
@@ -21,16 +21,16 @@ def _lexicon() -> Lexicon:
     return Lexicon(
         attributes=[Attribute("type", value) for value in VALUES],
         forms=[[tuple(value.split())] for value in VALUES],
-        n_generated=3,
+        n_learnt=3,
         products=ones,
         queries=ones,
-        asked=np.array(ASKED, np.float32),
+        mention_rate=np.array(MENTION_RATES, np.float32),
         n_products=10,
     )
 
 
 def _tags(*rows: tuple[str, int, int]) -> NDArray[np.int32]:
-    """(value, first piece, field) of each."""
+    """(value, first token, field) of each."""
     return np.array([(VALUES.index(v), at, at + 1, field) for v, at, field in rows], np.int32).reshape(-1, 4)
 
 
@@ -40,12 +40,12 @@ PRODUCT = _tags(
 
 
 def _draw(tags: NDArray[np.int32], n: int, seed: int = 0) -> list[tuple[str, list[int]]]:
-    lexicon, random = _lexicon(), np.random.default_rng(seed)
-    made = [pseudo_query(lexicon, tags, random) for _ in range(n)]
+    lexicon, rng = _lexicon(), np.random.default_rng(seed)
+    made = [pseudo_query(lexicon, tags, rng) for _ in range(n)]
     return [m for m in made if m is not None]
 
 
-def test_they_name_the_products_own_attributes_and_repeat_no_word() -> None:
+def test_they_name_attributes_of_the_product_and_repeat_no_word() -> None:
     misspelt = 0
     for text, attributes in _draw(PRODUCT, 500):
         assert 1 <= len(attributes) <= 4  # five, of which chair and camp chair exclude each other
@@ -67,18 +67,18 @@ def test_what_the_title_lacks_stands_before_what_it_says_in_its_order() -> None:
         assert attributes == sorted(attributes, key=order.index)
 
 
-def test_one_attribute_queries_follow_the_rates_at_which_searchers_ask() -> None:
+def test_one_attribute_queries_follow_the_rates_at_which_searchers_mention() -> None:
     tags = _tags(("chair", 1, TITLE), ("blue", 2, TITLE), ("steel", 3, TITLE))
     single = [attributes[0] for _, attributes in _draw(tags, 6000) if len(attributes) == 1]
     share = np.bincount(single, minlength=len(VALUES)) / len(single)
     assert len(single) / 6000 == pytest.approx(0.25, abs=0.03)
     for value in ("chair", "blue", "steel"):  # .4 : .1 : .2
         a = VALUES.index(value)
-        assert share[a] == pytest.approx(ASKED[a] / 0.7, abs=0.04)
+        assert share[a] == pytest.approx(MENTION_RATES[a] / 0.7, abs=0.04)
 
 
-def test_a_description_is_asked_for_less_than_a_title() -> None:
-    tags = _tags(("acme", 1, TITLE), ("steel", 2, DESCRIPTION))  # asked for alike
+def test_a_description_is_mentioned_less_than_a_title() -> None:
+    tags = _tags(("acme", 1, TITLE), ("steel", 2, DESCRIPTION))  # of the same mention rate
     single = [attributes[0] for _, attributes in _draw(tags, 3000) if len(attributes) == 1]
     share = single.count(VALUES.index("steel")) / len(single)
     assert share == pytest.approx(0.15 / 1.15, abs=0.04)

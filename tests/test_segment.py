@@ -101,7 +101,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
 def test_every_file_is_missed_when_it_is_gone_or_cut(tmp_path: Path) -> None:
     make().save(tmp_path / "index")
     files = sorted((tmp_path / "index").iterdir())
-    assert len(files) == 34
+    assert len(files) == 33
     for file in files:
         whole = file.read_bytes()
         for content in (None, whole[:-1], b""):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gram.codes.slots import SLOTS, head_of, slot_of_column, slot_of_words
+from gram.text.analysis import default_analyzer
+
+ANALYZER = default_analyzer()
 
 
 @pytest.mark.parametrize(
@@ -30,7 +33,7 @@ from gram.codes.slots import SLOTS, head_of, slot_of_column, slot_of_words
     ],
 )
 def test_a_column_finds_its_slot(column: str, slot: str) -> None:
-    assert slot_of_column(column) == slot
+    assert slot_of_column(column, ANALYZER) == slot
 
 
 @pytest.mark.parametrize(
@@ -57,15 +60,15 @@ def test_a_column_finds_its_slot(column: str, slot: str) -> None:
     ],
 )
 def test_words_give_their_slot_away(phrase: str, slot: str) -> None:
-    assert slot_of_words(tuple(phrase.split())) == slot
+    assert slot_of_words(tuple(phrase.split()), ANALYZER) == slot
 
 
-def test_a_shop_with_its_own_slots_gets_no_others() -> None:
-    own = ("thing", "specification")
-    assert slot_of_column("color", own) == "specification"
-    assert slot_of_column("Thing", own) == "thing"
-    assert slot_of_column("color", ("thing", "maker")) == "maker"
-    assert slot_of_words(("red",), own) == ""
+def test_a_shop_with_other_slots_gets_no_default_ones() -> None:
+    slots = ("thing", "specification")
+    assert slot_of_column("color", ANALYZER, slots) == "specification"
+    assert slot_of_column("Thing", ANALYZER, slots) == "thing"
+    assert slot_of_column("color", ANALYZER, ("thing", "maker")) == "maker"
+    assert slot_of_words(("red",), ANALYZER, slots) == ""
 
 
 def test_the_default_slots_are_distinct_and_begin_with_type() -> None:
@@ -74,6 +77,6 @@ def test_the_default_slots_are_distinct_and_begin_with_type() -> None:
 
 
 def test_a_head_ends_before_an_inner_stop_word() -> None:
-    assert head_of(["shelf", "with", "door", "for", "kids"]) == 1
-    assert head_of(["the", "shelf"]) == 2
-    assert head_of([]) == 0
+    assert head_of(["shelf", "with", "door", "for", "kids"], ANALYZER.stopwords) == 1
+    assert head_of(["the", "shelf"], ANALYZER.stopwords) == 2
+    assert head_of([], ANALYZER.stopwords) == 0

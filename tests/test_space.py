@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gram.codes.lexicon import Lexicon
-from gram.codes.space import LONGEST, MAX_GENERATED, CodeSpace, CodeTargets, SpaceSettings, _keys, make_space
+from gram.codes.space import LONGEST, MAX_LEARNT, CodeSpace, CodeTargets, SpaceSettings, _make_keys, make_space
 from gram.codes.targets import Targets
 from gram.errors import SettingError
 from gram.records import Attribute
@@ -32,14 +32,14 @@ ATTRIBUTES = [
 ]
 
 
-def _lexicon(n_generated: int = 6) -> Lexicon:
+def _lexicon(n_learnt: int = 6) -> Lexicon:
     return Lexicon(
         attributes=[Attribute(slot, value) for slot, value, _ in ATTRIBUTES],
         forms=[[tuple(value.split())] for _, value, _ in ATTRIBUTES],
-        n_generated=n_generated,
+        n_learnt=n_learnt,
         products=np.array([n for *_, n in ATTRIBUTES], np.float32),
         queries=np.zeros(7, np.float32),
-        asked=np.full(7, 0.1, np.float32),
+        mention_rate=np.full(7, 0.1, np.float32),
         n_products=10,
     )
 
@@ -102,13 +102,13 @@ def test_where_nothing_combines_there_are_single_attributes_only(queries: list[R
     assert space.of_products.start.tolist() == [0] * (len(products) + 1)
 
 
-def test_without_generated_attributes_there_are_no_codes() -> None:
+def test_without_learnt_attributes_there_are_no_codes() -> None:
     space = make_space(_lexicon(0), _targets([{}]), _targets([{}, {}]))
     assert space.codes.shape == (0, 6)
     assert len(space.products) == 0
 
 
-def test_copied_attributes_do_not_count_against_the_size_of_keys() -> None:
+def test_lexical_attributes_do_not_count_against_the_size_of_keys() -> None:
     lexicon = _lexicon().extended({f"w{i}": 1 for i in range(70_000)})
     text = {3: 1.0, 0: 0.5, 2: 0.5}
     space = make_space(lexicon, _targets([]), _targets([text, text]))
@@ -116,15 +116,15 @@ def test_copied_attributes_do_not_count_against_the_size_of_keys() -> None:
 
 
 def test_keys_tell_all_codes_of_the_largest_lexicon_apart_and_larger_ones_are_refused() -> None:
-    last = MAX_GENERATED - 1
+    last = MAX_LEARNT - 1
     codes = np.array(
         [[last] * LONGEST, [last] * 3 + [last - 1], [0, -1, -1, -1], [0, 0, -1, -1], [1, -1, -1, -1]], np.int32
     )
-    keys = _keys(codes, MAX_GENERATED)
+    keys = _make_keys(codes, MAX_LEARNT)
     assert len(np.unique(keys)) == 5
     assert np.argsort(keys).tolist() == [2, 3, 4, 1, 0]
-    with pytest.raises(SettingError, match=r"max_generated=65535"):
-        _keys(codes, MAX_GENERATED + 1)
+    with pytest.raises(SettingError, match=r"max_learnt=65535"):
+        _make_keys(codes, MAX_LEARNT + 1)
 
 
 _ROWS = st.lists(st.dictionaries(st.integers(0, 5), st.sampled_from([0.1, 0.25, 0.6, 1.0]), max_size=6), max_size=6)

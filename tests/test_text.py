@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gram.errors import SettingError
-from gram.text.words import UNITS, has_digit, stem, stemmed_as, stems, words
+from gram.text.analysis import MAX_QUERY, MAX_QUERY_WORDS, Analyzer, default_analyzer
+from gram.text.scripts import join_words
+from gram.text.stemming import MAX_WORD, stem_short
+from gram.text.words import check_language, has_digit, stem, stems, words
 
 
 @pytest.mark.parametrize(
@@ -36,7 +41,7 @@ from gram.text.words import UNITS, has_digit, stem, stemmed_as, stems, words
         ("ＡＢＣ１２", "abc12", "abc12"),
         ("Crème Brûlée", "crème-brûlée", "crème brûlée"),
         ("हिन्दी किताब", "हिन्दी, किताब", "हिन्दी किताब"),
-        ("ランニングシューズ", "ﾗﾝﾆﾝｸﾞｼｭｰｽﾞ", "ランニングシューズ"),
+        ("シューズ", "ｼｭｰｽﾞ", "シュ ュー ーズ"),
         ("under_score", "under score", "under score"),
     ],
 )
@@ -68,12 +73,12 @@ def test_units_are_units_where_a_number_stands_before_them(text: str, expected: 
 
 
 def test_every_form_of_a_unit_becomes_its_name() -> None:
-    for form, unit in UNITS.items():
+    for form, unit in default_analyzer().units.items():
         assert words(f"7 {form}") == words(f"7{form}") == ["7", unit]
 
 
 _TOKENS = ["5", "40", "1/2", "2.5", "½", "1,000", "in", "inches", "ft.", "sq", "sq-ft", '5"', "6'", "x", "2x4", "5X_5"]
-_TOKENS += ["12V", "Men's", "a_b", "Crème", "m18", "oz", "(2", "pack)", "किताब", "—"]
+_TOKENS += ["12V", "Men's", "a_b", "Crème", "m18", "oz", "(2", "pack)", "किताब", "—", "東京都", "กิน"]
 
 
 @given(st.lists(st.sampled_from(_TOKENS), max_size=8))
@@ -100,7 +105,81 @@ def test_numbers_are_not_stemmed_and_a_language_can_be_left_out() -> None:
 
 
 def test_a_language_has_a_stemmer_or_none() -> None:
-    assert stem("kinderschuhe", stemmed_as("german")) == "kinderschuh"
-    assert stem("kinderschuhe", stemmed_as("none")) == "kinderschuhe"
+    assert stem("kinderschuhe", check_language("german")) == "kinderschuh"
+    assert stem("kinderschuhe", check_language("none")) == "kinderschuhe"
     with pytest.raises(SettingError, match=r"klingon.*german"):
-        stemmed_as("klingon")
+        check_language("klingon")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("東京タワー", "東京 京タ タワ ワー"),
+        ("東", "東"),
+        ("赤いソファ 2人用", "赤い いソ ソフ ファ 2 人用"),  # what is no such letter ends a run
+        ("tシャツ27cm", "t シャ ャツ 27 cm"),
+        ("รองเท้า", "รอ อง งเ เท้ ท้า"),  # a tone mark stays with its letter
+        ("ស្បែកជើង", "ស្ប បែ កជើ"),
+        ("소파 커버", "소파 커버"),  # Korean is written with blanks
+        ("canapé жёлтый", "canapé жёлтый"),
+    ],
+)
+def test_scripts_without_blanks_are_cut_into_pairs(text: str, expected: str) -> None:
+    if text.startswith("ស"):  # each letter with its signs, in pairs
+        assert words(text) == [a + b for a, b in zip(["ស្", "បែ", "ក"], ["បែ", "ក", "ជើ"], strict=True)] + ["ជើង"]
+    else:
+        assert words(text) == expected.split()
+
+
+@pytest.mark.parametrize("text", ["東京タワー", "赤 い", "red 東京都 sofa", "12 in", "", "シュ シュ"])
+def test_joined_words_are_read_as_the_same_words(text: str) -> None:
+    assert words(join_words(words(text))) == words(text)
+
+
+def test_pairs_that_overlap_are_joined_and_others_are_not() -> None:
+    assert join_words(words("東京タワー")) == "東京タワー"
+    assert join_words(["東京", "大阪"]) == "東京 大阪"
+    assert join_words(["赤", "赤い"]) == "赤 赤い"
+
+
+def test_a_long_word_is_cut_and_no_long_word_is_kept_in_the_cache() -> None:
+    assert words("a" * 1000 + " sofa") == ["a" * MAX_WORD, "sofa"]
+    assert words("1" * MAX_WORD + ".5") == ["1" * MAX_WORD], "no dot is left at the end"
+    before = stem_short.cache_info().currsize
+    assert stem("b" * (MAX_WORD + 1)) == "b" * (MAX_WORD + 1)
+    assert stem_short.cache_info().currsize == before
+
+
+@pytest.mark.parametrize(
+    ("query", "n_words", "told"),
+    [
+        ("red sofa", 2, ()),
+        ("sofa " * MAX_QUERY_WORDS, MAX_QUERY_WORDS, ()),
+        ("sofa " * (MAX_QUERY_WORDS + 1), MAX_QUERY_WORDS, ("101 words", "first 100")),
+        ("東" * 1000, MAX_QUERY_WORDS, ("999 words",)),
+        ("東" * 100_000, MAX_QUERY_WORDS, ("100,000 characters", "1,999 words")),
+        ("x" * (MAX_WORD + 1), 1, ("A word has 65 characters",)),
+        ("e" + "\u0301" * 100_000, 1, ("100,001 characters", "A word has 1,999 characters")),
+    ],
+)
+def test_what_is_cut_from_a_query_is_told(query: str, n_words: int, told: tuple[str, ...]) -> None:
+    text, left_out = default_analyzer().clip_query(query)
+    assert len(words(text)) == n_words
+    assert words(text) == words(query[:MAX_QUERY])[:MAX_QUERY_WORDS]
+    assert all(part in left_out for part in told)
+    assert bool(left_out) == bool(told)
+
+
+_HOSTILE = ["東", "\u0301", "\u0327\u0301", "a", "a ", '"a ', "5'", "1,", ".5", "sq.", "½", "ﷺ", "\u0e33"]
+
+
+@pytest.mark.parametrize("unit", _HOSTILE)
+def test_no_text_takes_long(unit: str) -> None:
+    began = time.process_time()
+    words(unit * (100_000 // len(unit)))
+    assert time.process_time() - began < 5  # a tenth of a second or so; 100,000 marks on one letter took 23
+
+
+def test_an_analyzer_stems_in_its_language() -> None:
+    assert Analyzer("german").stems("2 Kinderschuhe") == ["2", "kinderschuh"]
+    assert Analyzer("").stem("openers") == "openers"

@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from gram.data.log import Qrels
-from gram.evaluation.groups import FUNCTION_WORDS, misspelt, no_common_word, with_numbers
+from gram.evaluation.groups import misspelt, no_common_word, with_numbers
 from gram.evaluation.measures import ranking, relevant, threshold
 from gram.records import Interaction, Product
+from gram.text.analysis import default_analyzer
 from gram.text.fields import FIELDS
 from gram.text.words import stems
 
@@ -56,7 +57,7 @@ def demand(queries: Mapping[str, str], log: Sequence[Interaction]) -> dict[str, 
     holding = Counter(stem for query in times for stem in set(stems(query)))
     found = {}
     for query_id, query in queries.items():
-        words = set(stems(query)) - FUNCTION_WORDS
+        words = set(stems(query)) - default_analyzer().stopwords
         found[query_id] = min((holding[word] for word in words), default=0)
     return found
 

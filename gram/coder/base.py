@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from gram.arrays import SparseRow, SparseRows
 from gram.codes.lexicon import Lexicon
-from gram.codes.slots import STOPWORDS, UNIT_NAMES
 from gram.codes.trie import CodeTrie
 from gram.index.token_vectors import TokenVectors
 from gram.records import Product
-from gram.text.words import has_digit, stems
+from gram.text.analysis import Analyzer
+from gram.text.words import has_digit
 
 FORMAT = 3
 LEXICON, WEIGHTS = "lexicon.jsonl", "model.safetensors"
@@ -58,10 +58,10 @@ class QueryTerms(NamedTuple):
     measures: Sequence[tuple[str, str]]  # a number and the unit behind it
 
     @classmethod
-    def read(cls, query: str, language: str) -> QueryTerms:
-        row = stems(query, language)
-        measures = [(a, b) for a, b in pairwise(row) if has_digit(a) and b in UNIT_NAMES]
-        return cls(row, [stem for stem in dict.fromkeys(row) if stem not in STOPWORDS], measures)
+    def read(cls, query: str, analyzer: Analyzer) -> QueryTerms:
+        row = analyzer.stems(query)
+        measures = [(a, b) for a, b in pairwise(row) if has_digit(a) and b in analyzer.unit_names]
+        return cls(row, [stem for stem in dict.fromkeys(row) if stem not in analyzer.stopwords], measures)
 
 
 class QueryRepresentation(NamedTuple):

@@ -1,4 +1,4 @@
-"""The code space: which codes of two and more attributes exist, and which of them a text should write.
+"""The code space: which compound codes exist, and which of them a text should write.
 
 Letters: N texts, S attributes of a text that may combine, C codes of the space, X candidate codes of all texts.
 """
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gram.arrays import offsets
 from gram.codes.lexicon import Lexicon
 from gram.codes.targets import Targets
 from gram.codes.trie import MAX_LENGTH
@@ -22,14 +23,18 @@ LONGEST = 4
 """Attributes of the longest code that is made; the trie holds up to six, for those that a person adds."""
 
 MAX_LEARNT = 65_535
-"""Generated attributes of the largest lexicon that a code space can be made of."""
+"""Learnt attributes of the largest lexicon that a code space can be made of: a code of LONGEST fits in 64 bits."""
+
+
+QUERY_SHARE = 5.0
+"""Products that a query counts as that shares a code with one, where there are more codes than may be. Not tuned."""
 
 
 @dataclass(frozen=True)
 class SpaceSettings:
-    """How many codes to make of what a text holds."""
+    """How many codes to make of texts' targets. No number is tuned; what they give is in docs/log.md, "Code space"."""
 
-    combined: int = 6  # a text's best attributes that combine
+    combined: int = 6  # a product's best attributes that combine; of a query's two more
     max_codes: int = 250_000
     min_products: int = 2  # that a code brings back
 
@@ -63,15 +68,15 @@ def make_space(
     """
     settings = settings or SpaceSettings()
     wide = SpaceSettings(settings.combined + 2, settings.max_codes, settings.min_products)
-    query_of, query_codes, query_sure = _candidates(lexicon, of_queries, wide)
-    product_of, product_codes, product_sure = _candidates(lexicon, of_products, settings)
-    keys = np.concatenate([_keys(product_codes, lexicon.n_learnt), _keys(query_codes, lexicon.n_learnt)])
-    unique, first, place = np.unique(keys, return_index=True, return_inverse=True)
+    query_of, query_codes, query_sure = _make_candidates(lexicon, of_queries, wide)
+    product_of, product_codes, product_sure = _make_candidates(lexicon, of_products, settings)
+    keys = np.concatenate([_make_keys(product_codes, lexicon.n_learnt), _make_keys(query_codes, lexicon.n_learnt)])
+    unique, first, row_of = np.unique(keys, return_index=True, return_inverse=True)
     n_product_side = len(product_codes)
-    by_product = np.bincount(place[:n_product_side], minlength=len(unique))
-    by_query = np.bincount(place[n_product_side:], minlength=len(unique))
+    by_product = np.bincount(row_of[:n_product_side], minlength=len(unique))
+    by_query = np.bincount(row_of[n_product_side:], minlength=len(unique))
     exists = (by_product >= settings.min_products) | ((by_query > 0) & (by_product > 0))
-    worth = np.where(exists, by_product + 5.0 * np.minimum(by_query, by_product), -1.0)
+    worth = np.where(exists, by_product + QUERY_SHARE * np.minimum(by_query, by_product), -1.0)
     kept = np.argsort(-worth, kind="stable")[: min(settings.max_codes, int(exists.sum()))]
     kept.sort()
     n_single = lexicon.n_learnt
@@ -83,13 +88,13 @@ def make_space(
     codes[n_single:, :LONGEST] = every[first[kept]]
     products = np.concatenate([lexicon.products[:n_single].astype(np.int32), by_product[kept].astype(np.int32)])
     rarity = np.log((lexicon.n_products + 1) / (products + 0.5)).clip(0.1)
-    ids = new_id[place]
+    ids = new_id[row_of]
 
     def targets(of: NDArray[np.int64], code: NDArray[np.int64], sure: NDArray[np.float32], n: int) -> CodeTargets:
         known = code >= 0
         of, code, weight = of[known], code[known], sure[known] * rarity[code[known]]
         total = np.bincount(of, weight, minlength=n)
-        start = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=n))]).astype(np.int64)
+        start = offsets(np.bincount(of, minlength=n))
         return CodeTargets(start, code, (weight / np.maximum(total[of], 1e-9)).astype(np.float32))
 
     return CodeSpace(
@@ -100,7 +105,7 @@ def make_space(
     )
 
 
-def _candidates(
+def _make_candidates(
     lexicon: Lexicon, targets: Targets, settings: SpaceSettings
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
     """Of every text in turn: its number (X,), a code (X, LONGEST) padded with −1, and how sure it is of it (X,)."""
@@ -108,7 +113,7 @@ def _candidates(
     order = lexicon.slot_ids.astype(np.int64) * len(lexicon) + np.arange(len(lexicon))
     by_size: dict[int, tuple[list[int], list[list[tuple[int, float]]]]] = {}
     for i in range(len(targets.start) - 1):
-        best = _best(*targets.row(i), lexicon.idf, words, settings.combined)
+        best = _choose_best(*targets.row(i), lexicon.idf, words, settings.combined)
         best.sort(key=lambda pair: order[pair[0]])
         texts, rows = by_size.setdefault(len(best), ([], []))
         texts.append(i)
@@ -127,7 +132,7 @@ def _candidates(
     return np.concatenate(of)[by_text], np.concatenate(codes)[by_text], np.concatenate(sure)[by_text]
 
 
-def _best(
+def _choose_best(
     attributes: NDArray[np.int32],
     weights: NDArray[np.float32],
     idf: NDArray[np.float32],
@@ -147,13 +152,13 @@ def _best(
     return chosen
 
 
-def _keys(codes: NDArray[np.int32], n_learnt: int) -> NDArray[np.uint64]:
-    """One number a code, (X,), that rises with the code. Copied attributes stand in none, however many there are."""
+def _make_keys(codes: NDArray[np.int32], n_learnt: int) -> NDArray[np.uint64]:
+    """One number a code, (X,), that rises with the code. Lexical attributes stand in none, however many there are."""
     base = n_learnt + 1
     if base**LONGEST > 2**64:
         raise SettingError(
-            f"{n_learnt} generated attributes are too many for codes of {LONGEST}."
-            f" Fix: mine the lexicon with max_generated={MAX_LEARNT} or fewer"
+            f"{n_learnt} learnt attributes are too many for codes of {LONGEST}."
+            f" Fix: mine the lexicon with max_learnt={MAX_LEARNT} or fewer"
         )
     keys = np.zeros(len(codes), dtype=np.uint64)
     for column in codes.T:

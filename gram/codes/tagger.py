@@ -1,6 +1,6 @@
 """The tagger: which attributes a text holds, and where.
 
-A shop with its own entity recogniser plugs it in as another `Tagger`. The default walks a word trie from every place in
+A shop with its own entity recogniser plugs it in as another `Tagger`. The default walks a word trie from every word of
 the text: attributes are at most six words, so that costs what an Aho–Corasick automaton would, and a word can be added
 to a dictionary at any time.
 """
@@ -20,7 +20,7 @@ class Tag(NamedTuple):
 
 
 class Tagger(Protocol):
-    """Turns the stems of a text into attributes with their places; overlapping ones are all returned."""
+    """Turns the stems of a text into attributes with their positions; overlapping ones are all returned."""
 
     def tag(self, stems: Sequence[str]) -> list[Tag]: ...
 

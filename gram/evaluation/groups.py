@@ -9,14 +9,10 @@ import numpy as np
 from gram.data.dataset import Dataset
 from gram.evaluation.measures import relevant
 from gram.records import Product
+from gram.text.analysis import default_analyzer
 from gram.text.fields import FIELDS, joined_text
 from gram.text.typos import misspell
 from gram.text.words import has_digit, stems
-
-FUNCTION_WORDS = frozenset(
-    ("a", "an", "and", "at", "by", "for", "from", "in", "my", "of", "on", "or", "that", "the", "this", "to", "with")
-)
-"""Words that say nothing of a product: that "for camping" and "for men" share "for" helps nobody."""
 
 
 def no_common_word(
@@ -27,14 +23,14 @@ def no_common_word(
 ) -> list[str]:
     """Ids of the queries that share no stem with any relevant product: a keyword engine cannot answer them.
 
-    `fields` are the product's fields that are read. Function words do not count. Queries without a relevant product in
+    `fields` are the product's fields that are read. Stop words do not count. Queries without a relevant product in
     `products` are left out.
     """
     texts = {product.product_id: joined_text(product, fields) for product in products}
     stems_of: dict[str, set[str]] = {}
     found = []
     for query_id, answers in relevant(qrels).items():
-        words = set(stems(queries.get(query_id, ""))) - FUNCTION_WORDS
+        words = set(stems(queries.get(query_id, ""))) - default_analyzer().stopwords
         known = [product_id for product_id in answers if product_id in texts]
         for product_id in known:
             if product_id not in stems_of:

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gram.codes.trie import CodeTrie
-from gram.errors import DataError, IndexFolderError, IndexMismatch
+from gram.errors import DataError, IndexFolderError, IndexMismatch, ModelError
 from gram.folders import load_array, new_folder, read_json, write_json
 from gram.index.bm25 import BM25Index, load_lines, save_lines
 from gram.index.nearest import Sketch
@@ -164,7 +164,7 @@ def _read(folder: Path, mmap: bool) -> Index:
         lexical=Postings.load(folder, "lexical", mmap),
         expansion=Postings.load(folder, "expansion", mmap),
         compound=Postings.load(folder, "compound", mmap),
-        trie=CodeTrie.load(folder, mmap),
+        trie=_load_trie(folder, mmap),
         dense=load_array(folder, "dense.npy", mmap),
         sketch=Sketch.load(folder, mmap),
         titles=Titles.load(folder, mmap),
@@ -232,8 +232,8 @@ def _misfit(index: Index) -> str:
     for name, shape in lengths.items():
         if shape != (n,):
             return f"the table has {n} products, but {name} {shape}"
-    if index.compound.n_keys != index.trie.n_code_ids:
-        return f"there are {index.trie.n_code_ids} code ids, but compound postings for {index.compound.n_keys}"
+    if index.compound.n_keys != len(index.trie):
+        return f"there are {len(index.trie)} code ids, but compound postings for {index.compound.n_keys}"
     if index.extra_counts.shape != (len(index.extra_words),):
         return f"there are {len(index.extra_words)} extra words, but counts {index.extra_counts.shape}"
     return ""
@@ -256,6 +256,13 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _load_trie(folder: Path, mmap: bool) -> CodeTrie:
+    try:
+        return CodeTrie.load(folder, mmap)
+    except ModelError as error:  # of the index's copy, which needs no training
+        raise IndexFolderError(f"{str(error).partition(' Fix: ')[0]} {_fix(folder)}") from None
 
 
 def _fix(folder: Path) -> str:

@@ -9,11 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from gram.text.words import has_digit, stem
+from rapidfuzz.distance import OSA
 
-SHORTEST = 4  # letters of a word that may be misspelt
-LONG = 8  # letters from which two edits are looked for; in one letter less they are taken where they are met
-RARE = 2  # products or queries that must know a word before an unknown one is read as it
+from gram.text.stemming import has_digit, stem
+
+SHORTEST = 4
+"""Letters of a word that may be misspelt. Not tuned."""
+
+LONG = 8
+"""Letters from which two edits are looked for; in one letter less they are taken where they turn up (docs/log.md,
+"Words: sizes, numbers, misspellings")."""
+
+LONGEST = 40
+"""Letters of a word that is still looked up: forms with two letters left out grow by the square of its length."""
+
+RARE = 2
+"""Products or queries that must know a word before an unknown one is read as it (docs/log.md, the same)."""
+
+RUN_TOGETHER = 10
+"""The same of either of two words that were run together. Not tuned."""
 
 _Far: TypeAlias = tuple[int, int, bool]
 """Edits of word and stem together, edits of the word, and whether it begins with another letter."""
@@ -22,7 +36,7 @@ _Far: TypeAlias = tuple[int, int, bool]
 class Speller:
     """Reads unknown words as known ones, one edit away, or two in a long word that begins with the same letter.
 
-    Edits are counted between words as they are written and between their stems: "taope" is "tape" rather than "tarp",
+    Edits are counted between words as they are spelt and between their stems: "taope" is "tape" rather than "tarp",
     though its stem is nearer to the latter's, and "chinking" is no "china".
 
     >>> speller = Speller({"velcro": 12, "faucet": 900, "fauce": 1})
@@ -33,85 +47,68 @@ class Speller:
     """
 
     def __init__(
-        self, counts: Mapping[str, float], written: Mapping[str, str] | None = None, language: str = "porter"
+        self, counts: Mapping[str, float], spellings: Mapping[str, str] | None = None, language: str = "porter"
     ) -> None:
-        """`counts` says how many products or queries hold each known stem, `written` how it is written, if not so."""
-        self.counts, self.written, self.language = counts, written or {}, language
-        self._forms: dict[str, list[str]] | None = None
+        """`counts` says how many products or queries hold each known stem, `spellings` how it is spelt, if not so."""
+        self.counts, self.spellings, self.language = counts, spellings or {}, language
+        self._known_by_form: dict[str, list[str]] | None = None
 
     def correct(self, word: str, together: Callable[[str], float] = lambda known: 0.0) -> str | None:
-        """The known word, or the two run together, that `word` is read as, as written; None when it is known, short or
-        like no other.
+        """The known word, or the two run together, that `word` is read as, as they are spelt; None when it is known,
+        short, over-long or like no other.
 
         Of words as near, the one that goes best with the rest of the query is taken, then the most common one:
         `together` says how well a known stem goes with it.
         """
         cut = stem(word, self.language)
-        if cut in self.counts or len(word) < SHORTEST or has_digit(word):
+        if cut in self.counts or not SHORTEST <= len(word) <= LONGEST or has_digit(word):
             return None
-        forms = self._index()
-        looked_up = _deletes(word) | _deletes(cut)
+        forms = self._find_forms()
+        looked_up = _delete_each(word) | _delete_each(cut)
         if len(word) >= LONG:
-            looked_up |= {form for once in _deletes(word) for form in _deletes(once)}
+            looked_up |= {form for once in _delete_each(word) for form in _delete_each(once)}
         near = {known for form in looked_up for known in forms.get(form, ())}
         allowed = 1 if len(word) < LONG - 1 else 2
         ranked = []
         for known in near:
-            written = self.written.get(known, known)
-            far, of_stems = distance(word, written), distance(cut, known)
+            far = OSA.distance(word, self.spellings.get(known, known))
+            of_stems = OSA.distance(cut, known)
             if min(far, of_stems) <= allowed and max(far, of_stems) <= allowed + 1:
                 ranked.append(((far + of_stems, far, word[0] != known[0]), known))
         sure = [row for row in ranked if row[0][0] <= 2]  # what one edit does to a word and its stem
         if sure:
-            return self._likeliest(sure, together)
+            return self._choose(sure, together)
         guessed = [row for row in ranked if row[0][0] > 2 and not row[0][2]]
-        return self._apart(word) or (self._likeliest(guessed, together) if guessed else None)
+        return self._split(word) or (self._choose(guessed, together) if guessed else None)
 
-    def _likeliest(self, ranked: Sequence[tuple[_Far, str]], together: Callable[[str], float]) -> str:
-        """How the nearest known word is written; `together`, which takes long, is asked only where several are."""
+    def _choose(self, ranked: Sequence[tuple[_Far, str]], together: Callable[[str], float]) -> str:
+        """How the nearest known word is spelt; `together`, which takes long, is asked only where several are."""
         nearest = min(far for far, _ in ranked)
         tied = [known for far, known in ranked if far == nearest]
         if len(tied) > 1:
-            tied = [min(tied, key=lambda k: (-together(k), -self.counts[k], self.written.get(k, k)))]
-        return self.written.get(tied[0], tied[0])
+            tied = [min(tied, key=lambda k: (-together(k), -self.counts[k], self.spellings.get(k, k)))]
+        return self.spellings.get(tied[0], tied[0])
 
-    def _apart(self, word: str) -> str | None:
+    def _split(self, word: str) -> str | None:
         """Two known words that were run together, the pair whose rarer one is the most common."""
         pairs = [(word[:i], word[i:]) for i in range(3, len(word) - 2)]
         known = [(min(self._count(a), self._count(b)), a, b) for a, b in pairs]
         best = max(known, default=(0.0, "", ""))
-        return f"{best[1]} {best[2]}" if best[0] >= 5 * RARE else None
+        return f"{best[1]} {best[2]}" if best[0] >= RUN_TOGETHER else None
 
     def _count(self, word: str) -> float:
         return self.counts.get(stem(word, self.language), 0.0)
 
-    def _index(self) -> dict[str, list[str]]:
-        if self._forms is None:
+    def _find_forms(self) -> dict[str, list[str]]:
+        if self._known_by_form is None:
             forms: dict[str, list[str]] = {}
             for known, count in self.counts.items():
-                if count >= RARE and len(known) >= SHORTEST and not has_digit(known):
-                    for form in _deletes(known) | _deletes(self.written.get(known, known)):
+                if count >= RARE and SHORTEST <= len(known) <= LONGEST and not has_digit(known):
+                    for form in _delete_each(known) | _delete_each(self.spellings.get(known, known)):
                         forms.setdefault(form, []).append(known)
-            self._forms = forms  # whole, for other threads may read it
-        return self._forms
+            self._known_by_form = forms  # whole, for other threads may read it
+        return self._known_by_form
 
 
-def _deletes(word: str) -> set[str]:
+def _delete_each(word: str) -> set[str]:
     return {word} | {word[:i] + word[i + 1 :] for i in range(len(word))}
-
-
-def distance(a: str, b: str) -> int:
-    """Edits between two words, a swap of neighbours counting as one (optimal string alignment).
-
-    >>> distance("veclro", "velcro"), distance("sofa", "soda"), distance("lamp", "lamps"), distance("", "ab")
-    (1, 1, 1, 2)
-    """
-    before: list[int] = []
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, start=1):
-        before, last, row = row, before, [i] + [0] * len(b)
-        for j, y in enumerate(b, start=1):
-            row[j] = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y))
-            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
-                row[j] = min(row[j], last[j - 2] + 1)
-    return row[-1]

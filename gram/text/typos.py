@@ -13,7 +13,7 @@ _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _LETTERS = re.compile(rf"[^\W\d_]{{{SHORTEST},}}")
 
 
-def _neighbours() -> dict[str, str]:
+def _find_neighbours() -> dict[str, str]:
     found: dict[str, str] = {}
     for r, row in enumerate(_ROWS):
         for i, letter in enumerate(row):
@@ -24,7 +24,7 @@ def _neighbours() -> dict[str, str]:
     return found
 
 
-_NEIGHBOURS = _neighbours()
+_NEIGHBOURS = _find_neighbours()
 
 
 def misspell(text: str, rng: np.random.Generator) -> str:
@@ -41,20 +41,20 @@ def misspell(text: str, rng: np.random.Generator) -> str:
     word = words[int(rng.integers(len(words)))]
     old = word.group()
     for _ in range(20):  # a swap of two equal letters changes nothing: try again
-        new = _one_typo(old, int(rng.integers(4)), int(rng.integers(1, len(old))), rng)
+        new = _mistype(old, int(rng.integers(4)), int(rng.integers(1, len(old))), rng)
         if new != old:
             return text[: word.start()] + new + text[word.end() :]
     return text[: word.start()] + old[:-1] + text[word.end() :]
 
 
-def _one_typo(word: str, way: int, place: int, rng: np.random.Generator) -> str:
-    letter = word[place]
+def _mistype(word: str, way: int, position: int, rng: np.random.Generator) -> str:
+    letter = word[position]
     if way == 0:
-        place = min(place, len(word) - 2)
-        return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
+        position = min(position, len(word) - 2)
+        return word[:position] + word[position + 1] + word[position] + word[position + 2 :]
     if way == 1:
-        return word[:place] + word[place + 1 :]
+        return word[:position] + word[position + 1 :]
     if way == 2:
-        return word[:place] + letter + word[place:]
+        return word[:position] + letter + word[position:]
     near = _NEIGHBOURS.get(letter.lower(), letter)
-    return word[:place] + near[int(rng.integers(len(near)))] + word[place + 1 :]
+    return word[:position] + near[int(rng.integers(len(near)))] + word[position + 1 :]

@@ -97,7 +97,7 @@ def co_align(run: TrainingRun) -> None:
         (Side.PRODUCT, PRODUCT_CODING, samples.tokenizer.products([samples.products[i] for i in some.tolist()])),
     ):
         codes = coder.represent_tokenized(texts, side, coding, progress="coding texts").compound
-        aligned.append(AlignedTexts(texts, CompoundCodes.of(codes, coder.trie.n_code_ids)))
+        aligned.append(AlignedTexts(texts, CompoundCodes.of(codes, len(coder.trie))))
     queries, products = aligned
     rows += CoAlignment(coder, queries, products, clicked, settings, run.seed).run()
     forget_after(run.record, -1, "co-alignment")  # a run that was stopped after it did it already

@@ -76,7 +76,6 @@ class TorchTrie:
     """A code trie's arrays as tensors, made once; codes added to the trie afterwards need a new one."""
 
     def __init__(self, trie: CodeTrie, device: torch.device | str = "cpu") -> None:
-        trie = trie.compact()
         self.device = torch.device(device)
         self.first_child = torch.tensor(trie.first_child, dtype=torch.int64, device=device)  # (N + 1,)
         self.child_token = torch.tensor(trie.child_token, dtype=torch.int64, device=device)  # (edges,)
