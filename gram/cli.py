@@ -161,6 +161,7 @@ def index_command(model: Path, products: Path, output: Path, check: bool, device
 @click.option("--run", "run_file", type=FILE, help="Where to write the TREC run of --queries.")
 @click.option("--model", type=FOLDER, help="The model folder, where it is not where the index says.")
 @click.option("--value", type=float, help="Weight of a product's value (rank in 0 … 1) in the score.")
+@click.option("--only", default="", help="Find and rank by these alone, comma between: codes, words, vectors, tokens.")
 @_check_option
 @_device_option
 def search(
@@ -172,6 +173,7 @@ def search(
     run_file: Path | None,
     model: Path | None,
     value: float | None,
+    only: str,
     check: bool,
     device: str,
 ) -> None:
@@ -187,6 +189,8 @@ def search(
     searcher = Searcher.load(index, model, device, check=check)
     if value is not None:
         searcher = searcher.with_scorer(searcher.scorer.with_value(value))
+    if only:
+        searcher = searcher.only([name.strip() for name in only.split(",") if name.strip()])
     if queries is not None and run_file is not None:
         from gram.data.log import read_queries
         from gram.evaluation.measures import check_ids, write_run
@@ -196,6 +200,10 @@ def search(
         write_run(run_file, searcher.search_many(texts, k, progress=True), tag="gram")
         click.echo(f"run: {run_file}")
         return
+    if explain:
+        read, left_out = searcher.read(str(query))
+        for line in ([f"read as: {read}"] if read != query else []) + ([left_out] if left_out else []):
+            click.echo(printable(line))
     hits = searcher.search(str(query), k, explain)
     if not hits:
         click.echo("no product shares a code or a word with this query")
@@ -203,6 +211,35 @@ def search(
         click.echo(f"{rank:3d}  {hit.score:7.3f}  {printable(hit.product_id)}  {printable(hit.title)}")
         if explain:
             click.echo(format_hit(hit))
+
+
+@main.command("fit")
+@click.argument("model", type=FOLDER)
+@click.argument("index", type=FOLDER)
+@click.argument("queries", type=FILE)
+@click.argument("qrels", type=FILE, required=False)
+@click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+@_device_option
+def fit_command(model: Path, index: Path, queries: Path, qrels: Path | None, seed: int, device: str) -> None:
+    """Fits the score of MODEL anew to judged queries of the shop in INDEX; nothing is trained again.
+
+    QUERIES is query_id, query, and QRELS query_id, product_id, grade; or QUERIES alone is a log of clicks, as of
+    `train`. It takes 30 queries with a relevant product. Measures before and after are cross-validated, and where
+    nothing gets better the model stays as it is.
+    """
+    from gram.bench.refit import read_judged, refit, write_scorer
+    from gram.search import Searcher
+
+    searcher = Searcher.load(index, model, device)
+    texts, judged = read_judged(queries, qrels, searcher.index.table.ids.tolist())
+    fitted = refit(searcher, texts, judged, seed)
+    for name, before in fitted.before.items():
+        click.echo(f"{name:8}  {before:.4f} -> {fitted.after[name]:.4f}")
+    if fitted.pull is None:
+        click.echo(f"{fitted.queries} queries ask for no other weights: {model} stays as it is")
+        return
+    write_scorer(model, fitted.scorer)
+    click.echo(f"fitted to {fitted.queries} queries, cross-validated: {model}")
 
 
 @main.command()

@@ -21,8 +21,8 @@ from gram.index.segment import Index, value_scores
 from gram.index.table import OFFSETS, ProductTable
 from gram.index.titles import Titles
 from gram.records import Product
+from gram.text.analysis import Analyzer
 from gram.text.fields import field_texts
-from gram.text.words import stems
 
 NO_MODEL = {"model": "", "model_hash": ""}
 """What an index remembers that is never saved."""
@@ -64,7 +64,7 @@ def build_index(
     coding: CodingSettings = PRODUCT_CODING,
 ) -> Index:
     """Represents products and gathers everything a search needs, in memory."""
-    bm25 = BM25Index.build(product_stems(products, coder.lexicon.language))
+    bm25 = BM25Index.build(product_stems(products, coder.lexicon.analyzer))
     extra = _missing_words(coder, bm25)
     coder = coder.with_words(extra)
     represented = coder.represent(products, Side.PRODUCT, coding, progress="coding products")
@@ -92,7 +92,7 @@ def assemble_index(
         dense=represented.dense,
         sketch=Sketch.build(represented.dense),
         token_vectors=represented.token_vectors,
-        titles=Titles.build([stems(p.title, lexicon.language) for p in products], bm25),
+        titles=Titles.build([lexicon.analyzer.stems(p.title) for p in products], bm25),
         value=value_scores(products),
         extra_words=list(extra),
         extra_counts=np.array(list(extra.values()), dtype=np.int64),
@@ -100,9 +100,9 @@ def assemble_index(
     )
 
 
-def product_stems(products: Sequence[Product], language: str) -> Iterator[list[str]]:
+def product_stems(products: Sequence[Product], analyzer: Analyzer) -> Iterator[list[str]]:
     """The stems of all fields of each product, for BM25."""
-    return ([s for _, text in field_texts(p) for s in stems(text, language)] for p in products)
+    return ([s for _, text in field_texts(p) for s in analyzer.stems(text)] for p in products)
 
 
 def _postings(rows: SparseRows, n_keys: int) -> Postings:

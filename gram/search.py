@@ -23,11 +23,11 @@ from gram.folders import check_folder
 from gram.index.postings import Postings
 from gram.index.segment import Index, same_model
 from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Candidates, find_candidates
-from gram.ranking.features import FEATURES, NAMES, SharedKeys, columns
+from gram.ranking.features import FEATURES, GROUPS, NAMES, SharedKeys, columns
 from gram.ranking.scorer import Scorer
 from gram.records import Attribute, Code, Hit, SharedCode
+from gram.text.analysis import ClippedQuery
 from gram.text.spelling import RARE, Speller
-from gram.text.words import words
 
 BATCH = 256  # queries represented at a time
 
@@ -101,26 +101,28 @@ class Searcher:
         for query in queries:
             if not isinstance(query, str):
                 raise SettingError(f"a query is a text, not {query!r} ({type(query).__name__})")
-        read = [self.correct(query) for query in queries]
+        read = [self.read(query)[0] for query in queries]
         compound = compound or bool(self.scorer.weights[columns(("compound",))].any())
         coding = self.coding if compound else dataclasses.replace(self.coding, codes=0)
         represented = self.coder.represent(read, Side.QUERY, coding)
         terms = [QueryTerms.read(query, self.lexicon.analyzer) for query in read]
         return [represented.query(row, terms[row]) for row in range(len(read))]
 
-    def correct(self, query: str) -> str:
-        """The query with words read right that neither the shop nor the coder knows.
+    def read(self, query: str) -> ClippedQuery:
+        """The query as it is searched: cut to what is read of it, its words read right that neither the shop nor the
+        coder knows; and a sentence on what is left out.
 
         A word that the coder knows is left as it is: "couch" is no misspelt "coach", even where nobody sells couches.
         """
-        row = words(query)
+        query, left_out = self.lexicon.analyzer.clip_query(query)
+        row = self.lexicon.analyzer.words(query)
         read = []
         for i, word in enumerate(row):
             right = None
             if not self.coder.knows(word):
                 right = self.speller.correct(word, partial(self._together, row[:i] + row[i + 1 :]))
             read += [word] if right is None else right.split()
-        return query if read == row else " ".join(read)
+        return ClippedQuery(query if read == row else " ".join(read), left_out)
 
     def _together(self, others: Sequence[str], stem: str) -> float:
         """How many products hold a stem and each of the other words of a query, each by its idf."""
@@ -128,6 +130,16 @@ class Searcher:
         analyzer = self.lexicon.analyzer
         rest = {s for word in others for s in analyzer.stems(word) if s in bm25.ids} - analyzer.stopwords
         return sum(bm25.idf(s) * len(np.intersect1d(holding, bm25.holding(s), assume_unique=True)) for s in rest)
+
+    def only(self, names: Sequence[str]) -> Searcher:
+        """The same search by these features, or groups of features, alone, in finding and in ranking.
+
+        Raises SettingError for a name that is neither, or none at all.
+        """
+        if not names:
+            raise SettingError(f"no group of features is left to search by. Fix: name some of {', '.join(GROUPS)}")
+        others = [name for name, kept in zip(NAMES, columns(names), strict=True) if not kept]
+        return self.with_scorer(self.scorer.without(others))
 
     def with_scorer(self, scorer: Scorer) -> Searcher:
         """The same search under other weights."""

@@ -8,23 +8,30 @@ Letters: Q queries, C candidates of a query, F features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from gram.coder.base import LEXICON
+from gram.data.log import read_log, read_qrels, read_queries
 from gram.errors import SettingError
 from gram.evaluation.measures import evaluate, threshold
+from gram.folders import CHECKSUMS, new_folder, read_json, write_json
 from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Candidates, find_candidates
 from gram.ranking.fit import JudgedQuery, fit_move
 from gram.ranking.scorer import COMPARED, Scorer
 from gram.search import Searcher
+from gram.training.run import sum_clicks
 
 LEAST = 30
 """Queries with a relevant product that it takes to fit anything."""
 PULLS = (3.0, 10.0, 30.0, 100.0)
 """Queries' worth of pull to the weights at hand that are tried."""
 FOLDS = 5
+CONFIG = "config.json"
 MEASURES = ("R@10", "R@100", "nDCG@10")
 
 Qrels = Mapping[str, Mapping[str, float]]
@@ -68,6 +75,30 @@ def refit(searcher: Searcher, queries: Mapping[str, str], qrels: Qrels, seed: in
     if sum(tried[best].values()) <= sum(before.values()):
         return Refit(base, before, before, len(ids), None)
     return Refit(fit_move(fits, base, best), before, tried[best], len(ids), best)
+
+
+def write_scorer(model: Path, scorer: Scorer) -> None:
+    """The model folder with another scorer, whole or not at all; indexes built with the model stay good."""
+    with new_folder(model, marker=LEXICON) as draft:
+        for file in model.iterdir():
+            if file.name not in (CHECKSUMS, CONFIG):
+                shutil.copy(file, draft / file.name)
+        scorer.save(draft)
+        write_json(draft / CONFIG, read_json(model / CONFIG) | {"scorer": scorer.by_name()})
+
+
+def read_judged(
+    queries: Path, qrels: Path | None, product_ids: Collection[str]
+) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
+    """Queries and their judgements from their files; without qrels, `queries` is a log, whose clicks are relevant.
+
+    Errors: `DataError` and its kinds, as of the readers.
+    """
+    if qrels is not None:
+        return read_queries(queries), read_qrels(qrels)
+    clicks = sum_clicks(read_log(str(queries), set(product_ids)))
+    texts = {f"q{number}": query for number, query in enumerate(clicks)}
+    return texts, {query_id: dict.fromkeys(clicks[query], 1.0) for query_id, query in texts.items()}
 
 
 def _judged(searcher: Searcher, found: Candidates, grades: Mapping[str, float], least: float) -> JudgedQuery:

@@ -25,7 +25,7 @@ from gram.index.bm25 import BM25Index
 from gram.records import Interaction, Product
 from gram.text.fields import FIELDS
 from gram.text.typos import misspell
-from gram.text.words import has_digit, stems
+from gram.text.words import has_digit
 
 DESCRIPTION = FIELDS.index("description")  # lexical, but not counted as what a product is
 SHORTENED = 0.15
@@ -178,7 +178,7 @@ class Samples:
             near = self.near[query][HARD_FROM:HARD_TO]
             if len(near):
                 return int(rng.choice(near))
-        scores = self.bm25.score(stems(text, self.lexicon.language))
+        scores = self.bm25.score(self.lexicon.analyzer.stems(text))
         last = min(HARD_TO, len(scores))
         if last <= HARD_FROM:
             return int(rng.integers(len(scores)))

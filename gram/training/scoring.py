@@ -20,7 +20,7 @@ from gram.ranking.fit import JudgedQuery, fit_scorer
 from gram.ranking.scorer import COMPARED, Scorer
 from gram.records import Product
 from gram.search import Searcher
-from gram.text.words import stems
+from gram.text.analysis import Analyzer
 from gram.training.run import Clicks
 
 log = logging.getLogger("gram.train")
@@ -39,7 +39,7 @@ def fit_to_clicks(
     """The scorer that these interactions ask for; the default one where there are none. `bm25`: of all products."""
     if not clicks:
         return Scorer.default().without(without)
-    part = sample_products(products, bm25, clicks, coder.lexicon.language, FITTED_ON, seed)
+    part = sample_products(products, bm25, clicks, coder.lexicon.analyzer, FITTED_ON, seed)
     index = build_index(coder, part, coding=replace(PRODUCT_CODING, codes=0))
     queries = Searcher(coder, index, Scorer.default()).represent(list(clicks), compound=False)
     scorer = fit_among(index, queries, list(clicks.values()), seed, without)
@@ -71,7 +71,7 @@ def fit_among(
 
 
 def sample_products(
-    products: Sequence[Product], bm25: BM25Index, clicks: Clicks, language: str, at_most: int, seed: int
+    products: Sequence[Product], bm25: BM25Index, clicks: Clicks, analyzer: Analyzer, at_most: int, seed: int
 ) -> list[Product]:
     """At most so many products: the clicked ones, those that BM25 finds for the same queries, and random others."""
     if len(products) <= at_most:
@@ -79,7 +79,7 @@ def sample_products(
     chosen = {product_id for row in clicks.values() for product_id in row}
     near: Counter[int] = Counter()
     for query in clicks:
-        scores = bm25.score(stems(query, language))
+        scores = bm25.score(analyzer.stems(query))
         near.update(np.argpartition(-scores, 30)[:30].tolist())
     chosen |= {products[i].product_id for i, _ in near.most_common(at_most // 2)}
     order: NDArray[np.int64] = np.random.default_rng(seed).permutation(len(products))

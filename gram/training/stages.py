@@ -46,7 +46,7 @@ def mine_lexicon(run: TrainingRun) -> None:
     torch.manual_seed(run.seed)
     backbone = load_backbone(settings.backbone, (t for p in products for _, t in field_texts(p)), settings.scratch)
     tokenizer = TextTokenizer(lexicon, backbone)
-    run.bm25 = BM25Index.build(product_stems(products, lexicon.language))
+    run.bm25 = BM25Index.build(product_stems(products, lexicon.analyzer))
     run.samples = Samples.collect(products, tokenizer.products(products), run.logged, tokenizer, run.bm25)
     log.info("code space: %d codes", len(run.samples.space.codes))
     run.coder = EncoderCoder(backbone, lexicon, CodeTrie.build(run.samples.space.codes)).to(settings.device)
@@ -124,8 +124,8 @@ def _compound_alone(run: TrainingRun) -> dict[str, float]:
 
 
 def _reported_products(run: TrainingRun) -> list[Product]:
-    language = run.coder.lexicon.language
-    return sample_products(run.products, run.bm25, run.clicks, language, REPORTED_ON, run.seed)
+    analyzer = run.coder.lexicon.analyzer
+    return sample_products(run.products, run.bm25, run.clicks, analyzer, REPORTED_ON, run.seed)
 
 
 def _restore(trainer: JointTrainer, checkpoint: Path, resume: bool) -> bool:

@@ -28,7 +28,6 @@ from gram.codes.trie import CodeTrie
 from gram.errors import ModelError
 from gram.folders import write_json
 from gram.records import Attribute, Product
-from gram.text.words import stems
 
 PROGRESS_FROM = 2000  # texts; fewer take no time worth a bar
 
@@ -152,7 +151,7 @@ class EncoderCoder(nn.Module):
         attributes. Alone it is a code. An index must be built anew, since attributes that are lexical only change ids.
         """
         old, lexicon = self.network, self.lexicon
-        form = tuple(stems(attribute.value, lexicon.language))
+        form = tuple(lexicon.analyzer.stems(attribute.value))
         peers = [a for a in range(lexicon.n_learnt) if lexicon.attributes[a].slot == attribute.slot]
         peers = peers or list(range(lexicon.n_learnt))
         wider = lexicon.with_learnt(attribute, form, float(np.median(lexicon.mention_rate[peers])))

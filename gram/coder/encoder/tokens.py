@@ -18,7 +18,6 @@ from gram.coder.encoder.backbone import Backbone, tokenize_words
 from gram.codes.lexicon import Lexicon
 from gram.records import Product
 from gram.text.fields import FIELDS, field_texts
-from gram.text.words import stem, words
 
 QUERY_TOKENS, PRODUCT_TOKENS = 32, 64
 
@@ -126,7 +125,7 @@ class TextTokenizer:
         seen: set[str] = set()
         fields_read: list[tuple[str, list[str], list[int]]] = []
         for name, text in fields:
-            row = words(text)
+            row = self.lexicon.analyzer.words(text)
             at = []
             for word in row:
                 if name == "title" or (name != "description" and word not in seen):
@@ -139,7 +138,7 @@ class TextTokenizer:
         ids, spans = tokenize_words(self.backbone, read, max_tokens)
         tags: dict[int, tuple[int, int, int, int]] = {}
         for name, row, at in fields_read:
-            cut = [stem(w, self.lexicon.language) for w in row]
+            cut = [self.lexicon.analyzer.stem(w) for w in row]
             for tag in self.lexicon.tagger.tag(cut):
                 if tag.attribute in tags:
                     continue
