@@ -27,6 +27,7 @@ from gram.data.dataset import Dataset
 from gram.data.shop.generate import generate
 from gram.errors import GramError
 from gram.folders import read_json
+from gram.locks import lock_folder
 from gram.records import Attribute, Hit, SharedCode
 from gram.search import Searcher
 
@@ -433,3 +434,10 @@ def test_a_shops_tables_reach_mining(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for tables in ((), ("--tables", tmp_path)):
         gram_runs("train", products, "none", "-o", tmp_path / "model", *tables)
     assert seen == [{"language": "porter", "tables": ""}, {"language": "porter", "tables": str(tmp_path)}]
+
+
+def test_a_model_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
+    products = write(tmp_path / "products.csv", *PRODUCTS)
+    with lock_folder(tmp_path / "model.work"):
+        said = refused("train", products, "none", "-o", tmp_path / "model", "--backbone", "scratch")
+    assert f"model.work: process {os.getpid()} is writing it. Fix: wait for process" in said
