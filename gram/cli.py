@@ -125,8 +125,7 @@ def train(
     from gram.training.pipeline import train as run
     from gram.training.run import Settings
 
-    replacing: dict[str, Any] = {} if tables is None else {"tables": str(tables)}
-    mining = MiningSettings(language=check_language(language), **replacing)
+    mining = MiningSettings(language=check_language(language), tables=str(tables or ""))
     rows = read_products(products, progress=True)
     interactions = read_log(log, {p.product_id for p in rows}, max_unknown=max_unknown, progress=True)
     click.echo(f"{len(rows)} products, {len(interactions)} interactions; seed {seed}", err=True)

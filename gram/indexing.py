@@ -11,9 +11,9 @@ import numpy as np
 
 from gram.arrays import SparseRows
 from gram.coder.base import PRODUCT_CODING, Coder, CodingSettings, Representations, Side
-from gram.coder.folder import load_coder, model_hash
-from gram.errors import ModelError, SettingError
-from gram.folders import check_folder, check_replaceable
+from gram.coder.folder import check_model, load_coder, model_hash
+from gram.errors import SettingError
+from gram.folders import check_replaceable
 from gram.index.bm25 import BM25Index
 from gram.index.nearest import Sketch
 from gram.index.postings import Postings
@@ -40,7 +40,7 @@ def make_index(
     unique_ids(products)
     check_replaceable(output, marker=OFFSETS)
     if check:
-        check_folder(model, f"gram train PRODUCTS LOG -o {model}", ModelError)
+        check_model(Path(model))
     coder = load_coder(Path(model), device)
     meta = {"model": str(model), "model_hash": model_hash(Path(model))}
     build_index(coder, products, meta).save(output)

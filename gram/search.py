@@ -16,10 +16,9 @@ from tqdm import tqdm
 
 from gram.arrays import top_k
 from gram.coder.base import QUERY_CODING, Coder, CodingSettings, QueryRepresentation, QueryTerms, Side
-from gram.coder.folder import load_coder, model_hash
+from gram.coder.folder import check_model, load_coder, model_hash
 from gram.codes.lexicon import Lexicon
-from gram.errors import GramError, IndexFolderError, ModelError, SettingError
-from gram.folders import check_folder
+from gram.errors import GramError, IndexFolderError, SettingError
 from gram.index.postings import Postings
 from gram.index.segment import Index, same_model
 from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Candidates, find_candidates
@@ -55,16 +54,16 @@ class Searcher:
     ) -> Searcher:
         """The searcher of an index folder; the model is looked for where the index says, unless `model` is given.
 
+        `check` compares every file of both with its checksum.
+
         Raises:
             IndexMismatch: the model is not the one that the index was built with.
             ModelError, IndexFolderError: a folder that cannot be read.
         """
-        if check:
-            check_folder(index, f"gram index MODEL PRODUCTS -o {index}", IndexFolderError)
-        opened = Index.open(index)
+        opened = Index.open(index, check=check)
         folder = Path(model) if model is not None else _model_folder(Path(index), opened.meta)
         if check:
-            check_folder(folder, f"gram train PRODUCTS LOG -o {folder}", ModelError)
+            check_model(folder)
         same_model(index, opened.meta, model_hash(folder))
         return cls(load_coder(folder, device), opened, Scorer.load(folder))
 

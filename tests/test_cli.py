@@ -27,6 +27,7 @@ from gram.data.dataset import Dataset
 from gram.data.shop.generate import generate
 from gram.errors import GramError
 from gram.folders import read_json
+from gram.locks import lock_folder
 from gram.records import Attribute, Hit, SharedCode
 from gram.search import Searcher
 
@@ -322,7 +323,7 @@ def test_whole_folders_are_whole(made: Made) -> None:
         ("index/value.npy", "Fix: gram index MODEL PRODUCTS -o"),
         ("index/titles.start.npy", "Fix: gram index MODEL PRODUCTS -o"),
         ("index/products.ids.npy", "Fix: gram index MODEL PRODUCTS -o"),
-        ("index/meta.json", "Fix: gram index MODEL PRODUCTS -o"),
+        ("index/trie.code_id.npy", "Fix: gram index MODEL PRODUCTS -o"),
         ("model/tokenizer.json", "Fix: gram train PRODUCTS LOG -o"),
         ("model/scorer.safetensors", "Fix: gram train PRODUCTS LOG -o"),
         ("model/trie.first_child.npy", "Fix: gram train PRODUCTS LOG -o"),
@@ -340,6 +341,12 @@ def test_damage_of_the_same_size_is_named_with_its_fix(broken: Made, name: str, 
     if name.startswith("model"):
         products = write(broken / "products.csv", *PRODUCTS)
         assert fix in refused("index", broken / "model", products, "-o", broken / "new")
+
+
+def test_a_damaged_meta_is_named(broken: Made) -> None:
+    flip(broken / "index/meta.json")
+    assert "meta.json: is damaged" in refused("check", broken / "index")
+    assert "meta.json: is not JSON" in refused("search", broken / "index", "shoe", "--model", broken / "model")
 
 
 def test_no_check_opens_what_is_damaged_but_readable(broken: Made) -> None:
@@ -426,4 +433,11 @@ def test_a_shops_tables_reach_mining(tmp_path: Path, monkeypatch: pytest.MonkeyP
     products = write(tmp_path / "products.csv", *PRODUCTS)
     for tables in ((), ("--tables", tmp_path)):
         gram_runs("train", products, "none", "-o", tmp_path / "model", *tables)
-    assert seen == [{"language": "porter"}, {"language": "porter", "tables": str(tmp_path)}]
+    assert seen == [{"language": "porter", "tables": ""}, {"language": "porter", "tables": str(tmp_path)}]
+
+
+def test_a_model_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
+    products = write(tmp_path / "products.csv", *PRODUCTS)
+    with lock_folder(tmp_path / "model.work"):
+        said = refused("train", products, "none", "-o", tmp_path / "model", "--backbone", "scratch")
+    assert f"model.work: process {os.getpid()} is writing it. Fix: wait for process" in said

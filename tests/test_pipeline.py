@@ -314,6 +314,8 @@ def test_an_index_is_not_searched_with_another_model(shop: Shop, tmp_path: Path)
     with (tmp_path / "other" / "lexicon.jsonl").open("ab") as lexicon:
         lexicon.write(b"\n")
     with pytest.raises(IndexMismatch, match="was built with model"):
+        Searcher.load(shop.index, tmp_path / "other", check=False)
+    with pytest.raises(ModelError, match=r"lexicon\.jsonl: is damaged"):
         Searcher.load(shop.index, tmp_path / "other")
 
 
@@ -323,9 +325,9 @@ def test_a_moved_index_finds_its_model_beside_it_or_says_what_to_name(shop: Shop
     gone = str(tmp_path / "gone" / "model")
     (tmp_path / "moved" / "meta.json").write_text(meta.replace(str(shop.model), gone), encoding="utf-8")
     with pytest.raises(IndexFolderError, match="--model"):
-        Searcher.load(tmp_path / "moved")
+        Searcher.load(tmp_path / "moved", check=False)
     shutil.copytree(shop.model, tmp_path / "model")
-    assert Searcher.load(tmp_path / "moved").search("shoes", k=1) == shop.searcher.search("shoes", k=1)
+    assert Searcher.load(tmp_path / "moved", check=False).search("shoes", k=1) == shop.searcher.search("shoes", k=1)
 
 
 def test_what_is_no_model_is_named(shop: Shop, tmp_path: Path) -> None:
@@ -334,8 +336,9 @@ def test_what_is_no_model_is_named(shop: Shop, tmp_path: Path) -> None:
     shutil.copytree(shop.model, tmp_path / "cut")
     weights = tmp_path / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ModelError, match="cannot be read"):
-        make_index(tmp_path / "cut", shop.data.products, tmp_path / "index")
+    for check, said in ((True, r"model\.safetensors: is damaged: bytes 1000"), (False, "cannot be read")):
+        with pytest.raises(ModelError, match=said):
+            make_index(tmp_path / "cut", shop.data.products, tmp_path / "index", check=check)
     assert not (tmp_path / "index").exists()
 
 

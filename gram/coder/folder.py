@@ -9,7 +9,7 @@ from typing import Any
 
 from gram.coder.base import FORMAT, LEXICON, WEIGHTS, Coder
 from gram.errors import ModelError
-from gram.folders import read_json
+from gram.folders import check_folder, read_json
 
 
 def load_coder(folder: Path, device: str = "cpu") -> Coder:
@@ -35,6 +35,12 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder}: model format {config.get('format_version')}, this version reads {FORMAT}. Fix: train again"
         )
     return config
+
+
+def check_model(folder: Path) -> None:
+    """Raises ModelError for a folder that is not a model, is of another format, or has a damaged file."""
+    read_config(folder)
+    check_folder(folder, f"gram train PRODUCTS LOG -o {folder}", ModelError)
 
 
 def model_hash(folder: Path) -> str:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from gram.codes.trie import CodeTrie
 from gram.errors import DataError, IndexFolderError, IndexMismatch, ModelError
-from gram.folders import load_array, new_folder, read_json, write_json
+from gram.folders import check_folder, load_array, new_folder, read_json, write_json
 from gram.index.bm25 import BM25Index, load_lines, save_lines
 from gram.index.nearest import Sketch
 from gram.index.postings import Postings
@@ -107,8 +107,9 @@ class Index:
             write_json(folder / META, self.meta | made)
 
     @staticmethod
-    def open(path: str | Path, mmap: bool = True) -> Index:
-        """The index in a folder; `mmap` leaves the arrays on disk until they are read.
+    def open(path: str | Path, mmap: bool = True, check: bool = False) -> Index:
+        """The index in a folder; `mmap` leaves the arrays on disk until they are read, `check` compares every file with
+        its checksum first, which takes a tenth of a second for 170 MB that lie in memory.
 
         Raises IndexFolderError where the folder is no index, is of an unknown format, or has a file that is missing,
         cut off or at odds with the others.
@@ -117,7 +118,7 @@ class Index:
         while True:
             before = _identity(folder)
             try:
-                index = _read(folder, mmap)
+                index = _read(folder, mmap, check)
             except IndexFolderError:
                 if _identity(folder) == before:
                     raise
@@ -155,9 +156,11 @@ def value_scores(products: Iterable[Product]) -> NDArray[np.float32]:
     return scores
 
 
-def _read(folder: Path, mmap: bool) -> Index:
+def _read(folder: Path, mmap: bool, check: bool) -> Index:
     meta = _read_meta(folder)
     _check_files(folder, meta["files"])
+    if check:
+        check_folder(folder, f"gram index MODEL PRODUCTS -o {folder}", IndexFolderError)
     index = Index(
         table=ProductTable.load(folder, mmap),
         bm25=BM25Index.load(folder, mmap),
