@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +115,7 @@ class Searcher:
         """
         query, left_out = self.lexicon.analyzer.clip_query(query)
         row = self.lexicon.analyzer.words(query)
-        read = []
-        for i, word in enumerate(row):
-            right = None
-            if not self.coder.knows(word):
-                right = self.speller.correct(word, partial(self._together, row[:i] + row[i + 1 :]))
-            read += [word] if right is None else right.split()
+        read = self.speller.correct_query(row, self.coder.knows, self._together)
         return ClippedQuery(query if read == row else " ".join(read), left_out)
 
     def _together(self, others: Sequence[str], stem: str) -> float:

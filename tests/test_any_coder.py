@@ -127,7 +127,7 @@ def test_a_synonym_is_found_through_the_coders_expansions(searcher: Searcher) ->
 def test_words_that_the_lexicon_lacks_are_learnt_from_the_catalogue(searcher: Searcher) -> None:
     assert "zumbrel" in searcher.index.extra_words
     assert searcher.search("zumbrel", k=1)[0].product_id == "l2"
-    assert searcher.correct("floor lampp") == "floor lamp"
+    assert searcher.read("floor lampp").text == "floor lamp"
 
 
 def test_one_by_one_and_many_at_once_are_the_same(searcher: Searcher) -> None:

@@ -30,6 +30,7 @@ from gram.folders import read_json
 from gram.locks import lock_folder
 from gram.records import Attribute, Hit, SharedCode
 from gram.search import Searcher
+from gram.text.analysis import ClippedQuery
 
 TINY = ScratchSettings(width=24, layers=1, heads=2, vocabulary=600)
 
@@ -414,6 +415,9 @@ def test_terminal_escapes_of_a_shop_are_shown_not_obeyed(tmp_path: Path, monkeyp
     hit = Hit("id\x07", 1.5, "Sofa\x1b]0;owned\x07\u202e 靴 👟", (shared,), {"bm25": 1.25, "dense": 0.5, "base": -0.25})
 
     class Found:
+        def read(self, query: str) -> ClippedQuery:
+            return ClippedQuery(query, "")
+
         def search(self, *_: object) -> list[Hit]:
             return [hit]
 

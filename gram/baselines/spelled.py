@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +107,7 @@ class SpelledBM25(Rival):
     def spelled(self, query: str) -> str:
         """The query with its misspelt words read right; itself where there are none."""
         row = words(query)
-        read: list[str] = []
-        for i, word in enumerate(row):
-            right = None
-            if not self._known(word):
-                right = self._speller.correct(word, partial(self._together, row[:i] + row[i + 1 :]))
-            read += [word] if right is None else right.split()
+        read = self._speller.correct_query(row, self._known, self._together)
         return query if read == row else " ".join(read)
 
     def _together(self, others: Sequence[str], candidate: str) -> float:

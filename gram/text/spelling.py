@@ -7,6 +7,7 @@ costs as many dictionary reads as it has letters, whatever the size of the vocab
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from rapidfuzz.distance import OSA
@@ -52,6 +53,22 @@ class Speller:
         """`counts` says how many products or queries hold each known stem, `spellings` how it is spelt, if not so."""
         self.counts, self.spellings, self.language = counts, spellings or {}, language
         self._known_by_form: dict[str, list[str]] | None = None
+
+    def correct_query(
+        self,
+        row: Sequence[str],
+        known: Callable[[str], bool],
+        together: Callable[[Sequence[str], str], float],
+    ) -> list[str]:
+        """The words of a query with those read right that `known` does not know.
+
+        `together(others, stem)` says how well a known stem goes with the query's other words.
+        """
+        read: list[str] = []
+        for i, word in enumerate(row):
+            right = None if known(word) else self.correct(word, partial(together, [*row[:i], *row[i + 1 :]]))
+            read += [word] if right is None else right.split()
+        return read
 
     def correct(self, word: str, together: Callable[[str], float] = lambda known: 0.0) -> str | None:
         """The known word, or the two run together, that `word` is read as, as they are spelt; None when it is known,
