@@ -142,7 +142,7 @@ def _gram_trained(variant: Variant, about: str) -> Entrant:
     """GRAM under other settings."""
 
     def train(shop: Workshop, folder: Path) -> None:
-        train_gram(folder, shop.data, shop.options, variant)
+        train_gram(folder, shop.data, shop.options, variant, folder / JOINT)
 
     return Entrant(variant.name, train, lambda _, folder: Gram(folder, variant.without), about=about)
 
