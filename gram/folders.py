@@ -46,6 +46,10 @@ FIXES = {
 }
 
 
+REBUILD = "build the index again"
+"""The way out of a damaged index."""
+
+
 @contextmanager
 def new_folder(path: str | Path, marker: str = "meta.json") -> Iterator[Path]:
     """Yields an empty folder to fill; it takes the place of `path`, with checksums, when the block ends well.

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gram.arrays import offsets
-from gram.errors import IndexFolderError
-from gram.folders import load_array
+from gram.folders import REBUILD, check_offsets, load_array
 
 ARRAYS = ("start", "product", "weight")
 
@@ -98,9 +97,8 @@ class Postings:
     def load(folder: str | Path, prefix: str, mmap: bool = True) -> Postings:
         """What `save` wrote, read page by page when `mmap`. Raises IndexFolderError if it cannot be used."""
         postings = Postings(*(load_array(folder, f"{prefix}.{name}.npy", mmap) for name in ARRAYS))
-        if not len(postings.start) or not postings.start[-1] == len(postings.product) == len(postings.weight):
-            problem = f"the arrays of '{prefix}' postings disagree in length"
-            raise IndexFolderError(f"{folder}: {problem}. Fix: build the index again")
+        for values in (postings.product, postings.weight):
+            check_offsets(postings.start, len(values), Path(folder, f"{prefix}.start.npy"), REBUILD)
         return postings
 
     def _sums(self, keys: ArrayLike, weights: ArrayLike, n_products: int) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """A segment: an index folder as one object, what a search needs besides the model, memory-mapped.
 
-    meta.json                 format version, the model's hash, the size of every other file
+    meta.json                 format version, the model's hash
     products.*                the product table
     bm25.*                    BM25 over every field
     lexical.* expansion.*     attribute → products whose text holds it; attribute → products it was written for
@@ -102,7 +102,6 @@ class Index:
                 "created_with": f"gram {_gram_version()}",
                 "n_products": self.n_products,
                 "width": self.width,
-                "files": {file.name: file.stat().st_size for file in sorted(folder.iterdir())},
             }
             write_json(folder / META, self.meta | made)
 
@@ -158,7 +157,6 @@ def value_scores(products: Iterable[Product]) -> NDArray[np.float32]:
 
 def _read(folder: Path, mmap: bool, check: bool) -> Index:
     meta = _read_meta(folder)
-    _check_files(folder, meta["files"])
     if check:
         check_folder(folder, f"gram index MODEL PRODUCTS -o {folder}", IndexFolderError)
     index = Index(
@@ -200,21 +198,10 @@ def _read_meta(folder: Path) -> dict[str, Any]:
         maker = meta.get("created_with", "another gram")
         problem = f"{maker} wrote format version {meta['format_version']}, and this gram reads {FORMAT_VERSION}"
         raise IndexFolderError(f"{path}: {problem}. {_fix(folder)}")
-    missing = [key for key in ("model_hash", "model", "n_products", "width", "files") if key not in meta]
-    if missing or not isinstance(meta["files"], dict):
-        raise IndexFolderError(f"{path}: lacks {', '.join(missing) or 'the list of files'}. {_fix(folder)}")
+    missing = [key for key in ("model_hash", "model", "n_products", "width") if key not in meta]
+    if missing:
+        raise IndexFolderError(f"{path}: lacks {', '.join(missing)}. {_fix(folder)}")
     return meta
-
-
-def _check_files(folder: Path, sizes: dict[str, int]) -> None:
-    """Every file is there at its full length: one look at each, none is read."""
-    for name, size in sizes.items():
-        try:
-            found = (folder / name).stat().st_size
-        except OSError as error:
-            raise IndexFolderError(f"{folder / name}: cannot be read ({error.strerror}). {_fix(folder)}") from None
-        if found != size:
-            raise IndexFolderError(f"{folder / name}: has {found} bytes where {size} were written. {_fix(folder)}")
 
 
 def _misfit(index: Index) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gram.errors import IndexFolderError
-from gram.folders import load_array
+from gram.folders import REBUILD, check_offsets, load_array
 from gram.records import Product
 
 LINES, OFFSETS, IDS = "products.jsonl", "products.offsets.npy", "products.ids.npy"
@@ -138,10 +138,10 @@ class ProductTable:
         except OSError as error:
             raise IndexFolderError(f"{path}: cannot be read ({error}). Fix: build the index again") from None
         offsets, ids = load_array(folder, OFFSETS, mmap), load_array(folder, IDS, mmap)
-        shapes_fit = ids.dtype.kind == "U" and ids.ndim == 1 and offsets.shape == (len(ids) + 1,)
-        if not shapes_fit or offsets[-1] != len(lines):
-            problem = f"{len(lines)} bytes do not fit {OFFSETS} {offsets.shape} and {IDS} {ids.shape}"
-            raise IndexFolderError(f"{path}: {problem}. Fix: build the index again")
+        check_offsets(offsets, len(lines), f"{path}, {OFFSETS}", REBUILD)
+        if ids.dtype.kind != "U" or ids.shape != (len(offsets) - 1,):
+            problem = f"{len(offsets) - 1} products do not fit {IDS} {ids.dtype} {ids.shape}"
+            raise IndexFolderError(f"{path}: {problem}. Fix: {REBUILD}")
         return ProductTable(lines, offsets, ids, str(path))
 
     @cached_property

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gram.arrays import each_once, offsets, ragged
-from gram.errors import IndexFolderError
-from gram.folders import load_array
+from gram.folders import REBUILD, check_offsets, load_array
 from gram.index.bm25 import BM25Index
 
 
@@ -124,6 +123,6 @@ class Titles:
     def load(folder: str | Path, mmap: bool = True) -> Titles:
         """What `save` wrote. Raises IndexFolderError if it cannot be used."""
         titles = Titles(*(load_array(folder, f"titles.{name}.npy", mmap) for name in ("start", "word", "weight")))
-        if not len(titles.start) or not titles.start[-1] == len(titles.word) == len(titles.weight):
-            raise IndexFolderError(f"{folder}: the titles' words do not fit together. Fix: build the index again")
+        for values in (titles.word, titles.weight):
+            check_offsets(titles.start, len(values), Path(folder, "titles.start.npy"), REBUILD)
         return titles

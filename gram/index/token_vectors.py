@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gram.arrays import ragged
 from gram.errors import IndexFolderError
-from gram.folders import load_array
+from gram.folders import REBUILD, check_offsets, load_array
 
 AT_ONCE = 8192
 """Products whose tokens are in memory at a time."""
@@ -70,6 +70,7 @@ class TokenVectors:
         """What `save` wrote. Raises IndexFolderError if it cannot be used."""
         start = load_array(folder, "token_vectors.start.npy", mmap)
         vectors = load_array(folder, "token_vectors.vectors.npy", mmap)
-        if not len(start) or vectors.ndim != 2 or vectors.dtype != np.int8 or start[-1] != len(vectors):
-            raise IndexFolderError(f"{folder}: the token vectors do not fit together. Fix: build the index again")
+        if vectors.ndim != 2 or vectors.dtype != np.int8:
+            raise IndexFolderError(f"{folder}: token vectors are {vectors.dtype} {vectors.shape}. Fix: {REBUILD}")
+        check_offsets(start, len(vectors), Path(folder, "token_vectors.start.npy"), REBUILD)
         return TokenVectors(start, vectors)
