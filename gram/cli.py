@@ -183,6 +183,8 @@ def search(
         raise click.UsageError("give a QUERY, or --queries FILE with --run FILE")
     if queries is not None and run_file is None:
         raise click.UsageError("--queries needs --run FILE, where the run is written")
+    if queries is not None and explain:
+        raise click.UsageError("--explain tells of one QUERY; a run has no room for it")
     if queries is None and run_file is not None:
         raise click.UsageError("--run needs --queries FILE, which it answers")
     searcher = Searcher.load(index, model, device, check=check)
@@ -199,13 +201,12 @@ def search(
         write_run(run_file, searcher.search_many(texts, k, progress=True), tag="gram")
         click.echo(f"run: {run_file}")
         return
-    if explain:
-        read, left_out = searcher.read(str(query))
-        for line in ([f"read as: {read}"] if read != query else []) + ([left_out] if left_out else []):
-            click.echo(printable(line))
+    read, left_out = searcher.read(str(query))
+    for line in ([] if read == query or left_out else [f"read as: {read}"]) + ([left_out] if left_out else []):
+        click.echo(printable(line))
     hits = searcher.search(str(query), k, explain)
     if not hits:
-        click.echo("no product shares a code or a word with this query")
+        click.echo("nothing found: the query has no word")
     for rank, hit in enumerate(hits, start=1):
         click.echo(f"{rank:3d}  {hit.score:7.3f}  {printable(hit.product_id)}  {printable(hit.title)}")
         if explain:

@@ -46,6 +46,8 @@ def find_candidates(
     query that no posting answers finds what is near; one without words finds nothing.
     """
     found = np.zeros((len(_FIRST), index.n_products), dtype=np.float32)
+    if not query.terms.stems:
+        return Candidates(np.zeros(0, dtype=np.int64), np.zeros((0, len(FEATURES)), dtype=np.float32))
     for row, i in enumerate(_FIRST):
         first_phase = FEATURES[i].first_phase
         sums = first_phase(index, query) if first_phase else None
@@ -54,7 +56,7 @@ def find_candidates(
     scores = weights[_FIRST] @ found  # (N,)
     any_found = np.flatnonzero(scores > 0)
     rows, _ = top_k(scores[any_found], from_postings, any_found)
-    if query.terms.stems and weights[NAMES.index("dense")] > 0:
+    if weights[NAMES.index("dense")] > 0:
         rows = each_once(np.concatenate([rows, index.sketch.nearest(index.dense, query.dense, NEAREST)]))
     features = np.zeros((len(rows), len(FEATURES)), dtype=np.float32)
     features[:, _FIRST] = found[:, rows].T

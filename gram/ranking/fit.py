@@ -90,7 +90,7 @@ def fit_scorer(
     judged = _Judged.of(queries)
     if judged is None:
         return replace(start.without(without), first_phase=first_phase)
-    left_out = columns(without)
+    left_out = columns(without) | columns(("value",))  # the shop sets its weight
     if refine and len(judged.x) >= REFINED_FROM:
         scorer = replace(_fit_network(judged, left_out, seed), first_phase=first_phase)
     else:

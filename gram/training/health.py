@@ -150,6 +150,9 @@ def format_health(report: Mapping[str, Any]) -> str:
     """The figures as lines for a person."""
     lines = []
     for part, figures in report.items():
-        shown = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items())
-        lines.append(f"{part}: {shown}")
+        flat: list[str] = []
+        for name, value in figures.items():
+            inner = value.items() if isinstance(value, Mapping) else [("", value)]
+            flat += [f"{name} {key}".strip().replace("_", " ") + f" {figure}" for key, figure in inner]
+        lines.append(f"{part}: {', '.join(flat)}")
     return "\n".join(lines)

@@ -131,6 +131,8 @@ def _reported_products(run: TrainingRun) -> list[Product]:
 def _restore(trainer: JointTrainer, checkpoint: Path, resume: bool) -> bool:
     """Whether the trainer goes on from a checkpoint."""
     if not (resume and checkpoint.is_file()):
+        if resume:
+            log.info("%s training has no checkpoint yet: it begins at step 0", trainer.stage)
         return False
     trainer.restore(checkpoint)
     log.info("%s training goes on from step %d", trainer.stage, trainer.done)
