@@ -224,8 +224,8 @@ def fit_command(model: Path, index: Path, queries: Path, qrels: Path | None, see
     """Fits the score of MODEL anew to judged queries of the shop in INDEX; nothing is trained again.
 
     QUERIES is query_id, query, and QRELS query_id, product_id, grade; or QUERIES alone is a log of clicks, as of
-    `train`. It takes 30 queries with a relevant product. Measures before and after are cross-validated, and where
-    nothing gets better the model stays as it is.
+    `train`. It takes 30 queries with a relevant product. MODEL is changed where cross-validated
+    measures are better than before by more than chance. Clicks should be others than it was trained on.
     """
     from gram.bench.refit import read_judged, refit, write_scorer
     from gram.search import Searcher
@@ -235,11 +235,12 @@ def fit_command(model: Path, index: Path, queries: Path, qrels: Path | None, see
     fitted = refit(searcher, texts, judged, seed)
     for name, before in fitted.before.items():
         click.echo(f"{name:8}  {before:.4f} -> {fitted.after[name]:.4f}")
-    if fitted.pull is None:
-        click.echo(f"{fitted.queries} queries ask for no other weights: {model} stays as it is")
+    click.echo(f"{fitted.queries} queries, cross-validated; p = {fitted.p:.3f}")
+    if not fitted.better:
+        click.echo(f"no better by more than chance: {model} stays as it is")
         return
     write_scorer(model, fitted.scorer)
-    click.echo(f"fitted to {fitted.queries} queries, cross-validated: {model}")
+    click.echo(f"model: {model}")
 
 
 @main.command()

@@ -176,7 +176,7 @@ def check_folder(path: str | Path, fix: str, error: type[GramError] = GramError)
         sums = read_json(folder / CHECKSUMS)
     except DataError as problem:
         raise error(f"{problem.path}: {problem.problem} Fix: {fix}") from None
-    if not isinstance(sums, dict):
+    if not isinstance(sums, dict) or not sums:
         raise error(f"{folder / CHECKSUMS}: holds no checksums. Fix: {fix}")
     for name, expected in sums.items():
         try:

@@ -126,7 +126,7 @@ def test_an_explained_hit_shows_its_codes_and_its_features(made: Made) -> None:
 
 def test_a_query_that_shares_nothing_is_told_so(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Searcher, "search", lambda *_: [])
-    assert "no product shares" in done("search", made / "index", "!?")
+    assert "nothing found" in done("search", made / "index", "!?")
 
 
 def test_the_shops_value_can_be_weighed(made: Made) -> None:

@@ -98,7 +98,7 @@ def test_a_folder_without_usable_postings_is_named(tmp_path: Path) -> None:
         Postings.load(tmp_path, "codes")
     build([(0, 2, 1.0)]).save(tmp_path, "codes")
     np.save(tmp_path / "codes.weight.npy", np.zeros(3, dtype=np.float32))
-    with pytest.raises(IndexFolderError, match="codes.start.npy: runs from 0 to"):
+    with pytest.raises(IndexFolderError, match=r"codes\.start\.npy: runs from 0 to"):
         Postings.load(tmp_path, "codes")
 
 

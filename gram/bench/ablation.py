@@ -27,14 +27,12 @@ EXPANSION = tuple(name for name in NAMES if "expansion" in name)
 
 VARIANTS = (
     Variant("without codes", ("codes",)),
-    Variant("without compound codes", ("compound",)),
     Variant("without expansion", EXPANSION),
     Variant("without vectors", ("vectors",)),
     Variant("without tokens", ("tokens",)),
     Variant("without vectors and tokens", ("vectors", "tokens")),
     Variant("without words", ("words",)),
     Variant("with co-training", training={"co_training": 150}),
-    Variant("without co-alignment", alignment={"steps": 0}),
 )
 
 
@@ -68,7 +66,7 @@ def ablate(workshop: Workshop, queries: Mapping[str, str], qrels: Qrels) -> None
             continue
         if searcher.scorer.weights[columns(variant.without)].any():
             measure(variant.name, "weight 0", searcher.scorer.without(variant.without))
-        if dev and variant.without != ("compound",):
+        if dev:
             scorer = fit_among(searcher.index, dev_queries, clicks, workshop.options.seed, variant.without)
             measure(variant.name, "refitted", scorer)
     write_json(_path(workshop, "done"), {})

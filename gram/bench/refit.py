@@ -1,7 +1,8 @@
 """`gram fit`: the scorer fitted anew to a shop's own judged or clicked queries, nothing trained again.
 
 What is fitted is a move of the weights away from those at hand, pulled back to none; how strongly is chosen by
-cross-validation, and "not at all" is among the choices, so that a shop with too few queries keeps what it has.
+cross-validation within cross-validation, and nothing is moved unless that makes the queries left out significantly
+better, so that a shop with too few queries keeps what it has.
 
 Letters: Q queries, C candidates of a query, F features.
 """
@@ -11,14 +12,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from gram.coder.base import LEXICON
 from gram.data.log import read_log, read_qrels, read_queries
 from gram.errors import SettingError
-from gram.evaluation.measures import evaluate, threshold
+from gram.evaluation.measures import Result, evaluate, threshold
+from gram.evaluation.significance import LEVEL, significance
 from gram.folders import CHECKSUMS, new_folder, read_json, write_json
 from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Candidates, find_candidates
 from gram.ranking.fit import JudgedQuery, fit_move
@@ -35,16 +37,19 @@ CONFIG = "config.json"
 MEASURES = ("R@10", "R@100", "nDCG@10")
 
 Qrels = Mapping[str, Mapping[str, float]]
+_Part: TypeAlias = tuple[JudgedQuery, Candidates, Mapping[str, float]]
+"""A query as fits see it, its candidates, and its judgements."""
 
 
 class Refit(NamedTuple):
-    """What came of a fit: measures are cross-validated, each query scored by weights that did not see it."""
+    """What came of a fit: `after` is cross-validated, each query scored by weights and a pull chosen without it."""
 
     scorer: Scorer
     before: dict[str, float]
     after: dict[str, float]
     queries: int
-    pull: float | None  # None: nothing that was tried is better than the weights at hand, which stay
+    p: float  # of the difference, paired randomisation over queries
+    better: bool  # else `scorer` is the one at hand
 
 
 def refit(searcher: Searcher, queries: Mapping[str, str], qrels: Qrels, seed: int = 0) -> Refit:
@@ -64,17 +69,35 @@ def refit(searcher: Searcher, queries: Mapping[str, str], qrels: Qrels, seed: in
     first_phase, depth = searcher.scorer.first_phase, FROM_POSTINGS + NEAREST
     found = [find_candidates(searcher.index, query, first_phase, depth) for query in represented]
     fits = [_judged(searcher, f, judged[q], least) for q, f in zip(ids, found, strict=True)]
-    base = searcher.scorer
+    base, parts = searcher.scorer, list(zip(fits, found, judged.values(), strict=True))
     folds = np.random.default_rng(seed).permutation(len(ids)) % FOLDS
     before = _measure(searcher, ids, found, [base] * len(ids), judged)
-    tried = {}
+    scorers = [
+        _choose(searcher, [p for p, k in zip(parts, folds, strict=True) if k != n], base, seed) for n in range(FOLDS)
+    ]
+    after = _measure(searcher, ids, found, [scorers[k] for k in folds], judged)
+    p = significance(_sums(after), _sums(before))
+    better = p < LEVEL and sum(after.mean.values()) > sum(before.mean.values())
+    scorer = _choose(searcher, parts, base, seed) if better else base
+    return Refit(scorer, before.mean, after.mean, len(ids), p, better)
+
+
+def _choose(searcher: Searcher, parts: Sequence[_Part], base: Scorer, seed: int) -> Scorer:
+    """The scorer moved as far as these queries ask; how far is told by folds of them alone."""
+    fits, found, judged = zip(*parts, strict=True)
+    ids = [str(i) for i in range(len(parts))]
+    qrels = dict(zip(ids, judged, strict=True))
+    folds = np.random.default_rng((seed, 1)).permutation(len(ids)) % FOLDS
+    worth = {}
     for pull in PULLS:
-        by_fold = [fit_move([f for f, k in zip(fits, folds, strict=True) if k != n], base, pull) for n in range(FOLDS)]
-        tried[pull] = _measure(searcher, ids, found, [by_fold[k] for k in folds], judged)
-    best = max(tried, key=lambda pull: sum(tried[pull].values()))
-    if sum(tried[best].values()) <= sum(before.values()):
-        return Refit(base, before, before, len(ids), None)
-    return Refit(fit_move(fits, base, best), before, tried[best], len(ids), best)
+        moved = [fit_move([f for f, k in zip(fits, folds, strict=True) if k != n], base, pull) for n in range(FOLDS)]
+        worth[pull] = sum(_measure(searcher, ids, found, [moved[k] for k in folds], qrels).mean.values())
+    return fit_move(fits, base, max(worth, key=lambda pull: worth[pull]))
+
+
+def _sums(result: Result) -> dict[str, float]:
+    """Each query's measures, added up."""
+    return {q: sum(result.per_query[name][q] for name in MEASURES) for q in result.per_query[MEASURES[0]]}
 
 
 def write_scorer(model: Path, scorer: Scorer) -> None:
@@ -109,10 +132,10 @@ def _judged(searcher: Searcher, found: Candidates, grades: Mapping[str, float], 
 
 def _measure(
     searcher: Searcher, ids: Sequence[str], found: Sequence[Candidates], scorers: Sequence[Scorer], qrels: Qrels
-) -> dict[str, float]:
-    """The mean measures when each query's candidates are ranked by its scorer."""
+) -> Result:
+    """The measures when each query's candidates are ranked by its scorer."""
     run = {}
     for query_id, candidates, scorer in zip(ids, found, scorers, strict=True):
         names = searcher.index.table.ids[candidates.rows].tolist()
         run[query_id] = dict(zip(names, scorer.score(candidates.features).tolist(), strict=True))
-    return evaluate(qrels, run, MEASURES).mean
+    return evaluate(qrels, run, MEASURES)

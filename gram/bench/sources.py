@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gram.data.catalogue import read_products
-from gram.data.dataset import Dataset, Judged
+from gram.data.dataset import Dataset, Judged, hold_out, query_key
 from gram.data.log import read_log, read_qrels, read_queries
 from gram.errors import DataError
 from gram.evaluation.measures import check_ids, relevant
@@ -18,8 +18,6 @@ from gram.records import Interaction
 
 log = logging.getLogger("gram.bench")
 
-LEAST_QUERIES = 50
-"""A log of fewer queries has no dev part held out of it."""
 QUICK_PRODUCTS, QUICK_QUERIES, QUICK_LOG = 600, 60, 1500
 
 
@@ -66,29 +64,28 @@ def read_sources(sources: Sources, seed: int) -> Dataset:
         dev, interactions = dev_part(interactions, seed)
     else:
         dev = _judged(sources.dev_queries, sources.dev_qrels, ids)
-        queries = set(dev.queries.values())
-        kept = [i for i in interactions if i.query not in queries]
+        keys = set(map(query_key, dev.queries.values()))
+        kept = [i for i in interactions if query_key(i.query) not in keys]
         if len(kept) < len(interactions):
-            log.warning("%d interactions with dev queries are left out of the log", len(interactions) - len(kept))
+            log.warning(
+                "%d interactions with dev queries, or variants of them, are left out of the log",
+                len(interactions) - len(kept),
+            )
         interactions = kept
     return Dataset(products, interactions, {"dev": dev, "test": test})
 
 
 def dev_part(interactions: list[Interaction], seed: int) -> tuple[Judged, list[Interaction]]:
-    """A tenth of the log's queries, at most 1,000, as a dev part with their interactions as relevant; the log without.
+    """A tenth of the log's queries as a dev part with their interactions as relevant; the log without.
 
-    Nothing is held out of a log of under 50 queries: engines then keep their untuned defaults.
+    Where the log is too small for that, engines keep their untuned defaults.
     """
-    queries = sorted({i.query for i in interactions})
-    if len(queries) < LEAST_QUERIES:
-        return Judged({}, {}), interactions
-    order = np.random.default_rng(seed).permutation(len(queries))[: min(1000, len(queries) // 10)]
-    dev = {queries[i]: f"dev{i}" for i in order.tolist()}
+    rest, apart = hold_out(interactions, seed)
+    ids: dict[str, str] = {}
     qrels: dict[str, dict[str, float]] = {}
-    for i in interactions:
-        if i.query in dev:
-            qrels.setdefault(dev[i.query], {})[i.product_id] = 2.0
-    return Judged({q: text for text, q in dev.items()}, qrels), [i for i in interactions if i.query not in dev]
+    for i in apart:
+        qrels.setdefault(ids.setdefault(i.query, f"dev{len(ids)}"), {})[i.product_id] = 2.0
+    return Judged({query_id: query for query, query_id in ids.items()}, qrels), rest
 
 
 def _judged(queries: Path, qrels: Path, products: set[str]) -> Judged:

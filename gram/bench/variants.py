@@ -121,7 +121,8 @@ def weigh_anew(folder: Path, gram: Path, data: TrainingData, options: Options, v
 
     It is fitted on the interactions that GRAM's scorer was fitted on, to candidates that the other features found.
     """
-    from gram.training.run import hold_out, sum_clicks
+    from gram.data.dataset import hold_out
+    from gram.training.run import sum_clicks
     from gram.training.scoring import fit_among
 
     searcher = Gram(gram).searcher

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+import numpy as np
 
 from gram.data.catalogue import write_products
 from gram.data.log import write_log, write_qrels, write_queries
@@ -14,6 +16,8 @@ from gram.records import Interaction, Product
 from gram.text.words import stems
 
 Part = Literal["train", "dev", "test"]
+LEAST_QUERIES = 50
+"""A log of fewer distinct queries is not split."""
 
 
 class Judged(NamedTuple):
@@ -47,6 +51,27 @@ class Dataset(NamedTuple):
 
 
 @lru_cache(maxsize=4096)  # a dataset's rows of one query mostly stand together
+def query_key(query: str) -> str:
+    """What a query and its variants have in common: its distinct stems, sorted.
+
+    >>> query_key("rubber mats") == query_key("mat, rubber")
+    True
+    """
+    return " ".join(sorted(set(stems(query))))
+
+
+def hold_out(interactions: Sequence[Interaction], seed: int) -> tuple[list[Interaction], list[Interaction]]:
+    """The log without, and with only, a tenth of its queries, at most 1,000, variants of a query together; nothing is
+    held out of a log of under LEAST_QUERIES."""
+    keys = {i.query: query_key(i.query) for i in interactions}
+    distinct = sorted(set(keys.values()))
+    if len(distinct) < LEAST_QUERIES:
+        return list(interactions), []
+    order = np.random.default_rng(seed).permutation(len(distinct))
+    apart = {distinct[i] for i in order[: min(1000, len(distinct) // 10)]}
+    return [i for i in interactions if keys[i.query] not in apart], [i for i in interactions if keys[i.query] in apart]
+
+
 def split_part(query: str) -> Part:
     """The part a query belongs to: seven tenths train, one dev, two test, on every machine and in every dataset.
 
@@ -56,8 +81,7 @@ def split_part(query: str) -> Part:
     >>> split_part("rubber mats"), split_part("mat, Rubber"), split_part("drills"), split_part("hammer")
     ('train', 'train', 'dev', 'test')
     """
-    distinct = " ".join(sorted(set(stems(query))))
-    tenth = int(hashlib.sha1(f"2 {distinct}".encode()).hexdigest(), 16) % 10
+    tenth = int(hashlib.sha1(f"2 {query_key(query)}".encode()).hexdigest(), 16) % 10
     return "train" if tenth < 7 else "dev" if tenth == 7 else "test"
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from gram.coder.encoder.backbone import ScratchSettings
 from gram.coder.encoder.coder import EncoderCoder
 from gram.codes.mining import MiningSettings
+from gram.data.dataset import hold_out
 from gram.errors import SettingError
 from gram.folders import read_json, write_json
 from gram.index.bm25 import BM25Index
@@ -112,16 +113,6 @@ class TrainingRun:
             for row in rows:
                 shown = {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}
                 out.write(json.dumps({"stage": stage} | shown) + "\n")
-
-
-def hold_out(interactions: Sequence[Interaction], seed: int) -> tuple[list[Interaction], list[Interaction]]:
-    """The log without, and with only, a tenth of its queries, at most 1,000; nothing of a log of under 50 queries."""
-    queries = sorted({i.query for i in interactions})
-    if len(queries) < 50:
-        return list(interactions), []
-    order = np.random.default_rng(seed).permutation(len(queries))
-    apart = {queries[i] for i in order[: min(1000, len(queries) // 10)]}
-    return [i for i in interactions if i.query not in apart], [i for i in interactions if i.query in apart]
 
 
 def sum_clicks(interactions: Iterable[Interaction]) -> Clicks:
