@@ -97,9 +97,6 @@ class Searcher:
         Compound codes are written where the scorer weighs them, or `compound` asks for them: for one query they take as
         long as all the rest. Raises SettingError for a query that is no text.
         """
-        for query in queries:
-            if not isinstance(query, str):
-                raise SettingError(f"a query is a text, not {query!r} ({type(query).__name__})")
         read = [self.read(query)[0] for query in queries]
         compound = compound or bool(self.scorer.weights[columns(("compound",))].any())
         coding = self.coding if compound else dataclasses.replace(self.coding, codes=0)
@@ -112,7 +109,10 @@ class Searcher:
         coder knows; and a sentence on what is left out.
 
         A word that the coder knows is left as it is: "couch" is no misspelt "coach", even where nobody sells couches.
+        Raises SettingError for a query that is no text.
         """
+        if not isinstance(query, str):
+            raise SettingError(f"a query is a text, not {query!r} ({type(query).__name__})")
         query, left_out = self.lexicon.analyzer.clip_query(query)
         row = self.lexicon.analyzer.words(query)
         read = self.speller.correct_query(row, self.coder.knows, self._together)
@@ -229,7 +229,7 @@ def _model_folder(index: Path, meta: Mapping[str, Any]) -> Path:
     there = [f for f in dict.fromkeys((index.parent / named.name, named)) if (f / "config.json").is_file()]
     if not there:
         raise IndexFolderError(f"{index}: its model {named} is not there. Fix: name the model's folder with --model")
-    for folder in there[1:]:
+    for folder in there:
         with suppress(OSError, GramError):
             if model_hash(folder) == meta["model_hash"]:
                 return folder

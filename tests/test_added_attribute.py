@@ -52,7 +52,7 @@ def test_the_new_attribute_has_a_logit_and_the_others_stay(coder: EncoderCoder) 
 
 
 def test_a_lexical_word_that_is_learnt_later_is_still_one_attribute(coder: EncoderCoder) -> None:
-    lexicon = coder.lexicon.extended({"novabrand": 1})
+    lexicon = coder.lexicon.extend({"novabrand": 1})
     coder = EncoderCoder(coder.backbone, lexicon, coder.trie).eval()
     wider = coder.with_attribute(Attribute("brand", "novabrand"))
     assert [a.value for a in wider.lexicon.attributes].count("novabrand") == 1

@@ -81,7 +81,7 @@ class SynonymCoder:
         )
 
     def with_words(self, words: Mapping[str, int]) -> SynonymCoder:
-        return replace(self, lexicon=self.lexicon.extended(dict(words)))
+        return replace(self, lexicon=self.lexicon.extend(dict(words)))
 
     def knows(self, word: str) -> bool:
         return self.lexicon.id_of((word,)) >= 0

@@ -19,11 +19,11 @@ import gram.training.stages
 from gram.arrays import SparseRow
 from gram.baselines.base import TrainingData
 from gram.bench.ablation import VARIANTS
-from gram.bench.benchmark import measured
+from gram.bench.benchmark import measure_run
 from gram.bench.cuts import by_training, misspelt_queries, query_cuts
 from gram.bench.latency import latency, measure
 from gram.bench.report import beside, results_of
-from gram.bench.rows import ENTRANTS, selected
+from gram.bench.rows import ENTRANTS, select_entrants
 from gram.bench.sources import Sources, dev_part, read_sources
 from gram.bench.variants import Gram, only_groups, train_gram
 from gram.bench.workshop import Options, Shop, open_workshop, read_shop
@@ -196,10 +196,12 @@ def test_what_cannot_be_is_refused_before_anything_is_made(shop: Path, tmp_path:
 def test_engines_stand_after_those_they_need() -> None:
     names = list(ENTRANTS)
     assert all(names.index(need) < i for i, entrant in enumerate(ENTRANTS.values()) for need in entrant.needs)
-    chosen = [entrant.name for entrant in selected(["bm25+dense-rrf", "codes-alone"], Options())]
+    chosen = [entrant.name for entrant in select_entrants(["bm25+dense-rrf", "codes-alone"], Options())]
     assert chosen == ["bm25", "dense", "bm25+dense-rrf", "gram", "codes-alone"]
-    assert "splade-init" in [entrant.name for entrant in selected([], Options(splade_model="x"))]
-    assert set(CONTROLS) <= {entrant.name for entrant in selected([], Options())}  # in the table of every benchmark
+    assert "splade-init" in [entrant.name for entrant in select_entrants([], Options(splade_model="x"))]
+    assert set(CONTROLS) <= {
+        entrant.name for entrant in select_entrants([], Options())
+    }  # in the table of every benchmark
 
 
 def test_a_group_alone_goes_without_all_others() -> None:
@@ -322,7 +324,7 @@ def test_figures_of_a_run_by_hand(shop: Path) -> None:
     data = TrainingData(SHELF, LOG, {}, {})
     run = {"1": {"a": 2.0, "b": 1.0}, "3": {"a": 1.0}}
     wrong = {"3": {"c": 1.0}}
-    figures = measured(run, wrong, Shop(data, QUERIES, QRELS), seed=7)
+    figures = measure_run(run, wrong, Shop(data, QUERIES, QRELS), seed=7)
     assert figures["mean"]["R@10"] == pytest.approx((1 + 0 + 0.5) / 3)
     assert figures["per_query"]["relevance"] == {"1": 0.5, "3": 1.0}
     assert figures["seen"]["R@100"] == {"1": 1.0, "3": 1.0}

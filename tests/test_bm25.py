@@ -142,7 +142,7 @@ def test_queries_are_read_through_the_speller(tmp_path: Path, query: str, read: 
     SpelledBM25.train(tmp_path / "s", TrainingData(GARDEN, SEARCHED, {}, {}))
     engine = SpelledBM25.load(tmp_path / "s", GARDEN)
     assert isinstance(engine, Engine)
-    assert engine.spelled(query) == read
+    assert engine.correct(query) == read
     plain = BM25(GARDEN, 1.2, 0.75, FIELDS)
     assert engine.search_many({"q": query}) == plain.search_many({"q": read})
 
@@ -151,7 +151,7 @@ def test_known_words_and_the_rest_of_the_query_decide(tmp_path: Path) -> None:
     shelf = [*(Product(f"a{i}", "oak table") for i in range(2)), *(Product(f"b{i}", "wall cable") for i in range(3))]
     SpelledBM25.train(tmp_path / "s", TrainingData(shelf, [], {}, {}))
     engine = SpelledBM25.load(tmp_path / "s", shelf)
-    assert engine.spelled("zable") == "cable"  # more products hold it than table
-    assert engine.spelled("oak zable") == "oak table"
-    assert SpelledBM25.load(tmp_path / "s", shelf, {"zable"}.__contains__).spelled("oak zable") == "oak zable"
+    assert engine.correct("zable") == "cable"  # more products hold it than table
+    assert engine.correct("oak zable") == "oak table"
+    assert SpelledBM25.load(tmp_path / "s", shelf, {"zable"}.__contains__).correct("oak zable") == "oak zable"
     assert engine.index_bytes > 0

@@ -120,7 +120,9 @@ def test_a_query_is_answered_with_rank_score_id_and_title(made: Made) -> None:
 
 def test_an_explained_hit_shows_its_codes_and_its_features(made: Made) -> None:
     text = done("search", made / "index", made.data.products[7].title, "-k", "1", "--explain")
-    assert re.search(r"\d%  \w+: .+\(query lexical \d+\.\d\d × product lexical \d+\.\d\d\)", text)
+    assert re.search(
+        r"\d%  \w+: .+\(query (lexical|expansion) \d+\.\d\d × product (lexical|expansion) \d+\.\d\d\)", text
+    )
     assert re.search(r"\+\d+\.\d\d words: .*bm25 \+\d", text)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gram.data.dataset import Dataset, Judged
-from gram.evaluation.groups import keyword_gap_queries, misspelt, no_common_word, with_numbers
+from gram.evaluation.groups import keyword_gap_queries, misspell_query, no_common_word, with_numbers
 from gram.records import Product
 
 SHOP = [
@@ -51,18 +51,18 @@ def test_with_numbers() -> None:
 
 @pytest.mark.parametrize("query", ["tv", "red hat", "kr2240 9x12", ""])
 def test_short_words_and_numbers_stay(query: str) -> None:
-    assert all(misspelt(query, seed) == query for seed in range(5))
+    assert all(misspell_query(query, seed) == query for seed in range(5))
 
 
 def test_every_way_to_slip() -> None:
-    found = {misspelt("tent", seed) for seed in range(200)}
+    found = {misspell_query("tent", seed) for seed in range(200)}
     assert {"tnet", "tet", "tentt", "tebt"} <= found  # swapped, dropped, doubled, neighbouring key
-    assert misspelt("tent", 7) == misspelt("tent", 7)
+    assert misspell_query("tent", 7) == misspell_query("tent", 7)
 
 
 @given(st.text("abcdefg 12", max_size=30), st.integers(0, 1000))
 def test_one_typo_in_one_word(query: str, seed: int) -> None:
-    new = misspelt(query, seed)
+    new = misspell_query(query, seed)
     old_words, new_words = query.split(" "), new.split(" ")
     changed = [(old, word) for old, word in zip(old_words, new_words, strict=True) if old != word]
     long_enough = any(len(run) >= 4 for word in old_words for run in word.replace("1", " ").replace("2", " ").split())

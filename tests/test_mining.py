@@ -323,7 +323,7 @@ def test_a_shop_reads_by_tables_of_its_own(tmp_path: Path) -> None:
 
 def test_an_extended_lexicon_keeps_its_ids_and_adds_only_new_words() -> None:
     lexicon = mine(_rich(), LOG, SMALL)
-    longer = lexicon.extended({"zorb": 3, "acm": 9, "anvil": 1})
+    longer = lexicon.extend({"zorb": 3, "acm": 9, "anvil": 1})
     assert longer.attributes[: len(lexicon)] == lexicon.attributes
     assert [longer.id_of(form) for forms in lexicon.forms for form in forms] == list(range(len(lexicon)))
     assert [a.value for a in longer.attributes[len(lexicon) :]] == ["anvil", "zorb"]

@@ -21,7 +21,7 @@ from gram.coder.encoder.backbone import (
     Backbone,
     ScratchSettings,
     load_backbone,
-    rebuilt,
+    rebuild,
     scratch_backbone,
     tokenize_words,
 )
@@ -362,7 +362,7 @@ def test_a_local_folder_is_a_backbone(bert_folder: Path, backbone: Backbone) -> 
 def test_a_backbone_is_rebuilt_from_its_shape_and_weights(bert_folder: Path) -> None:
     loaded = load_backbone(str(bert_folder))
     encoder: Any = loaded.encoder
-    again = rebuilt(encoder.config.to_dict(), loaded.tokenizer.to_str(), "pretrained")
+    again = rebuild(encoder.config.to_dict(), loaded.tokenizer.to_str(), "pretrained")
     again.encoder.load_state_dict(loaded.encoder.state_dict())
     ids = torch.tensor([[loaded.start_id, *loaded.tokens_of("hose"), loaded.end_id]])
     with torch.no_grad():

@@ -360,7 +360,7 @@ def test_products_and_words_that_training_never_saw_are_found(shop: Shop, tmp_pa
 
 
 def test_a_word_that_one_query_says_and_no_product_is_not_known(shop: Shop) -> None:
-    lexicon = shop.searcher.lexicon.extended({"shoez": 0})
+    lexicon = shop.searcher.lexicon.extend({"shoez": 0})
     for queries, known in ((1.0, False), (2.0, True)):
         counted = replace(lexicon, queries=np.append(lexicon.queries[:-1], np.float32(queries)))
         assert ("shoez" in make_speller(shop.searcher.index, counted).counts) == known

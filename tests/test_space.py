@@ -109,7 +109,7 @@ def test_without_learnt_attributes_there_are_no_codes() -> None:
 
 
 def test_lexical_attributes_do_not_count_against_the_size_of_keys() -> None:
-    lexicon = _lexicon().extended({f"w{i}": 1 for i in range(70_000)})
+    lexicon = _lexicon().extend({f"w{i}": 1 for i in range(70_000)})
     text = {3: 1.0, 0: 0.5, 2: 0.5}
     space = make_space(lexicon, _targets([]), _targets([text, text]))
     assert set(_codes(space)[6:]) == {(3, 0), (3, 0, 2), (3, 2), (0, 2)}

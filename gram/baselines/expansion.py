@@ -154,19 +154,19 @@ def choose(dev: Callable[[Choice], float], additions: Additions, quick: bool = F
                 seen[option] = dev(option)
         return max(options, key=lambda option: seen[option])  # the first of equals
 
-    def weighed(choice: Choice) -> Choice:
+    def weigh(choice: Choice) -> Choice:
         choice = best(
             [choice, *(choice._replace(k1=k1) for k1 in ((0.3, 1.5) if quick else (0.1, 0.3, 0.6, 1.5, 2.5)))]
         )
         return best([choice, *(choice._replace(b=b) for b in ((0.75,) if quick else (0.2, 0.6, 0.75, 0.9)))])
 
-    choice = weighed(best([Choice(), Choice(fields=("title",)), Choice(fields=("title", "brand", "category"))]))
+    choice = weigh(best([Choice(), Choice(fields=("title",)), Choice(fields=("title", "brand", "category"))]))
     if any(additions.predicted) or any(additions.logged):
         if any(additions.logged):
             choice = best([choice._replace(repeats=n) for n in (0, 1, 2)])
         if any(additions.predicted):
             choice = best([choice._replace(predictions=n) for n in ((0, 10) if quick else (0, 3, 6, 12, 20, 30, 50))])
-        choice = weighed(choice)
+        choice = weigh(choice)
     return choice, seen[choice]
 
 

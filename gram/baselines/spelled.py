@@ -102,9 +102,9 @@ class SpelledBM25(Rival):
         return self._bm25.index_bytes + self._word_bytes
 
     def find(self, queries: Sequence[str], k: int) -> Iterator[Found]:
-        return self._bm25.find([self.spelled(query) for query in queries], k)
+        return self._bm25.find([self.correct(query) for query in queries], k)
 
-    def spelled(self, query: str) -> str:
+    def correct(self, query: str) -> str:
         """The query with its misspelt words read right; itself where there are none."""
         row = words(query)
         read = self._speller.correct_query(row, self._known, self._together)

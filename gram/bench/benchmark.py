@@ -27,7 +27,7 @@ import numpy as np
 from gram.bench.cuts import by_training, misspelt_queries, relevance_rate
 from gram.bench.latency import latency
 from gram.bench.plots import CURVE, figure_class
-from gram.bench.rows import ENTRANTS, selected
+from gram.bench.rows import ENTRANTS, select_entrants
 from gram.bench.sources import Sources, cut_short, read_sources
 from gram.bench.workshop import Entrant, Options, Shop, Workshop, bf16, read_shop
 from gram.errors import DataError, SettingError
@@ -61,7 +61,7 @@ def run(sources: Sources, output: Path, options: Options, only: Sequence[str] = 
         raise SettingError("a dev part is queries and judgements. Fix: give both --dev-queries and --dev-qrels")
     with_ablation = not only or "ablation" in only
     named = [name for name in only if name != "ablation"]
-    entrants = selected(named + ["gram"] * (with_ablation and bool(only)), options)
+    entrants = select_entrants(named + ["gram"] * (with_ablation and bool(only)), options)
     mark = begin(output, sources, options)
     shop = _shop(output, sources, options)
     write_json(output / "bench.json", circumstances(mark, [*_commands(output), command], shop))
@@ -119,12 +119,12 @@ def make(workshop: Workshop, entrant: Entrant, shop: Shop) -> None:
     if "latency" not in times:
         workshop.close()
         times["latency"] = latency(folder, name)
-    figures = measured(read_run(clean), read_run(wrong), shop, workshop.options.seed) | times.kept
+    figures = measure_run(read_run(clean), read_run(wrong), shop, workshop.options.seed) | times.kept
     write_json(folder / "figures" / f"{name}.json", figures | {"name": name})
     log.info("%s: %s", name, ", ".join(f"{m} {figures['mean'][m]:.3f}" for m in MEASURES))
 
 
-def measured(found: Run, misspelt: Run, shop: Shop, seed: int) -> dict[str, Any]:
+def measure_run(found: Run, misspelt: Run, shop: Shop, seed: int) -> dict[str, Any]:
     """All that a run's judgements tell: means, values per query, and the parts that the report shows."""
     curve = {f"R@{k}" for k in CURVE} - set(MEASURES)
     result = evaluate(shop.qrels, found, (*MEASURES, *sorted(curve)))

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from gram.data.log import Qrels
-from gram.evaluation.groups import misspelt, no_common_word, with_numbers
+from gram.evaluation.groups import misspell_query, no_common_word, with_numbers
 from gram.evaluation.measures import ranking, relevant, threshold
 from gram.records import Interaction, Product
 from gram.text.analysis import default_analyzer
@@ -96,5 +96,5 @@ def misspelt_queries(queries: Mapping[str, str], seed: int) -> dict[str, str]:
 
     A query's typo depends on its id and the seed, not on the other queries.
     """
-    made = {q: misspelt(query, zlib.crc32(f"{seed} {q}".encode())) for q, query in queries.items()}
+    made = {q: misspell_query(query, zlib.crc32(f"{seed} {q}".encode())) for q, query in queries.items()}
     return {query_id: query for query_id, query in made.items() if query != queries[query_id]}

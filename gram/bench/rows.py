@@ -191,7 +191,7 @@ ENTRANTS = {
 """Every engine by its name, in the order of the table; an engine stands after those it needs."""
 
 
-def selected(only: Sequence[str], options: Options) -> list[Entrant]:
+def select_entrants(only: Sequence[str], options: Options) -> list[Entrant]:
     """The engines named, or all, each after those it needs; one without its weights stands in no table.
 
     Raises SettingError for a name that no engine has.

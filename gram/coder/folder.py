@@ -29,12 +29,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The configuration of a model folder. Raises ModelError where there is none, or one of another format."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is not a model folder (no config.json). Fix: gram train PRODUCTS LOG -o {folder}")
-    config: dict[str, Any] = read_json(folder / "config.json")
-    if config.get("format_version") != FORMAT:
-        raise ModelError(
-            f"{folder}: model format {config.get('format_version')}, this version reads {FORMAT}. Fix: train again"
-        )
-    return config
+    config = read_json(folder / "config.json")
+    found = config.get("format_version") if isinstance(config, dict) else None
+    if found != FORMAT:
+        raise ModelError(f"{folder}: model format {found}, this version reads {FORMAT}. Fix: train again")
+    missing = [key for key in ("coder", "encoder", "backbone") if key not in config]
+    if missing:
+        raise ModelError(f"{folder / 'config.json'}: lacks {', '.join(missing)}. Fix: train again")
+    return dict(config)
 
 
 def check_model(folder: Path) -> None:
@@ -54,5 +56,5 @@ def model_hash(folder: Path) -> str:
             digest.update((folder / name).read_bytes())
     except OSError as error:
         raise ModelError(f"{folder}: no model there ({error}). Fix: name it with --model") from error
-    digest.update(json.dumps(read_json(folder / "config.json")["encoder"], sort_keys=True).encode())
+    digest.update(json.dumps(read_config(folder)["encoder"], sort_keys=True).encode())
     return digest.hexdigest()[:16]

@@ -84,7 +84,7 @@ class Lexicon:
         order = {slot: i for i, slot in enumerate(self.slots)}
         return np.array([order[a.slot] for a in self.attributes], dtype=np.int32)
 
-    def extended(self, words: dict[str, int]) -> Lexicon:
+    def extend(self, words: dict[str, int]) -> Lexicon:
         """With lexical attributes for words that a catalogue has and the lexicon lacks: {stem: products that hold it}.
 
         Ids of the attributes that were there do not change.

@@ -20,6 +20,9 @@ from gram.data.tables import read_table
 from gram.errors import DataError
 from gram.records import Product
 
+LONGEST_TITLE = 10_000
+"""Characters; a longer one is a mistake, and would take minutes to read."""
+
 
 def read_products(path: str | Path, *, progress: bool = False, encoding: str = "utf-8") -> list[Product]:
     """All products of a catalogue, in the file's order.
@@ -62,9 +65,13 @@ def _product(record: Record) -> Product:
     price = record.number("price")
     if price is not None and price < 0:
         raise record.bad("price", "a price below zero", "give what it costs, or leave it empty.")
+    title = record.text("title", required=True)
+    if len(title) > LONGEST_TITLE:
+        problem = f"a title of {len(title):,} characters, where {LONGEST_TITLE:,} are read"
+        raise record.bad("title", problem, "put all but the name into the description.")
     return Product(
         product_id=record.identifier("product_id"),
-        title=record.text("title", required=True),
+        title=title,
         brand=record.text("brand"),
         category=_category(record),
         description=record.text("description", lines=True),

@@ -87,6 +87,8 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     """
     suffix = path.suffix.lower()
     with _explain_errors(path):
+        if path.is_fifo():
+            raise DataError(path, "is a pipe, and files are read more than once.", "write it to a file first.")
         if suffix == ".gz":
             with gzip.open(path) as packed:
                 yield io.BufferedReader(_Unpacked(path, packed))

@@ -59,13 +59,13 @@ def with_numbers(queries: Mapping[str, str]) -> list[str]:
     return [query_id for query_id, query in queries.items() if has_digit(query)]
 
 
-def misspelt(query: str, seed: int) -> str:
+def misspell_query(query: str, seed: int) -> str:
     """The query with one typo: two letters swapped, one dropped, one doubled, a neighbouring key hit.
 
     The typo falls into a word of four letters or more; a query without one comes back unchanged. The same seed makes
     the same typo.
 
-    >>> misspelt("tv", 1)
+    >>> misspell_query("tv", 1)
     'tv'
     """
     return misspell(query, np.random.default_rng(seed))

@@ -73,10 +73,10 @@ def read_run(path: str | Path) -> Run:
     for row in read_table(path, encoding="utf-8-sig", delimiter=" ", header=_TREC).rows:
         query_id, product_id, text = row.cells["query_id"], row.cells["product_id"], row.cells["score"]
         try:
-            score = float(text)
+            score = float(text if "_" not in text else "nan")  # Python reads 1_0 as 10
         except ValueError:
             score = math.nan
-        if math.isnan(score):
+        if not math.isfinite(score):
             raise BadRow(path, row.line, "not a number", "write the score as a number.", "score", text)
         scores = run.setdefault(query_id, {})
         if product_id in scores:

@@ -129,7 +129,7 @@ class BM25Index:
         try:
             settings = json.loads(settings_path.read_bytes())
             n_products, k1, b = int(settings["n_products"]), float(settings["k1"]), float(settings["b"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             problem = f"the settings of BM25 cannot be read ({error!r})"
             raise IndexFolderError(f"{settings_path}: {problem}. Fix: build the index again") from None
         postings = Postings.load(folder, "bm25", mmap)

@@ -42,8 +42,9 @@ def find_candidates(
 ) -> Candidates:
     """The most promising products of a query with all their features, the best `keep` by `weights` (F,).
 
-    The best `from_postings` by what postings of codes and words say are looked at, and the `NEAREST` by dense vector. A
-    query that no posting answers finds what is near; one without words finds nothing.
+    The best `from_postings` by what postings of codes and words say are looked at, and the `NEAREST` by dense vector;
+    all products where the weights are of neither. A query that no posting answers finds what is near; one without
+    words finds nothing.
     """
     found = np.zeros((len(_FIRST), index.n_products), dtype=np.float32)
     if not query.terms.stems:
@@ -56,7 +57,10 @@ def find_candidates(
     scores = weights[_FIRST] @ found  # (N,)
     any_found = np.flatnonzero(scores > 0)
     rows, _ = top_k(scores[any_found], from_postings, any_found)
-    if weights[NAMES.index("dense")] > 0:
+    near = weights[NAMES.index("dense")] > 0
+    if not near and not weights[_FIRST].any():
+        rows = np.arange(index.n_products)
+    elif near:
         rows = each_once(np.concatenate([rows, index.sketch.nearest(index.dense, query.dense, NEAREST)]))
     features = np.zeros((len(rows), len(FEATURES)), dtype=np.float32)
     features[:, _FIRST] = found[:, rows].T

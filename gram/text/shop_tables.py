@@ -130,7 +130,7 @@ def _check(name: str, table: Any, path: Path) -> None:
 
 def _find_problem(name: str, value: Any) -> str:
     """What is wrong with one entry of a table, nothing where it is right."""
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or not value.isprintable():
         return "is no word"
     if name == "slot_columns":
         try:

@@ -27,6 +27,7 @@ from gram.coder.encoder.tokens import Batch
 from gram.coder.memory import keep_freed_memory
 from gram.coder.precision import computing
 from gram.codes.pseudo_queries import pseudo_share
+from gram.errors import DataError
 from gram.folders import new_file
 from gram.training.losses import attribute_loss, code_loss, code_scores, contrastive_loss, late_scores
 from gram.training.samples import Samples, TrainingBatch
@@ -308,7 +309,11 @@ class JointTrainer:
             "numbers": {"done": self.done, "best": self.best, "stale": self.stale},
         }
         with new_file(path) as draft:
-            torch.save(state, draft)
+            try:
+                torch.save(state, draft)
+            except RuntimeError as error:  # what torch makes of a full disk
+                problem = f"the checkpoint cannot be written ({str(error).splitlines()[0]})."
+                raise DataError(path, problem, "make room on the disk, then go on with --resume") from error
 
     def restore(self, path: Path) -> None:
         state = torch.load(path, map_location=self.coder.device, weights_only=True)

@@ -137,7 +137,7 @@ class Samples:
         negatives."""
         n_log = min(size - round(size * pseudo_share), len(self.queries))
         rows = rng.choice(len(self.queries), n_log, replace=False).tolist() if n_log else []
-        texts = [varied(self.queries[q], rng) if pseudo_share else self.queries[q] for q in rows]
+        texts = [vary(self.queries[q], rng) if pseudo_share else self.queries[q] for q in rows]
         clicked = [int(rng.choice(self.clicked[q], p=self.chance[q])) for q in rows]
         said: list[set[int]] = []  # the attributes that each pseudo-query names
         silent = 0
@@ -214,7 +214,7 @@ class Samples:
         return torch.from_numpy(joined[0]), torch.from_numpy(joined[1]), torch.from_numpy(joined[2])
 
 
-def varied(query: str, rng: np.random.Generator) -> str:
+def vary(query: str, rng: np.random.Generator) -> str:
     """A query as another searcher might type it: now and then a word less, or a typo. Numbers stay.
 
     A log's few thousand queries pass several times; what is said a little differently each time is learnt, not

@@ -124,13 +124,17 @@ def scratch_config(settings: ScratchSettings, vocabulary: int) -> dict[str, Any]
     }
 
 
-def rebuilt(config: dict[str, Any], tokenizer_json: str, source: str) -> Backbone:
+def rebuild(config: dict[str, Any], tokenizer_json: str, source: str) -> Backbone:
     """A backbone of a saved shape, its weights still to be loaded."""
     from transformers import AutoConfig, AutoModel
 
     settings = AutoConfig.for_model(**config)
     encoder = AutoModel.from_config(settings, attn_implementation="sdpa")
-    return Backbone(_without_pooler(encoder), Tokenizer.from_str(tokenizer_json), source)
+    try:
+        tokenizer = Tokenizer.from_str(tokenizer_json)
+    except Exception as error:  # tokenizers raise nothing narrower
+        raise ModelError(f"its tokenizer.json cannot be read ({error}). Fix: train again") from error
+    return Backbone(_without_pooler(encoder), tokenizer, source)
 
 
 def _bert(config: dict[str, Any]) -> nn.Module:

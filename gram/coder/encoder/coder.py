@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gram.coder.base import FORMAT, LEXICON, WEIGHTS, CodingSettings, Representations, Side
-from gram.coder.encoder.backbone import Backbone, rebuilt
+from gram.coder.encoder.backbone import Backbone, rebuild
 from gram.coder.encoder.beam import TorchTrie
 from gram.coder.encoder.coding import RepresentationBuilder, likeliest_codes
 from gram.coder.encoder.decoder import Decoder
@@ -115,7 +115,7 @@ class EncoderCoder(nn.Module):
 
         A new word weighs what its rarity says, and as much more or less as training made of other lexical words.
         """
-        lexicon = self.lexicon.extended(dict(words))
+        lexicon = self.lexicon.extend(dict(words))
         known = len(self.lexicon)
         if len(lexicon) == known:
             return self
@@ -198,7 +198,7 @@ class EncoderCoder(nn.Module):
         """What `save` wrote. Raises ModelError for a folder that lacks a part, or holds a damaged one."""
         try:
             tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
-            backbone = rebuilt(dict(config["encoder"]), tokenizer, config["backbone"])
+            backbone = rebuild(dict(config["encoder"]), tokenizer, config["backbone"])
             coder = cls(backbone, Lexicon.load(folder / LEXICON), CodeTrie.load(folder))
             coder.load_state_dict(load_file(folder / WEIGHTS))
         except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
