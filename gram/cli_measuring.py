@@ -1,0 +1,137 @@
+"""The commands that measure: eval and bench; and convert, which brings what they measure on."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gram.display import printable
+from gram.errors import DataError
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command("eval")
+@click.argument("qrels", type=FILE)
+@click.argument("runs", type=FILE, nargs=-1, required=True)
+@click.option("--markdown", is_flag=True, help="Write the table in Markdown.")
+def eval_command(qrels: Path, runs: tuple[Path, ...], markdown: bool) -> None:
+    """Scores TREC runs: one row a run, with paired significance against the first.
+
+    QRELS is query_id, product_id, grade; a grade of 2 or more is relevant where grades exceed 1.
+    """
+    from gram.data.log import read_qrels
+    from gram.evaluation.comparison import table
+    from gram.evaluation.measures import evaluate, read_run, relevant
+
+    judged = read_qrels(qrels)
+    if not relevant(judged):
+        raise DataError(qrels, "no query has a relevant product.", "give grades of 1, or 2 where any is above 1.")
+    names = [printable(r.name if [x.name for x in runs].count(r.name) == 1 else str(r)) for r in runs]
+    results = {name: evaluate(judged, read_run(path)) for name, path in zip(names, runs, strict=True)}
+    click.echo(table(results, reference=names[0] if len(names) > 1 else None, markdown=markdown))
+    for name, result in results.items():
+        notes = [
+            f"{result.left_out} queries without a relevant product left out" if result.left_out else "",
+            f"{result.unanswered} queries unanswered, counted as 0" if result.unanswered else "",
+            f"{result.unknown} queries of the run are not judged" if result.unknown else "",
+        ]
+        if any(notes):
+            click.echo(f"{name}: " + "; ".join(n for n in notes if n))
+
+
+@click.command()
+@click.argument("products", type=FILE)
+@click.argument("log")
+@click.argument("queries", type=FILE)
+@click.argument("qrels", type=FILE)
+@click.option("-o", "--output", type=FOLDER, required=True, help="The folder to work in; what it has is kept.")
+@click.option("--dev-queries", type=FILE, help="Queries to choose settings on; otherwise a tenth of the log's.")
+@click.option("--dev-qrels", type=FILE, help="Their judgements.")
+@click.option("--only", default="", help="Make only these engines: names, comma between; ablation for GRAM's parts.")
+@click.option("--quick", is_flag=True, help="A small part of the data and few steps: does it run at all?")
+@click.option("--model", default="minilm", show_default=True, help="The encoder to start from: hub id or local folder.")
+@click.option("--splade-model", default="", help="Weights that a second SPLADE row starts from.")
+@click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+@click.option(
+    "--max-unknown", default=0.05, show_default=True, help="Share of LOG rows that may name unknown products."
+)
+def bench(
+    products: Path,
+    log: str,
+    queries: Path,
+    qrels: Path,
+    output: Path,
+    dev_queries: Path | None,
+    dev_qrels: Path | None,
+    only: str,
+    max_unknown: float,
+    **settings: Any,
+) -> None:
+    """Trains GRAM and its rivals on the same data, and writes one table with significance, cuts, costs and plots.
+
+    Files as of `train` and `eval`. What the folder has is not made again, so that a stopped run goes on; it is refused
+    with other data or settings than it was begun with.
+    """
+    from gram.bench.benchmark import run
+    from gram.bench.sources import Sources
+    from gram.bench.workshop import Options
+
+    sources = Sources(products, log, queries, qrels, dev_queries, dev_qrels, max_unknown)
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    table = run(sources, output, Options(**settings), names, shlex.join(["gram", *sys.argv[1:]]))
+    click.echo(table.read_text(encoding="utf-8"))
+    click.echo(f"table: {table}")
+
+
+@click.command()
+@click.argument("dataset", type=click.Choice(["esci", "wands", "homedepot", "crowdflower"]))
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=FOLDER, required=True, help="The folder to write.")
+@click.option("--locale", default="us", show_default=True, help="Of ESCI.")
+@click.option("--version", default="small", type=click.Choice(["small", "large"]), show_default=True, help="Of ESCI.")
+@click.option("--brand", type=FILE, help="Home Depot: product_uid,brand.")
+@click.option("--colour", type=FILE, help="Home Depot: product_uid,color.")
+@click.option("--material", type=FILE, help="Home Depot: product_uid,material.")
+@click.option("--attributes", type=FILE, help="Home Depot: Kaggle's attributes.csv.")
+@click.option("--descriptions", type=FILE, help="Home Depot: Kaggle's product_descriptions.csv.")
+@click.option(
+    "--log-share",
+    default=1.0,
+    type=click.FloatRange(0, 1),
+    show_default=True,
+    help="Keep only this share of the log's queries.",
+)
+def convert(
+    dataset: str, source: Path, output: Path, locale: str, version: str, log_share: float, **side: Path | None
+) -> None:
+    """Reads a public dataset as its publisher ships it and writes products, log, queries and qrels.
+
+    SOURCE is the dataset's folder, or Kaggle's train.csv (also zipped) for Home Depot and CrowdFlower.
+    """
+    from gram.data.public import crowdflower, esci, homedepot, wands
+
+    if dataset == "esci":
+        data = esci.load(source, locale, "large" if version == "large" else "small")
+    elif dataset == "wands":
+        data = wands.load(source)
+    elif dataset == "crowdflower":
+        data = crowdflower.load(source)
+    else:
+        data = homedepot.load(
+            source,
+            side["brand"],
+            side["colour"],
+            side["material"],
+            attributes=side["attributes"],
+            descriptions=side["descriptions"],
+        )
+    if log_share < 1:
+        data = data.with_log_share(log_share)
+    data.write(output)
+    click.echo(f"{len(data.products)} products, {len(data.log)} interactions: {output}")
