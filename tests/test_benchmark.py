@@ -133,7 +133,7 @@ def test_circumstances_are_kept(made: Path) -> None:
 @pytest.mark.usefixtures("_in_this_process")
 def test_what_is_there_is_not_made_again(made: Path, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {p: p.stat().st_mtime_ns for kind in ("figures", "runs", "engines") for p in (made / kind).rglob("*")}
-    monkeypatch.setattr(benchmark, "measured", None)  # what measures would fail
+    monkeypatch.setattr(benchmark, "measure_run", None)  # what measures would fail
     (made / "table.md").unlink()
     result = bench(shop, made, "--quick", "--only", "bm25")
     assert result.exit_code == 0, result.output
