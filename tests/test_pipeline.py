@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -438,3 +440,59 @@ def test_the_shops_own_value_moves_products_up(shop: Shop) -> None:
     found = [values[p] for p in ids(heavy.search(query, k=10))]
     assert found == sorted(found, reverse=True)
     assert np.mean(found) >= np.mean([values[p] for p in ids(shop.searcher.search(query, k=10))])
+
+
+HOSTILE = {
+    "unspaced CJK": "靴下" * 5_000,
+    "combining marks": "a" + "\u0301" * 100_000,
+    "Thai": "รองเท้าผ้าใบ" * 50,
+    "Arabic": "حذاء رياضي للرجال",
+    "emoji": "👟👨\u200d👩\u200d👧🏽" * 40,
+    "punctuation": "?!#%&/()=" * 30,
+    "stop words": "the of and for with",
+    "nothing": "",
+    "blanks": " \t\n\u3000\u200b",
+    "one long word": "a" * 1_000_000,
+    "many words": "sofa " * 5_000,
+    "many different words": " ".join(f"w{i}x" for i in range(3_000)),
+    "NUL": "so\x00fa",
+    "lone surrogate": "sofa \ud800",
+    "escapes": "\x1b[2J\x1b]0;x\x07sofa",
+    "right to left": "\u202esofa",
+    "a regular expression": "(((a+)+)+)+$" * 20,
+    "quotes": "\"'`“”" * 40 + " 5'6\"",
+    "numbers": "9" * 5_000 + " 1/0 0.0000 1e999 ½⅓",
+    "units": "in ft gal 5 in 5 ft x x x",
+    "a path": "../../etc/passwd",
+    "markup": "<script>alert(1)</script>",
+    "SQL": "'; DROP TABLE products; --",
+    "full width": "ＳＯＦＡ　３　ｉｎ",
+    "ligatures": "ﬁnish ﬀ ﷺ" * 20,
+}
+
+
+@pytest.mark.parametrize("query", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_query_is_answered_at_once(shop: Shop, query: str) -> None:
+    begin = time.monotonic()
+    hits = shop.searcher.search(query, k=5, explain=True)
+    assert time.monotonic() - begin < 5, "some hundredths of a second on a quiet machine"
+    assert len(hits) <= 5
+    assert all(np.isfinite(hit.score) for hit in hits)
+    if not shop.searcher.represent([query])[0].terms.stems:
+        assert hits == []
+
+
+def test_many_threads_find_the_same_while_the_index_is_replaced(shop: Shop, tmp_path: Path) -> None:
+    make_index(shop.model, shop.data.products, tmp_path / "index")
+    queries = dict(list(shop.data.parts["test"].queries.items())[:6])
+    expected = Searcher.load(tmp_path / "index", shop.model).search_many(queries, k=10)
+
+    def answer(_: int) -> bool:
+        found = Searcher.load(tmp_path / "index", shop.model)
+        return all(found.search_many(queries, k=10) == expected for _ in range(3))
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(answer, range(16))
+        for _ in range(3):
+            make_index(shop.model, shop.data.products, tmp_path / "index")
+        assert all(answers)
