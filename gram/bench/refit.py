@@ -48,7 +48,7 @@ class Refit(NamedTuple):
     before: dict[str, float]
     after: dict[str, float]
     queries: int
-    p: float  # of the difference, paired randomisation over queries
+    p: float  # of the gain, one-sided, paired randomisation over queries; 1 for none
     better: bool  # else `scorer` is the one at hand
 
 
@@ -76,8 +76,9 @@ def refit(searcher: Searcher, queries: Mapping[str, str], qrels: Qrels, seed: in
         _choose(searcher, [p for p, k in zip(parts, folds, strict=True) if k != n], base, seed) for n in range(FOLDS)
     ]
     after = _measure(searcher, ids, found, [scorers[k] for k in folds], judged)
-    p = significance(_sums(after), _sums(before))
-    better = p < LEVEL and sum(after.mean.values()) > sum(before.mean.values())
+    gained = sum(after.mean.values()) > sum(before.mean.values())
+    p = significance(_sums(after), _sums(before)) / 2 if gained else 1.0  # one-sided: worse is not asked for
+    better = p < LEVEL
     scorer = _choose(searcher, parts, base, seed) if better else base
     return Refit(scorer, before.mean, after.mean, len(ids), p, better)
 
