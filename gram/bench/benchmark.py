@@ -30,6 +30,7 @@ from gram.bench.plots import CURVE, figure_class
 from gram.bench.rows import ENTRANTS, select_entrants
 from gram.bench.sources import Sources, cut_short, read_sources
 from gram.bench.workshop import Entrant, Options, Shop, Workshop, bf16, read_shop
+from gram.coder.memory import keep_freed_memory
 from gram.errors import DataError, SettingError
 from gram.evaluation.measures import Run, evaluate, read_run, relevant, write_run
 from gram.folders import new_folder, read_json, write_json
@@ -65,6 +66,7 @@ def run(sources: Sources, output: Path, options: Options, only: Sequence[str] = 
     mark = begin(output, sources, options)
     shop = _shop(output, sources, options)
     write_json(output / "bench.json", circumstances(mark, [*_commands(output), command], shop))
+    keep_freed_memory()  # as GRAM's own training does
     workshop = Workshop(output, shop.data, options, ENTRANTS)
     for entrant in entrants:
         make(workshop, entrant, shop)
