@@ -229,7 +229,7 @@ def _model_folder(index: Path, meta: Mapping[str, Any]) -> Path:
     there = [f for f in dict.fromkeys((index.parent / named.name, named)) if (f / "config.json").is_file()]
     if not there:
         raise IndexFolderError(f"{index}: its model {named} is not there. Fix: name the model's folder with --model")
-    for folder in there:
+    for folder in there if len(there) > 1 else ():  # a hash reads all weights, and `load` asks for it anyway
         with suppress(OSError, GramError):
             if model_hash(folder) == meta["model_hash"]:
                 return folder

@@ -366,7 +366,7 @@ def test_a_folder_of_something_else_is_neither_model_nor_index(tmp_path: Path) -
     [
         (OSError(errno.ENOSPC, "No space left on device", "/disk/model"), 2, "/disk/model: No space left on device."),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "output: No space left on device. Fix: free some space"),
-        (PermissionError(errno.EACCES, "Permission denied", "/root/m"), 2, "/root/m: Permission denied. Fix: get"),
+        (PermissionError(errno.EACCES, "Permission denied", "/shop/m"), 2, "/shop/m: Permission denied. Fix: get"),
         (OSError("20 requested and 7 written"), 2, "20 requested and 7 written. Fix: "),
         (KeyboardInterrupt(), 130, "gram: stopped"),
         (GramError("a title of\x1b[31mred\nand more"), 2, r"gram: a title of\x1b[31mred\nand more"),
