@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,10 @@ from typing import Any, NamedTuple
 
 from gram.data.files import content_name, format_of, one_line, open_bytes, read_lines, write_whole
 from gram.errors import BadRow, DataError, MissingExtra
+
+
+DEEPEST = 400
+"""Lists and objects within each other that a JSON cell or row may have: Python's own limit is a thousand calls."""
 
 
 class Row(NamedTuple):
@@ -237,12 +242,25 @@ def _split_tabs(line: str) -> list[str]:
 def parse_json(text: str) -> Any:
     """What a JSON text holds. Raises ValueError, which says what is wrong with it, for a name that stands twice in one
     object, a number of more digits than Python reads, and nesting deeper than it follows, too."""
+    if text.count("[") + text.count("{") > DEEPEST and _depth(text) > DEEPEST:
+        raise ValueError("lists or objects nested too deep")  # told before Python's stack is used up to find it out
     try:
         return json.loads(text, object_pairs_hook=_map_once, parse_int=_whole_number)
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at character {error.pos + 1}") from error
-    except RecursionError as error:
-        raise ValueError("lists or objects nested too deep") from error
+
+
+_STRINGS_AND_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]')
+
+
+def _depth(text: str) -> int:
+    """How deep a JSON text's lists and objects are nested."""
+    depth = deepest = 0
+    for found in _STRINGS_AND_BRACKETS.finditer(text):
+        mark = found[0][0]
+        depth += (mark in "[{") - (mark in "]}")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _map_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
