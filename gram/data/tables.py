@@ -22,7 +22,7 @@ from gram.data.files import content_name, format_of, one_line, open_bytes, read_
 from gram.errors import BadRow, DataError, MissingExtra
 
 
-DEEPEST = 400
+DEEPEST = 600
 """Lists and objects within each other that a JSON cell or row may have: Python's own limit is a thousand calls."""
 
 
