@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gram.arrays import SparseRows
 from gram.coder.base import PRODUCT_CODING, Coder, CodingSettings, Representations, Side
 from gram.coder.folder import check_model, load_coder, model_hash
+from gram.codes.lexicon import Lexicon
+from gram.codes.slots import SLOTS
 from gram.errors import SettingError
 from gram.folders import check_replaceable
 from gram.index.bm25 import BM25Index
+from gram.index.code_rows import CodeRows
 from gram.index.nearest import Sketch
 from gram.index.postings import Postings
 from gram.index.segment import Index, value_scores
@@ -88,6 +92,8 @@ def assemble_index(
         lexical=_postings(represented.lexical, len(lexicon)),
         expansion=_postings(represented.expansion, len(lexicon)),
         compound=_postings(represented.compound, len(coder.trie)),
+        code_rows=CodeRows.build(represented.lexical, represented.expansion),
+        slots=_slots_held(represented.lexical, lexicon),
         trie=coder.trie,
         dense=represented.dense,
         sketch=Sketch.build(represented.dense),
@@ -103,6 +109,13 @@ def assemble_index(
 def product_stems(products: Sequence[Product], analyzer: Analyzer) -> Iterator[list[str]]:
     """The stems of all fields of each product, for BM25."""
     return ([s for _, text in field_texts(p) for s in analyzer.stems(text)] for p in products)
+
+
+def _slots_held(lexical: SparseRows, lexicon: Lexicon) -> NDArray[np.bool_]:
+    """(N, S) whether each product's text holds an attribute of each slot."""
+    held = np.zeros((len(lexical.start) - 1, len(SLOTS) + 1), dtype=bool)
+    held[lexical.rows(), lexicon.default_slot_ids[lexical.key]] = True
+    return held
 
 
 def _postings(rows: SparseRows, n_keys: int) -> Postings:

@@ -21,6 +21,7 @@ from gram.codes.lexicon import Lexicon
 from gram.errors import GramError, IndexFolderError, SettingError
 from gram.index.postings import Postings
 from gram.index.segment import Index, same_model
+from gram.ranking.asked import Asked
 from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Candidates, find_candidates
 from gram.ranking.features import FEATURES, GROUPS, NAMES, SharedKeys, columns
 from gram.ranking.scorer import Scorer
@@ -29,6 +30,7 @@ from gram.text.analysis import ClippedQuery
 from gram.text.spelling import RARE, Speller
 
 BATCH = 256  # queries represented at a time
+SHOWN_PAIRS = 3  # compound codes of a hit that an explanation shows
 
 
 class Searcher:
@@ -102,7 +104,7 @@ class Searcher:
         coding = self.coding if compound else dataclasses.replace(self.coding, codes=0)
         represented = self.coder.represent(read, Side.QUERY, coding)
         terms = [QueryTerms.read(query, self.lexicon.analyzer) for query in read]
-        return [represented.query(row, terms[row]) for row in range(len(read))]
+        return [represented.query(row, terms[row], self.lexicon) for row in range(len(read))]
 
     def read(self, query: str) -> ClippedQuery:
         """The query as it is searched: cut to what is read of it, its words read right that neither the shop nor the
@@ -175,7 +177,9 @@ class Searcher:
 
         `speaking_for` is the sum of all parts of the score that speak for the product: what shares are of.
         """
-        shared = []
+        shared: list[SharedCode] = []
+        asked = Asked(self.index, query.asked, np.array([row]))
+        whole = dict(zip(asked.codes.key.tolist(), self._part_of_single(asked).tolist(), strict=True))
         for feature, feature_weight in zip(FEATURES, self.scorer.weights.tolist(), strict=True):
             sides = feature.first_phase
             if not isinstance(sides, SharedKeys):
@@ -184,10 +188,39 @@ class Searcher:
             for key, weight in zip(keys.key.tolist(), keys.weight.tolist(), strict=True):
                 there = _weight(postings, key, row)
                 if there:
-                    share = feature_weight * weight * there / max(speaking_for, 1e-9)
+                    part = feature_weight * weight * there
+                    if sides.query == "lexical":
+                        part += whole.pop(key, 0.0)
                     code = self.code_of(key) if sides.query == "compound" else (self.lexicon.attributes[key],)
-                    shared.append(SharedCode(code, weight, there, sides.query, sides.product, share))
+                    shared.append(SharedCode(code, weight, there, sides.query, sides.product, part))
+        shared += self._compound_codes(asked)
+        shared = [s._replace(share=s.share / max(speaking_for, 1e-9)) for s in shared]
         return tuple(sorted(shared, key=lambda s: -s.share))
+
+    def _part_of_single(self, asked: Asked) -> NDArray[np.float32]:
+        """(K,) what each attribute that a query holds adds to the score of the one candidate by what it has of it."""
+        held, share = (self.scorer.weights[NAMES.index(name)] for name in ("held_share", "code_share"))
+        return asked.codes.importance * (held * asked.held[0] + share * asked.had[0])
+
+    def _compound_codes(self, asked: Asked) -> list[SharedCode]:
+        """The compound codes of two attributes that the one candidate has, the most important ones, with their parts of
+        the score."""
+        weight, codes = float(self.scorer.weights[NAMES.index("code_pairs")]), asked.codes
+        have = codes.importance * asked.had[0]  # (K,)
+        every = float(codes.importance @ codes.apart @ codes.importance)
+        if every <= 0:
+            return []
+        parts = np.triu(2 * weight * codes.apart * np.outer(have, have) / every)  # (K, K)
+        best, part = top_k(parts.ravel(), SHOWN_PAIRS)
+        found = []
+        for at, value in zip(best.tolist(), part.tolist(), strict=True):
+            pair = sorted(divmod(at, len(codes.key)), key=lambda i: (codes.slot[i], codes.key[i]))
+            if value > 0:
+                code = tuple(self.lexicon.attributes[int(codes.key[i])] for i in pair)
+                held = all(asked.held[0, i] for i in pair)
+                there = float(np.prod(asked.had[0, pair]))
+                found.append(SharedCode(code, 1.0, there, "lexical", "lexical" if held else "expansion", value))
+        return found
 
     @cached_property
     def _codes(self) -> NDArray[np.int32]:

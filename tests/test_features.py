@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 
 import gram.ranking
-from gram.arrays import SparseRow
-from gram.coder.base import QueryRepresentation, QueryTerms
+from gram.arrays import SparseRow, SparseRows
+from gram.coder.base import AskedCodes, QueryRepresentation, QueryTerms
+from gram.codes.slots import SLOTS
 from gram.codes.trie import CodeTrie
 from gram.errors import SettingError
 from gram.index.bm25 import BM25Index
+from gram.index.code_rows import CodeRows
 from gram.index.nearest import Sketch
 from gram.index.postings import Postings
 from gram.index.segment import Index
@@ -28,7 +30,7 @@ from gram.index.titles import Titles
 from gram.index.token_vectors import UNIT, TokenVectors
 from gram.ranking import candidates as first_phase
 from gram.ranking.candidates import Candidates, find_candidates
-from gram.ranking.features import BEST, FEATURES, GROUPS, NAMES, columns
+from gram.ranking.features import BEST, FEATURES, GROUPS, NAMES, SLOT_FEATURES, columns
 from gram.ranking.scorer import Scorer
 from gram.records import Product
 from gram.text.analysis import default_analyzer
@@ -36,6 +38,7 @@ from gram.text.analysis import default_analyzer
 Rows = list[dict[int, float]]  # what each product has: {key: weight}
 
 TITLES = [["red", "hose", "50", "ft"], ["hose", "25", "ft"], ["lamp"], ["garden", "pipe"]]
+SLOT_OF = [SLOTS.index(slot) for slot in ("type", "brand", "colour", "colour", "size")]  # of the five attributes
 EVERY = np.ones(len(NAMES), np.float32)
 
 
@@ -48,15 +51,22 @@ def make_index(
 ) -> Index:
     """An index of given representations. `texts` are the stems of all fields; `tokens` are vectors in units of UNIT."""
     bm25, n = BM25Index.build(texts), len(titles)
-    postings = {}
+    postings, sparse_rows = {}, {}
+    slots = np.zeros((n, len(SLOTS) + 1), dtype=bool)
+    for row, keys in enumerate(codes["lexical"]):
+        slots[row, [SLOT_OF[key] for key in keys]] = True
     for name, rows in codes.items():
         triples = [(key, row, weight) for row, keys in enumerate(rows) for key, weight in keys.items()]
-        postings[name] = Postings.build(*(list(part) for part in zip(*triples, strict=True)), n_keys=5)
+        columns = [list(part) for part in zip(*triples, strict=True)]
+        postings[name] = Postings.build(*columns, n_keys=5)
+        sparse_rows[name] = SparseRows.build(columns[1], columns[0], columns[2], n)
     start = np.cumsum([0, *map(len, tokens)])
     return Index(
         table=ProductTable.build([Product(str(i), " ".join(title)) for i, title in enumerate(titles)]),
         bm25=bm25,
         **postings,
+        code_rows=CodeRows.build(sparse_rows["lexical"], sparse_rows["expansion"]),
+        slots=slots,
         trie=CodeTrie.build(np.arange(5)[:, None]),
         dense=dense.astype(np.float32),
         sketch=Sketch.build(dense.astype(np.float32)),
@@ -90,8 +100,13 @@ def make_query(
     expansion: Mapping[int, float] | None = None,
     compound: Mapping[int, float] | None = None,
 ) -> QueryRepresentation:
+    keys = sorted(lexical or {})
+    importance = np.array([(lexical or {})[k] ** 2 for k in keys], dtype=np.float32)
+    slots = np.array([SLOT_OF[k] if 0 <= k < 5 else 0 for k in keys], dtype=np.int32)
+    apart = ~np.eye(len(keys), dtype=bool)
     return QueryRepresentation(
         QueryTerms.read(text, default_analyzer()),
+        AskedCodes(np.array(keys, dtype=np.int64), importance / max(importance.sum(), 1e-9), slots, apart),
         *(sparse(row or {}) for row in (lexical, expansion, compound)),
         dense=np.array([0.6, 0.8], dtype=np.float32),
         token_vectors=np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32),
@@ -191,14 +206,20 @@ def test_the_best_are_kept(index: Index) -> None:
 
 
 def test_without_weight_for_vectors_they_find_nothing(index: Index) -> None:
-    weights = np.where(columns(("dense",)), np.float32(0), EVERY)
+    weights = np.where(columns(("dense", "prf_codes")), np.float32(0), EVERY)
     assert sorted(find_candidates(index, make_query("hose"), weights, keep=4).rows.tolist()) == [0, 1]
+
+
+def test_what_shares_codes_with_the_best_is_found_too(index: Index) -> None:
+    """The pipe shares no word with the query, but was given what the hoses hold."""
+    weights = np.where(columns(("dense",)), np.float32(0), EVERY)
+    assert sorted(find_candidates(index, make_query("hose"), weights, keep=4).rows.tolist()) == [0, 1, 3]
 
 
 def test_with_nothing_in_common_it_finds_what_is_near(index: Index) -> None:
     found = find_candidates(index, make_query("sofa"), EVERY, keep=4)
     assert sorted(found.rows.tolist()) == [0, 1, 2, 3]
-    assert not found.features[:, columns(("codes", "bm25"))].any()
+    assert not found.features[:, columns(("codes", "bm25")) & ~columns(("prf_codes",))].any()
 
 
 def test_without_words_it_finds_nothing(index: Index) -> None:
@@ -252,6 +273,48 @@ class Slow:
         tokens = self.index.token_vectors.of(self.row)
         return [max(float(one @ token) for token in tokens) for one in query.token_vectors] if len(tokens) else []
 
+    def had(self, query: QueryRepresentation) -> dict[int, float]:
+        """How much of each asked attribute the product has."""
+        lexical, expansion = self.codes["lexical"], self.codes["expansion"][self.row]
+        found = {}
+        for key in query.asked.key.tolist():
+            usual = [row[key] for row in lexical if key in row]
+            mean = sum(usual) / len(usual) if usual else 1.0
+            found[key] = 1.0 if key in lexical[self.row] else min(expansion.get(key, 0.0) / max(mean, 1e-6), 1.0)
+        return found
+
+    def by_codes(self, query: QueryRepresentation) -> dict[str, float]:
+        """The features of what is asked by codes."""
+        had, holds = self.had(query), self.codes["lexical"][self.row]
+        counts = dict(zip(had, query.asked.importance.tolist(), strict=True))
+        slot = dict(zip(had, query.asked.slot.tolist(), strict=True))
+        pairs = [(a, b) for a in had for b in had if a < b]
+        every = sum(counts[a] * counts[b] for a, b in pairs)
+        share = sum(counts[k] * had[k] for k in had)
+        telling = [had[k] for k in had if counts[k] >= 0.2 * max(counts.values())]
+        found = {
+            "held_share": sum(counts[k] for k in had if k in holds),
+            "code_share": share,
+            "code_pairs": sum(counts[a] * counts[b] * had[a] * had[b] for a, b in pairs) / every if pairs else share,
+            "weakest_code": min(telling, default=0.0),
+        }
+        for name in SLOT_FEATURES:
+            here = [k for k in had if slot[k] == SLOTS.index(name)]
+            other = any(SLOT_OF[k] == SLOTS.index(name) for k in holds)
+            conflict = bool(here) and other and not any(had[k] for k in here)
+            found[f"{name}_agreement"] = sum(counts[k] * had[k] for k in here)
+            found[f"{name}_conflict"] = sum(counts[k] for k in here) if conflict else 0.0
+        return found
+
+    def code_vector(self) -> dict[int, float]:
+        """The product's attributes, of unit length."""
+        both: dict[int, float] = {}
+        for part in ("lexical", "expansion"):
+            for key, weight in self.codes[part][self.row].items():
+                both[key] = both.get(key, 0.0) + weight
+        length = math.sqrt(sum(w * w for w in both.values())) or 1.0
+        return {key: w / length for key, w in both.items()}
+
     def features(self, query: QueryRepresentation) -> dict[str, float]:
         """All but those of feedback."""
         text, terms, met = self.texts[self.row], query.terms, self.met(query)
@@ -264,8 +327,10 @@ class Slow:
             "expansion_lexical": self.shared(query.expansion, "lexical"),
             "expansion_expansion": self.shared(query.expansion, "expansion"),
             "compound": self.shared(query.compound, "compound"),
+            **self.by_codes(query),
             "dense": float(self.index.dense[self.row] @ query.dense),
             "bm25": self.bm25(query),
+            "bm25_share": self.bm25(query) / (sum(map(self.idf, terms.stems)) or 1.0),
             "idf_coverage": self.coverage(query, text),
             "full_coverage": float(bool(terms.telling) and set(terms.telling) <= set(text)),
             "number_match": sum(numbers) / max(len(numbers), 1),
@@ -285,7 +350,12 @@ def title_vector(one: Slow) -> dict[str, float]:
 
 
 def slowly(
-    products: Sequence[Slow], query: QueryRepresentation, weights: Mapping[str, float], by_postings: int, nearest: int
+    products: Sequence[Slow],
+    query: QueryRepresentation,
+    weights: Mapping[str, float],
+    by_postings: int,
+    nearest: int,
+    alike_most: int,
 ) -> list[tuple[float, int, dict[str, float]]]:
     """(score, row, features) of every candidate, the best first."""
 
@@ -293,9 +363,23 @@ def slowly(
         return sorted(scores, key=lambda row: (-scores[row], row))
 
     features = {one.row: one.features(query) for one in products}
-    spoken_for = {name for name in NAMES if name == "bm25" or name in {f.name for f in FEATURES if f.group == "codes"}}
+    spoken_for = {f.name for f in FEATURES if f.first_phase}
     said = {row: sum(weights[name] * f[name] for name in spoken_for) for row, f in features.items()}
-    chosen = set(sort({row: score for row, score in said.items() if score > 0})[:by_postings])
+    first = sort({row: score for row, score in said.items() if score > 0})[:by_postings]
+    chosen = set(first)
+    if query.terms.stems and chosen and weights["prf_codes"] > 0:
+        seen = first[:BEST]
+        wanted: dict[int, float] = {}
+        for row in seen:
+            for key, weight in products[row].code_vector().items():
+                wanted[key] = wanted.get(key, 0.0) + weight / len(seen)
+        alike = {
+            one.row: sum(
+                wanted.get(k, 0.0) * w for part in ("lexical", "expansion") for k, w in one.codes[part][one.row].items()
+            )
+            for one in products
+        }
+        chosen |= set(sort({row: score for row, score in alike.items() if score > 0})[:alike_most])
     if query.terms.stems:
         chosen |= set(sort({row: f["dense"] for row, f in features.items()})[:nearest])
     scores = {row: sum(weights[name] * value for name, value in features[row].items()) for row in chosen}
@@ -305,6 +389,10 @@ def slowly(
     for row in chosen:
         vectors = {r: products[r].index.dense[r] for r in (row, *best)}
         titles = {r: title_vector(products[r]) for r in (row, *best)}
+        vectors_of_codes = {r: products[r].code_vector() for r in (row, *best)}
+        features[row]["prf_codes"] = sum(
+            share[b] * sum(vectors_of_codes[b].get(k, 0.0) * w for k, w in vectors_of_codes[row].items()) for b in best
+        )
         features[row]["prf_dense"] = sum(share[b] * float(vectors[b] @ vectors[row]) for b in best)
         features[row]["prf_title"] = sum(
             share[b] * sum(titles[b].get(stem, 0.0) * w for stem, w in titles[row].items()) for b in best
@@ -331,11 +419,12 @@ def test_every_feature_is_what_a_slow_computation_says(seed: int, monkeypatch: p
     index = make_index(titles, texts, codes, rng.normal(size=(n, 2)), tokens)
     products = [Slow(index, texts, codes, row) for row in range(n)]
     monkeypatch.setattr(first_phase, "NEAREST", 9)
+    monkeypatch.setattr(first_phase, "FROM_FEEDBACK", 2)
     weights = {feature.name: float(rng.random()) for feature in FEATURES} | {"measure_conflict": -0.5}
     for _ in range(6):
         words = draw(1, 6) + ["sofa"] * int(rng.integers(2))
         query = make_query(" ".join(words), weigh(), weigh(), weigh())
-        expected = slowly(products, query, weights, by_postings=8, nearest=9)
+        expected = slowly(products, query, weights, by_postings=8, nearest=9, alike_most=2)
         array = np.array([weights[name] for name in NAMES], dtype=np.float32)
         found = find_candidates(index, query, array, keep=12, from_postings=8)
         assert found.rows.tolist() == [row for _, row, _ in expected[:12]]

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gram.arrays import SparseRows
 from gram.codes.trie import CodeTrie
 from gram.errors import DataError, IndexFolderError, IndexMismatch
 from gram.index.bm25 import BM25Index
+from gram.index.code_rows import CodeRows
 from gram.index.nearest import Sketch
 from gram.index.postings import Postings
 from gram.index.segment import Index, same_model, value_scores
@@ -37,6 +39,11 @@ def make(model_hash: str = "abc123", **parts: Any) -> Index:
         lexical=Postings.build([0, 0, 1, 2, 3], [0, 1, 2, 0, 2], [1.0, 0.5, 1.0, 2.0, 3.0], n_keys=4),
         expansion=Postings.build([1, 2], [0, 1], [0.25, 0.5], n_keys=3),
         compound=Postings.build([0, 1, 1], [0, 2, 0], [-1.0, -0.5, -2.0], n_keys=2),
+        code_rows=CodeRows.build(
+            SparseRows.build([0, 1, 2, 0, 2], [0, 0, 1, 2, 3], [1.0, 0.5, 1.0, 2.0, 3.0], 3),
+            SparseRows.build([0, 1], [1, 2], [0.25, 0.5], 3),
+        ),
+        slots=np.eye(3, 2, dtype=bool),
         trie=CodeTrie.build(np.array([[0, 2], [1, -1]])),
         dense=vectors,
         sketch=Sketch.build(vectors),
@@ -79,7 +86,7 @@ def test_meta_tells_what_the_folder_is(tmp_path: Path) -> None:
     meta = json.loads((tmp_path / "index" / "meta.json").read_text())
     assert meta.pop("created_with").startswith("gram ")
     assert meta == {
-        "format_version": 5,
+        "format_version": 6,
         "model_hash": "abc123",
         "model": "models/shop",
         "keep": 40,
@@ -99,7 +106,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
 def test_every_file_is_missed_when_it_is_gone_or_cut(tmp_path: Path) -> None:
     make().save(tmp_path / "index")
     files = sorted(f for f in (tmp_path / "index").iterdir() if f.name != "checksums.json")
-    assert len(files) == 33
+    assert len(files) == 37
     for file in files:
         whole = file.read_bytes()
         for content in (None, whole[:-1], b""):
@@ -117,7 +124,7 @@ def test_every_file_is_missed_when_it_is_gone_or_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"format_version": 9, "created_with": "gram 9.0"}, r"gram 9\.0 wrote format version 9, and this gram reads 5"),
+        ({"format_version": 9, "created_with": "gram 9.0"}, r"gram 9\.0 wrote format version 9, and this gram reads 6"),
         ({"format_version": None}, "no format version"),
         ({"model_hash": None}, "lacks model_hash"),
         ({"n_products": 4}, "4 products.*of 3 and 2"),

@@ -64,10 +64,31 @@ class QueryTerms(NamedTuple):
         return cls(row, [stem for stem in dict.fromkeys(row) if stem not in analyzer.stopwords], measures)
 
 
+class AskedCodes(NamedTuple):
+    """The attributes that a query holds, as its single and compound codes ask for them together."""
+
+    key: NDArray[np.int64]  # (K,) attribute ids, rising
+    importance: NDArray[np.float32]  # (K,) that sum to 1
+    slot: NDArray[np.int32]  # (K,) numbers of slots, see `Lexicon.default_slot_ids`
+    apart: NDArray[np.bool_]  # (K, K) whether two of them say different things: neither repeats a word of the other
+
+    @classmethod
+    def read(cls, lexical: SparseRow, lexicon: Lexicon) -> AskedCodes:
+        """From a query's lexical weights. A weight is the root of idf, times what the model makes of the word, so its
+        square says how much of what is asked the attribute is."""
+        key, first = np.unique(lexical.key.astype(np.int64), return_index=True)
+        squared = lexical.weight[first].astype(np.float32) ** 2
+        total = float(squared.sum())
+        words = [set(lexicon.forms[k][0]) for k in key.tolist()]
+        apart = np.array([[a.isdisjoint(b) for b in words] for a in words], dtype=bool).reshape(len(key), len(key))
+        return cls(key, squared / total if total > 0 else squared, lexicon.default_slot_ids[key], apart)
+
+
 class QueryRepresentation(NamedTuple):
     """All that a coder says of one query; keys are attribute ids, or code ids for `compound`."""
 
     terms: QueryTerms
+    asked: AskedCodes
     lexical: SparseRow
     expansion: SparseRow
     compound: SparseRow
@@ -87,11 +108,12 @@ class Representations(NamedTuple):
     token_vectors: TokenVectors  # of N texts, S in all
     token_weights: NDArray[np.float32]  # (S,)
 
-    def query(self, row: int, terms: QueryTerms) -> QueryRepresentation:
+    def query(self, row: int, terms: QueryTerms, lexicon: Lexicon) -> QueryRepresentation:
         """One of the texts as a query."""
         tokens = slice(int(self.token_vectors.start[row]), int(self.token_vectors.start[row + 1]))
         return QueryRepresentation(
             terms,
+            AskedCodes.read(self.lexical.of(row), lexicon),
             self.lexical.of(row),
             self.expansion.of(row),
             self.compound.of(row),

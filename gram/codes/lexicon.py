@@ -84,6 +84,13 @@ class Lexicon:
         order = {slot: i for i, slot in enumerate(self.slots)}
         return np.array([order[a.slot] for a in self.attributes], dtype=np.int32)
 
+    @cached_property
+    def default_slot_ids(self) -> NDArray[np.int32]:
+        """The number of each attribute's slot among the default ones, (A,); a slot of the shop's own is the one behind
+        them."""
+        order = {slot: i for i, slot in enumerate(SLOTS)}
+        return np.array([order.get(a.slot, len(SLOTS)) for a in self.attributes], dtype=np.int32)
+
     def extend(self, words: dict[str, int]) -> Lexicon:
         """With lexical attributes for words that a catalogue has and the lexicon lacks: {stem: products that hold it}.
 

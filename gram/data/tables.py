@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 from gram.data.files import content_name, format_of, one_line, open_bytes, read_lines, write_whole
 from gram.errors import BadRow, DataError, MissingExtra
 
-
 DEEPEST = 600
 """Lists and objects within each other that a JSON cell or row may have: Python's own limit is a thousand calls."""
 

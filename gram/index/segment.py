@@ -5,7 +5,9 @@
     bm25.*                    BM25 over every field
     lexical.* expansion.*     attribute → products whose text holds it; attribute → products it was written for
     compound.* trie.*         code → products; the codes
+    code_rows.*               product → the attributes it holds or was given
     dense.npy value.npy       the products' vectors; how much the shop values them
+    slots.npy                 in which slots a product's text holds an attribute
     sketch.* titles.*         the vectors' main coordinates; the titles' words in their order
     token_vectors.*           a vector for each of the products' tokens
     extra_words.txt extra_counts.npy   words of the catalogue that the model's lexicon lacks
@@ -13,7 +15,7 @@
 Dimension letters:
     N  products     D  width of a vector
     E  extra words  M  products with a value, F of them different
-    P  postings
+    P  postings     S  slots
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from gram.codes.trie import CodeTrie
 from gram.errors import DataError, IndexFolderError, IndexMismatch, ModelError
 from gram.folders import check_folder, load_array, new_folder, read_json, write_json
 from gram.index.bm25 import BM25Index, load_lines, save_lines
+from gram.index.code_rows import CodeRows
 from gram.index.nearest import Sketch
 from gram.index.postings import Postings
 from gram.index.table import OFFSETS, ProductTable
@@ -38,7 +41,7 @@ from gram.index.titles import Titles
 from gram.index.token_vectors import TokenVectors
 from gram.records import Product
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 POSTINGS = ("lexical", "expansion", "compound")
 META = "meta.json"
 
@@ -55,6 +58,8 @@ class Index:
     lexical: Postings  # attribute id → products whose text holds it
     expansion: Postings  # attribute id → products whose text lacks it and that it was written for
     compound: Postings  # code id → products
+    code_rows: CodeRows  # product → its attributes, lexical and expansion
+    slots: NDArray[np.bool_]  # (N, S) whether a product's text holds an attribute of each slot
     trie: CodeTrie  # the codes, with one id for every key of `compound`
     dense: NDArray[np.float32]  # (N, D)
     sketch: Sketch  # of N vectors
@@ -90,12 +95,13 @@ class Index:
             self.bm25.save(folder)
             for name in POSTINGS:
                 getattr(self, name).save(folder, name)
+            self.code_rows.save(folder)
             self.trie.save(folder)
             self.sketch.save(folder)
             self.titles.save(folder)
             self.token_vectors.save(folder)
             save_lines(folder / "extra_words.txt", self.extra_words)
-            for name in ("dense", "value", "extra_counts"):
+            for name in ("dense", "value", "slots", "extra_counts"):
                 np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
             made = {
                 "format_version": FORMAT_VERSION,
@@ -165,12 +171,14 @@ def _read(folder: Path, mmap: bool, check: bool) -> Index:
         lexical=Postings.load(folder, "lexical", mmap),
         expansion=Postings.load(folder, "expansion", mmap),
         compound=Postings.load(folder, "compound", mmap),
+        code_rows=CodeRows.load(folder, mmap),
         trie=_load_trie(folder, mmap),
         dense=load_array(folder, "dense.npy", mmap),
         sketch=Sketch.load(folder, mmap),
         titles=Titles.load(folder, mmap),
         token_vectors=TokenVectors.load(folder, mmap),
         value=load_array(folder, "value.npy", mmap),
+        slots=load_array(folder, "slots.npy", mmap),
         extra_words=load_lines(folder / "extra_words.txt"),
         extra_counts=load_array(folder, "extra_counts.npy", mmap),
         meta=meta,
@@ -216,6 +224,8 @@ def _misfit(index: Index) -> str:
         "dense": index.dense.shape[:1],
         "value": index.value.shape,
         "sketch": index.sketch.coordinates.shape[1:],
+        "code_rows": (len(index.code_rows),),
+        "slots": index.slots.shape[:1],
         "titles": (len(index.titles.start) - 1,),
         "token_vectors": (len(index.token_vectors.start) - 1,),
     }

@@ -18,13 +18,20 @@ from numpy.typing import NDArray
 
 from gram.arrays import SparseRow
 from gram.coder.base import QueryRepresentation
+from gram.codes.slots import SLOTS
 from gram.errors import SettingError
+from gram.index.code_rows import RowEntries, gather, likeness
 from gram.index.postings import Postings
 from gram.index.segment import Index
 from gram.index.titles import TitleWords
+from gram.ranking.asked import Asked
 from gram.text.words import has_digit
 
 Floats = NDArray[np.float32]
+SLOT_FEATURES = ("type", "brand", "colour", "material", "size", "model")
+"""Slots in which agreement and conflict are features of their own."""
+FEEDBACK_CODES = 48
+"""Attributes of the best candidates that others are compared by."""
 BEST = 10
 """Candidates, first by all other features, that feedback compares with."""
 
@@ -75,6 +82,15 @@ class CandidateView:
         """(C, 3) where the query's words stand in the titles."""
         terms = self.query.terms
         return self.index.titles.match(self.index.bm25, terms.stems, terms.telling, self.titles)
+
+    @cached_property
+    def asked(self) -> Asked:
+        """What the query asks by its codes, and what the candidates have of it."""
+        return Asked(self.index, self.query.asked, self.rows)
+
+    @cached_property
+    def code_rows(self) -> RowEntries:
+        return self.index.code_rows.read(self.rows)
 
     @cached_property
     def late_interaction(self) -> Floats:
@@ -151,6 +167,21 @@ def _prf_title(view: CandidateView) -> Floats:
     return view.index.titles.likeness(view.titles, view.best, view.share)
 
 
+def _slot(share: Callable[[Asked, int], Floats], slot: str) -> Callable[[CandidateView], Floats]:
+    number = SLOTS.index(slot)
+    return lambda view: share(view.asked, number)
+
+
+def _prf_codes(view: CandidateView) -> Floats:
+    best = view.index.code_rows.read(view.rows[view.best])
+    return likeness(view.code_rows, gather(best, view.share, FEEDBACK_CODES))
+
+
+def _bm25_share(view: CandidateView) -> Floats:
+    reach = sum(view.index.bm25.idf(stem) for stem in view.query.terms.stems)
+    return view.index.bm25.score(view.query.terms.stems)[view.rows] / np.float32(reach or 1.0)
+
+
 def _value(view: CandidateView) -> Floats:
     return view.index.value[view.rows]
 
@@ -166,8 +197,16 @@ FEATURES: tuple[Feature, ...] = (
     Feature("expansion_lexical", "codes", 1.0, first_phase=SharedKeys("expansion", "lexical")),
     Feature("expansion_expansion", "codes", 0.3, first_phase=SharedKeys("expansion", "expansion")),
     Feature("compound", "codes", first_phase=SharedKeys("compound", "compound")),
+    # how much of what the query asks by its codes a product has: holds it, or was given it
+    Feature("held_share", "codes", compute=lambda view: view.asked.held_share),
+    Feature("code_share", "codes", compute=lambda view: view.asked.share),
+    Feature("code_pairs", "codes", compute=lambda view: view.asked.pairs),
+    Feature("weakest_code", "codes", compute=lambda view: view.asked.weakest),
+    *(Feature(f"{slot}_agreement", "codes", compute=_slot(Asked.agreement, slot)) for slot in SLOT_FEATURES),
+    *(Feature(f"{slot}_conflict", "codes", sign=0, compute=_slot(Asked.conflict, slot)) for slot in SLOT_FEATURES),
     Feature("dense", "vectors", 6.0, compute=lambda view: view.dense @ view.query.dense),
     Feature("bm25", "words", 0.5, first_phase=_bm25),
+    Feature("bm25_share", "words", compute=_bm25_share),
     # how much of the query a product holds: of its words by idf, all of them, of its numbers; and measures it has in
     # another size
     Feature("idf_coverage", "words", 2.0, compute=lambda view: view.coverage),
@@ -184,6 +223,7 @@ FEATURES: tuple[Feature, ...] = (
     # what is like the best ten is often relevant too
     Feature("prf_dense", "vectors", 1.5, compute=_prf_dense, feedback=True),
     Feature("prf_title", "words", 0.4, compute=_prf_title, feedback=True),
+    Feature("prf_codes", "codes", compute=_prf_codes, feedback=True),
     Feature("value", "value", compute=_value),  # what the shop says it is worth; the shop sets its weight
 )
 """Every feature, in the order of every feature array. Default weights were chosen on Home Depot's dev queries

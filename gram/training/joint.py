@@ -23,7 +23,7 @@ from gram.coder.base import Side
 from gram.coder.encoder.coder import EncoderCoder
 from gram.coder.encoder.decoder import Memory
 from gram.coder.encoder.network import FirstStep
-from gram.coder.encoder.tokens import Batch
+from gram.coder.encoder.tokens import Batch, hide
 from gram.coder.memory import keep_freed_memory
 from gram.coder.precision import computing
 from gram.codes.pseudo_queries import pseudo_share
@@ -105,6 +105,7 @@ class JointTrainer:
         self.coder, self.samples, self.settings, self.stage = coder, samples, settings, stage
         self.steps = settings.chosen_steps(len(samples.queries), len(samples.products))
         self.share = pseudo_share(len(samples.queries))
+        self.words = [frozenset(forms[0]) for forms in coder.lexicon.forms]
         self.code_table = torch.from_numpy(samples.space.codes.astype(np.int64)).to(coder.device)
         groups = _groups(coder, settings)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
@@ -217,7 +218,8 @@ class JointTrainer:
         order = np.argsort(tokenized.lengths[rows], kind="stable")
         steps, tag_rows, tag_attributes, memories = [], [], [], []
         for group in np.array_split(order, max(1, len(order) // 24)):
-            texts = tokenized.batch(rows[group]).to(device)
+            hidden = {i: batch.hidden[r] for i, r in enumerate(group.tolist()) if r in batch.hidden}
+            texts = hide(tokenized.batch(rows[group]), hidden, self.words, coder.backbone.mask_id).to(device)
             step = coder.network(texts, Side.PRODUCT, attributes)
             steps.append(step)
             tag_rows.append(torch.from_numpy(group).to(device)[texts.tag_row])

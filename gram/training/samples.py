@@ -30,6 +30,9 @@ from gram.text.words import has_digit
 DESCRIPTION = FIELDS.index("description")  # lexical, but not counted as what a product is
 SHORTENED = 0.15
 """How often a logged query of three words or more is trained on without one of them."""
+HIDDEN = 0.0
+"""Share of pseudo-queries of two attributes and more one of which is hidden from the product they are made of, so that
+the model has to write it: of what a product says anyway it learns nothing."""
 HARD_FROM, HARD_TO = 15, 200  # ranks from which hard negatives are drawn
 
 
@@ -44,6 +47,7 @@ class TrainingBatch(NamedTuple):
     product_unknown: Tensor  # (B,) True for a clicked product that no logged query of this batch speaks for
     query_codes: tuple[Tensor, Tensor]  # row, code id of the space
     product_codes: tuple[Tensor, Tensor]
+    hidden: dict[int, list[int]]  # of some pseudo-queries' products, by number in the batch, attributes to hide
 
 
 @dataclass
@@ -140,6 +144,7 @@ class Samples:
         texts = [vary(self.queries[q], rng) if pseudo_share else self.queries[q] for q in rows]
         clicked = [int(rng.choice(self.clicked[q], p=self.chance[q])) for q in rows]
         said: list[set[int]] = []  # the attributes that each pseudo-query names
+        hidden: dict[int, list[int]] = {}
         silent = 0
         while len(texts) < size:
             product = int(rng.integers(len(self.products)))
@@ -152,6 +157,8 @@ class Samples:
                 texts.append(made[0])
                 clicked.append(product)
                 said.append(set(made[1]))
+                if len(made[1]) > 1 and rng.random() < HIDDEN:
+                    hidden[len(clicked) - 1] = [int(rng.choice(made[1]))]
         drawn = rng.choice(size, min(n_hard, size), replace=False).tolist()
         hard = [self._hard_negative(texts[i], rows[i] if i < n_log else None, rng) for i in drawn]
         products = np.array(clicked + hard, dtype=np.int64)
@@ -167,6 +174,7 @@ class Samples:
                 [(space.of_queries, q) for q in rows] + [(space.of_products, p) for p in pseudo], rng
             ),
             product_codes=_draw_codes([(space.of_products, p) for p in clicked], rng),
+            hidden=hidden,
         )
 
     def _tags(self, product: int) -> NDArray[np.int32]:

@@ -52,6 +52,8 @@ class Backbone:
         if None in special:
             raise ModelError(f"{source}: its tokenizer has neither [CLS]/[SEP]/[PAD] nor <s>/</s>/<pad>")
         self.start_id, self.end_id, self.pad_id = (int(s) for s in special if s is not None)
+        masks = [tokenizer.token_to_id(t) for t in ("[MASK]", "<mask>", "[UNK]", "<unk>")]
+        self.mask_id: int = next((m for m in masks if m is not None), self.pad_id)  # stands for what is hidden
         self._cached_tokens = lru_cache(WORDS_CACHED)(self._tokens)
 
     def tokens_of(self, word: str) -> list[int]:

@@ -5,7 +5,7 @@ Letters: N texts, B texts of a batch, L tokens of the longest, T lexical attribu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -93,6 +93,34 @@ class TokenizedTexts:
             torch.from_numpy(tag_row),
             *(tags[:, i] for i in range(4)),
         )
+
+
+def hide(batch: Batch, hidden: Mapping[int, Sequence[int]], words: Sequence[frozenset[str]], mask_id: int) -> Batch:
+    """The texts without some of their attributes: no text holds them, and a mark stands where they stood.
+
+    Args:
+        hidden: {row of the batch: attributes to hide}; every attribute that has a word of these goes with them.
+        words: of each attribute.
+    """
+    if not hidden:
+        return batch
+    token_ids = batch.token_ids.clone()
+    keep = torch.ones(len(batch.tag_row), dtype=torch.bool)
+    gone = {row: frozenset().union(*(words[a] for a in attributes)) for row, attributes in hidden.items()}
+    tags = zip(*(t.tolist() for t in (batch.tag_row, batch.tag_attribute, batch.tag_start, batch.tag_end)), strict=True)
+    for i, (row, attribute, start, end) in enumerate(tags):
+        if row in gone and not words[attribute].isdisjoint(gone[row]):
+            keep[i] = False
+            if start and len(words[attribute]) == 1:  # at 0 stands the start mark: the encoder does not read it
+                token_ids[row, start:end] = mask_id
+    return batch._replace(
+        token_ids=token_ids,
+        tag_row=batch.tag_row[keep],
+        tag_attribute=batch.tag_attribute[keep],
+        tag_start=batch.tag_start[keep],
+        tag_end=batch.tag_end[keep],
+        tag_field=batch.tag_field[keep],
+    )
 
 
 class TextTokenizer:

@@ -1,0 +1,103 @@
+"""How much of what a query asks by its codes each candidate has: holds it, or was given it by the model.
+
+An attribute that a product holds is had whole; one it was given is had as far as its weight comes to what the attribute
+weighs where products hold it. A compound code of a query is a set of attributes that it asks for together, of different
+meanings; a product has the code as far as it has each of them.
+
+Letters: C candidates, K attributes that the query asks for, S slots.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gram.coder.base import AskedCodes
+from gram.index.segment import Index
+
+Floats = NDArray[np.float32]
+
+WEAK = 0.2
+"""Attributes of less than this share of the weightiest one's importance are not missed by `weakest`. Not tuned."""
+
+
+class Asked:
+    """The attributes that a query holds, and what the candidates have of them."""
+
+    def __init__(self, index: Index, codes: AskedCodes, rows: NDArray[np.int64]) -> None:
+        """`rows` (C,) of the candidates."""
+        self.index, self.codes, self.rows = index, codes, rows
+
+    @cached_property
+    def _both(self) -> tuple[Floats, Floats]:
+        number = np.full(self.index.n_products, -1, dtype=np.int32)
+        number[self.rows] = np.arange(len(self.rows))
+        held = np.zeros((len(self.rows), len(self.codes.key)), dtype=np.float32)
+        given = np.zeros_like(held)
+        for k, key in enumerate(self.codes.key.tolist()):
+            if not 0 <= key < self.index.lexical.n_keys:  # newer than the index
+                continue
+            products, weights = self.index.lexical.of(key)
+            usual = float(weights.mean()) if len(weights) else 1.0
+            at = number[products]
+            held[at[at >= 0], k] = 1.0
+            products, weights = self.index.expansion.of(key)
+            at = number[products]
+            inside = at >= 0
+            given[at[inside], k] = np.minimum(weights[inside] / max(usual, 1e-6), 1.0)
+        return held, given
+
+    @property
+    def held(self) -> Floats:
+        """(C, K) 1 where a candidate's text holds the attribute."""
+        return self._both[0]
+
+    @cached_property
+    def had(self) -> Floats:
+        """(C, K) in [0, 1]: 1 where it is held, else how much the model gave it to the candidate."""
+        return np.maximum(*self._both)
+
+    @cached_property
+    def held_share(self) -> Floats:
+        """(C,) of what is asked, by importance, that a candidate holds."""
+        return self.held @ self.codes.importance
+
+    @cached_property
+    def share(self) -> Floats:
+        """(C,) of what is asked, by importance, that a candidate has."""
+        return self.had @ self.codes.importance
+
+    @cached_property
+    def pairs(self) -> Floats:
+        """(C,) of the query's compound codes of two attributes, by importance, that a candidate has; a query that asks
+        for one thing alone has that as its code."""
+        every = self.codes.importance @ self.codes.apart @ self.codes.importance
+        if every <= 0:
+            return self.share
+        have = self.had * self.codes.importance  # (C, K)
+        return np.einsum("ck,ck->c", have @ self.codes.apart.astype(np.float32), have) / np.float32(every)
+
+    @cached_property
+    def weakest(self) -> Floats:
+        """(C,) how much a candidate has of the asked attribute that it has least of, unimportant ones aside."""
+        if not len(self.codes.key):
+            return np.zeros(len(self.rows), dtype=np.float32)
+        telling = self.codes.importance >= WEAK * self.codes.importance.max()
+        return self.had[:, telling].min(1)
+
+    def agreement(self, slot: int) -> Floats:
+        """(C,) of what is asked, by importance, in one slot that a candidate has."""
+        here = self.codes.slot == slot
+        return self.had[:, here] @ self.codes.importance[here]
+
+    def conflict(self, slot: int) -> Floats:
+        """(C,) of what is asked, by importance, in one slot, where a candidate has none of it and holds something else:
+        asked red, is blue."""
+        here = self.codes.slot == slot
+        if not here.any():
+            return np.zeros(len(self.rows), dtype=np.float32)
+        nothing = self.had[:, here].max(1) <= 0
+        other = self.index.slots[self.rows, slot] > 0
+        return (nothing & other).astype(np.float32) * self.codes.importance[here].sum()
