@@ -22,6 +22,7 @@ from gram.codes.trie import CodeTrie
 from gram.errors import SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.code_rows import CodeRows
+from gram.index.entries import gather, likeness
 from gram.index.nearest import Sketch
 from gram.index.postings import Postings
 from gram.index.segment import Index
@@ -182,20 +183,17 @@ def test_titles_like_those_of_the_best_by_hand(index: Index) -> None:
     unit = [{s: idf[s] / sum(idf[t] ** 2 for t in text) ** 0.5 for s in text} for text in TITLES]
     share = {0: 0.75, 3: 0.25}  # "red hose 50 ft" and "garden pipe" were found best
     expected = [sum(share[b] * unit[b].get(s, 0.0) * w for b in share for s, w in title.items()) for title in unit]
-    likeness = index.titles.likeness(
-        index.titles.read(np.arange(4)),
-        np.array(list(share)),
-        np.array(list(share.values()), dtype=np.float32),
-    )
-    assert likeness == pytest.approx(expected, rel=1e-5)
-    assert likeness[0] > likeness[1] > likeness[2] == 0.0
+    sought = gather(index.titles.read(np.array(list(share))), np.array(list(share.values()), dtype=np.float32))
+    alike = likeness(index.titles.read(np.arange(4)), sought)
+    assert alike == pytest.approx(expected, rel=1e-5)
+    assert alike[0] > alike[1] > alike[2] == 0.0
 
 
 def test_a_word_said_twice_makes_a_title_no_more_like_itself() -> None:
     texts = [["2", "in", "2", "in"], ["2", "in"], ["hose"]]
     titles = Titles.build(texts, BM25Index.build(texts))
-    likeness = titles.likeness(titles.read(np.arange(3)), np.array([0]), np.ones(1, dtype=np.float32))
-    assert likeness.tolist() == pytest.approx([1.0, 1.0, 0.0])
+    alike = likeness(titles.read(np.arange(3)), gather(titles.read(np.array([0])), np.ones(1, dtype=np.float32)))
+    assert alike.tolist() == pytest.approx([1.0, 1.0, 0.0])
 
 
 def test_the_best_are_kept(index: Index) -> None:

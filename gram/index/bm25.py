@@ -19,6 +19,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -44,14 +45,21 @@ class BM25Index:
     n_products: int
     k1: float
     b: float
+    mean_length: float  # stems of a product
+    statistics: BM25Index | None = None  # whose idf counts, of a segment that is too small to say how rare a stem is
 
     @staticmethod
-    def build(texts: Iterable[Sequence[str]], k1: float = 0.9, b: float = 0.4) -> BM25Index:
+    def build(
+        texts: Iterable[Sequence[str]], k1: float = 0.9, b: float = 0.4, like: BM25Index | None = None
+    ) -> BM25Index:
         """From the stems of each product, all its fields together; a product without any keeps its row.
 
+        With `like`, settings, rarities and the mean length are those of that index, so that scores of both compare.
         `k1` says how slowly repetition stops counting, `b` how much a long text is discounted. Raises SettingError for
         settings out of range, ValueError for a stem that is empty or holds a line break.
         """
+        if like is not None:
+            k1, b = like.k1, like.b
         if not (k1 >= 0 and 0 <= b <= 1):
             raise SettingError(f"BM25 needs k1 ≥ 0 and 0 ≤ b ≤ 1, not k1={k1}, b={b}.")
         ids: defaultdict[str, int] = defaultdict()
@@ -70,17 +78,26 @@ class BM25Index:
         pair, frequency = np.unique(stem_id * n_products + product, return_counts=True)  # (P,) (P,)
         key, holder = np.divmod(pair, max(n_products, 1))  # (P,) (P,)
         n_holding = np.bincount(key, minlength=n_stems)  # (V,) products that hold the stem
-        idf = _rarity(n_holding, n_products)  # (V,)
         mean = len(stem_id) / max(n_products, 1)
+        if like is None:
+            idf = _rarity(n_holding, n_products)  # (V,)
+        else:
+            idf, mean = np.array([like.idf(stem) for stem in ids]), like.mean_length
         damping = k1 * (1 - b + b * length / mean) if mean else np.zeros(n_products)  # (N,)
         weight = idf[key] * frequency / (frequency + damping[holder])  # (P,)
-        return BM25Index(dict(ids), Postings.build(key, holder, weight, n_stems), n_products, k1, b)
+        postings = Postings.build(key, holder, weight, n_stems)
+        return BM25Index(dict(ids), postings, n_products, k1, b, mean, like)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __contains__(self, stem: object) -> bool:
         return stem in self.ids
+
+    @cached_property
+    def stems(self) -> list[str]:
+        """(V,) the stems by their keys."""
+        return list(self.ids)
 
     def score(self, stems: Sequence[str], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """(N,) the BM25 score of every product. A stem that the query repeats counts each time, an unknown one adds 0.
@@ -106,18 +123,23 @@ class BM25Index:
 
     def idf(self, stem: str) -> float:
         """How rare a stem is; an unknown one is rarer than any, as one that no product holds."""
+        if self.statistics is not None:
+            return self.statistics.idf(stem)
         n_holding = self.document_frequency(stem)
         return math.log1p((self.n_products - n_holding + 0.5) / (n_holding + 0.5))
 
     def idf_of(self, keys: NDArray[np.int32]) -> NDArray[np.float32]:
         """`idf` of many stems by their keys, in the shape of `keys`."""
+        if self.statistics is not None:
+            rarity = np.array([self.idf(self.stems[key]) for key in keys.tolist()], dtype=np.float32)
+            return rarity
         n_holding = self.postings.start[keys + 1] - self.postings.start[keys]
         return _rarity(n_holding, self.n_products).astype(np.float32)
 
     def save(self, folder: str | Path) -> None:
         """Writes `bm25.txt`, `bm25.json` and the postings `bm25.*.npy` into an existing folder."""
         save_lines(Path(folder, "bm25.txt"), self.ids)
-        settings = {"n_products": self.n_products, "k1": self.k1, "b": self.b}
+        settings = {"n_products": self.n_products, "k1": self.k1, "b": self.b, "mean_length": self.mean_length}
         Path(folder, "bm25.json").write_text(json.dumps(settings) + "\n", encoding="utf-8")
         self.postings.save(folder, "bm25")
 
@@ -129,6 +151,7 @@ class BM25Index:
         try:
             settings = json.loads(settings_path.read_bytes())
             n_products, k1, b = int(settings["n_products"]), float(settings["k1"]), float(settings["b"])
+            mean_length = float(settings["mean_length"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             problem = f"the settings of BM25 cannot be read ({error!r})"
             raise IndexFolderError(f"{settings_path}: {problem}. Fix: build the index again") from None
@@ -136,7 +159,7 @@ class BM25Index:
         if postings.n_keys != len(ids):
             problem = f"there are {len(ids)} different words, but postings for {postings.n_keys}"
             raise IndexFolderError(f"{path}: {problem}. Fix: build the index again")
-        return BM25Index(ids, postings, n_products, k1, b)
+        return BM25Index(ids, postings, n_products, k1, b, mean_length)
 
 
 def _rarity(n_holding: NDArray[np.int64], n_products: int) -> NDArray[np.float64]:

@@ -2,32 +2,22 @@
 
 Dimension letters:
     N  products              X  entries of all rows
-    C  candidates            S  entries of the candidates' rows
-    B  best of the candidates
+    C  candidates
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gram.arrays import SparseRow, SparseRows, offsets, ragged, top_k
+from gram.arrays import SparseRow, SparseRows, offsets, ragged
 from gram.folders import REBUILD, check_offsets, load_array
+from gram.index.entries import RowEntries
 
 ARRAYS = ("start", "key", "weight")
-
-
-class RowEntries(NamedTuple):
-    """The entries of some rows, one after another."""
-
-    n_rows: int  # C
-    row: NDArray[np.int64]  # (S,) which of the rows
-    key: NDArray[np.int32]  # (S,)
-    weight: NDArray[np.float32]  # (S,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,22 +69,3 @@ class CodeRows:
         for values in (rows.key, rows.weight):
             check_offsets(rows.start, len(values), Path(folder, "code_rows.start.npy"), REBUILD)
         return rows
-
-
-def gather(entries: RowEntries, share: NDArray[np.float32], most: int) -> SparseRow:
-    """The `most` heaviest attributes of some rows, each row counting its `share` (B,): what these have in common."""
-    keys, which = np.unique(entries.key, return_inverse=True)
-    sought = np.bincount(which, share[entries.row] * entries.weight, len(keys)).astype(np.float32)
-    best, weight = top_k(sought, most)
-    return SparseRow(keys[best], weight)
-
-
-def likeness(entries: RowEntries, sought: SparseRow) -> NDArray[np.float32]:
-    """(C,) Σ over the attributes sought of their weight times the row's."""
-    if not len(sought.key):
-        return np.zeros(entries.n_rows, dtype=np.float32)
-    order = np.argsort(sought.key)
-    keys, weights = sought.key[order], sought.weight[order]
-    at = np.searchsorted(keys, entries.key).clip(max=len(keys) - 1)
-    met = np.where(keys[at] == entries.key, weights[at] * entries.weight, 0.0)
-    return np.bincount(entries.row, met, entries.n_rows).astype(np.float32)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +18,7 @@ from numpy.typing import NDArray
 from gram.arrays import each_once, offsets, ragged
 from gram.folders import REBUILD, check_offsets, load_array
 from gram.index.bm25 import BM25Index
-
-
-class TitleWords(NamedTuple):
-    """The words of some titles, one after another."""
-
-    n_titles: int  # C
-    row: NDArray[np.int64]  # (S,) which of the titles
-    word: NDArray[np.int32]  # (S,) the word's key
-    weight: NDArray[np.float32]  # (S,) what it weighs in its title
+from gram.index.entries import RowEntries
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +45,7 @@ class Titles:
         return Titles(offsets(counts), word, weight)
 
     def match(
-        self, bm25: BM25Index, stems: Sequence[str], distinct: Sequence[str], titles: TitleWords
+        self, bm25: BM25Index, stems: Sequence[str], distinct: Sequence[str], titles: RowEntries
     ) -> NDArray[np.float32]:
         """(C, 3) how the query's words stand in each candidate's title: the share of them, by idf, that it holds; the
         share of the query's neighbours that are neighbours there, in this order; whether it holds the last word.
@@ -91,28 +82,10 @@ class Titles:
             out[:, 2] = holds[:, number[end]]
         return out
 
-    def likeness(self, titles: TitleWords, best: NDArray[np.int64], share: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(C,) mean cosine of the candidates' titles, each word by its weight, with those of some of them.
-
-        `best` are the numbers of those among the candidates, `share` (adding up to 1) says how much each counts:
-        feedback as a relevance model has it (Lavrenko & Croft, SIGIR 2001).
-        """
-        n, row, word, weight = titles
-        count = np.zeros(n)
-        count[best] = share
-        shown = np.flatnonzero(count[row])
-        if not len(shown):
-            return np.zeros(n, dtype=np.float32)
-        keys, which = np.unique(word[shown], return_inverse=True)
-        sought = np.bincount(which, count[row[shown]] * weight[shown])  # of the words that the best ones have
-        at = np.searchsorted(keys, word).clip(max=len(keys) - 1)
-        met = np.where(keys[at] == word, sought[at] * weight, 0.0)
-        return np.bincount(row, met, n).astype(np.float32)
-
-    def read(self, rows: NDArray[np.int64]) -> TitleWords:
+    def read(self, rows: NDArray[np.int64]) -> RowEntries:
         """The words of the titles of C candidates."""
         at, row = ragged(self.start[rows], self.start[rows + 1] - self.start[rows])
-        return TitleWords(len(rows), row, self.word[at], self.weight[at])
+        return RowEntries(len(rows), row, self.word[at], self.weight[at])
 
     def save(self, folder: str | Path) -> None:
         """Writes `titles.*.npy` into an existing folder."""

@@ -1,20 +1,21 @@
 """First phase: the candidates of one query, with all their features.
 
-Letters: N products, C candidates, F features.
+Letters: N products of a segment, C candidates, F features.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gram.arrays import each_once, top_k
+from gram.arrays import SparseRow, each_once, offsets, top_k
 from gram.coder.base import QueryRepresentation
-from gram.index.code_rows import gather
+from gram.index.entries import gather, merge
 from gram.index.segment import Index
-from gram.ranking.features import BEST, FEATURES, NAMES, CandidateView
+from gram.ranking.features import BEST, FEATURES, FEEDBACK_CODES, NAMES, CandidateView, Feedback
 
 FROM_POSTINGS = 600
 """Candidates that postings speak most for."""
@@ -26,6 +27,9 @@ FROM_FEEDBACK = 200
 FEEDBACK_KEYS = 16
 """Attributes that these are found by."""
 
+FEW_ALLOWED = 20_000
+"""Products that a filter leaves, up to which every vector of theirs is read."""
+
 _FIRST = [i for i, feature in enumerate(FEATURES) if feature.first_phase]
 _SECOND = [i for i, feature in enumerate(FEATURES) if feature.compute and not feature.feedback]
 _FEEDBACK = [i for i, feature in enumerate(FEATURES) if feature.feedback]
@@ -33,10 +37,18 @@ _FEEDBACK = [i for i, feature in enumerate(FEATURES) if feature.feedback]
 
 @dataclass(frozen=True)
 class Candidates:
-    """Products by their rows in the index, best first, with their features (C, F)."""
+    """Products by their rows, best first, with their features (C, F). A later segment's rows go on from an earlier's."""
 
     rows: NDArray[np.int64]
     features: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A segment as one search sees it."""
+
+    index: Index
+    allowed: NDArray[np.bool_] | None = None  # (N,) False for products that are gone, or that a filter leaves out
 
 
 def find_candidates(
@@ -48,55 +60,145 @@ def find_candidates(
 ) -> Candidates:
     """The most promising products of a query with all their features, the best `keep` by `weights` (F,).
 
-    The best `from_postings` by what postings of codes and words say are looked at, and the `NEAREST` by dense vector;
-    all products where the weights are of neither. A query that no posting answers finds what is near; one without
-    words finds nothing.
+    The best `from_postings` by what postings of codes and words say are looked at, those that share most codes with the
+    first of them, and the `NEAREST` by dense vector; all products where the weights are of none of these. A query that
+    no posting answers finds what is near; one without words finds nothing.
     """
-    found = np.zeros((len(_FIRST), index.n_products), dtype=np.float32)
+    return find_in_parts([Part(index)], query, weights, keep, from_postings)
+
+
+def find_in_parts(
+    parts: Sequence[Part],
+    query: QueryRepresentation,
+    weights: NDArray[np.float32],
+    keep: int,
+    from_postings: int = FROM_POSTINGS,
+) -> Candidates:
+    """As `find_candidates`, in several segments as if they were one: what compares candidates compares all of them."""
     if not query.terms.stems:
         return Candidates(np.zeros(0, dtype=np.int64), np.zeros((0, len(FEATURES)), dtype=np.float32))
-    for row, i in enumerate(_FIRST):
-        first_phase = FEATURES[i].first_phase
-        sums = first_phase(index, query) if first_phase else None
-        if sums is not None:
-            found[row] = sums
-    scores = weights[_FIRST] @ found  # (N,)
-    any_found = np.flatnonzero(scores > 0)
-    rows, _ = top_k(scores[any_found], from_postings, any_found)
-    first = rows[:BEST]
-    near = weights[NAMES.index("dense")] > 0
-    if not near and not weights[_FIRST].any():
-        rows = np.arange(index.n_products)
-    elif near:
-        rows = each_once(np.concatenate([rows, index.sketch.nearest(index.dense, query.dense, NEAREST)]))
-    if len(first) and weights[NAMES.index("prf_codes")] > 0:
-        rows = each_once(np.concatenate([rows, _like_the_best(index, first)]))
-    features = np.zeros((len(rows), len(FEATURES)), dtype=np.float32)
-    features[:, _FIRST] = found[:, rows].T
-    if not len(rows):
-        return Candidates(rows, features)
-    view = CandidateView(index, query, rows)
-    _fill(features, view, _SECOND)
-    view.best, best = top_k(features @ weights, BEST)
-    view.share = np.exp(best - best[0])
-    view.share /= view.share.sum()
-    _fill(features, view, _FEEDBACK)
-    order, _ = top_k(features @ weights, keep)
-    return Candidates(rows[order], features[order])
+    looks = [_FirstLook.at(part, query, weights, from_postings) for part in parts]
+    if weights[NAMES.index("prf_codes")] > 0:
+        _add_what_is_like_the_first(looks)
+    views = [CandidateView(look.part.index, query, look.rows) for look in looks]
+    features = [look.features() for look in looks]
+    for view, table in zip(views, features, strict=True):
+        _fill(table, view, _SECOND)
+    _feed_back(views, [table @ weights for table in features])
+    for view, table in zip(views, features, strict=True):
+        _fill(table, view, _FEEDBACK)
+    begins = offsets(np.array([part.index.n_products for part in parts]))
+    rows = np.concatenate([view.rows + begin for view, begin in zip(views, begins.tolist(), strict=False)])
+    every = np.concatenate(features)
+    order, _ = top_k(every @ weights, keep)
+    return Candidates(rows[order], every[order])
 
 
-def _like_the_best(index: Index, best: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Products with the codes that the first ones found have in common: a query expanded by feedback."""
-    keys, weights = gather(index.code_rows.read(best), np.full(len(best), 1 / len(best), np.float32), FEEDBACK_KEYS)
-    scores = np.zeros(index.n_products, dtype=np.float32)
-    for postings in (index.lexical, index.expansion):
-        postings.accumulate(keys, weights, scores)
-    found = np.flatnonzero(scores > 0)
-    return top_k(scores[found], FROM_FEEDBACK, found)[0]
+@dataclass
+class _FirstLook:
+    """What the first phase finds in one segment."""
+
+    part: Part
+    found: NDArray[np.float32]  # (first features, N)
+    first: NDArray[np.int64]  # rows of the best by postings
+    scores: NDArray[np.float32]  # of these
+    rows: NDArray[np.int64]  # (C,) of all candidates
+
+    @classmethod
+    def at(cls, part: Part, query: QueryRepresentation, weights: NDArray[np.float32], from_postings: int) -> _FirstLook:
+        index, allowed = part.index, part.allowed
+        found = np.zeros((len(_FIRST), index.n_products), dtype=np.float32)
+        for row, i in enumerate(_FIRST):
+            first_phase = FEATURES[i].first_phase
+            sums = first_phase(index, query) if first_phase else None
+            if sums is not None:
+                found[row] = sums
+        scores = weights[_FIRST] @ found  # (N,)
+        if allowed is not None:
+            scores = np.where(allowed, scores, np.float32(0))
+        any_found = np.flatnonzero(scores > 0)
+        rows, best = top_k(scores[any_found], from_postings, any_found)
+        first, near = rows[:BEST], weights[NAMES.index("dense")] > 0
+        if not near and not weights[_FIRST].any():
+            rows = np.arange(index.n_products) if allowed is None else np.flatnonzero(allowed)
+        elif near and index.n_products:
+            rows = each_once(np.concatenate([rows, _nearest(part, query)]))
+        return cls(part, found, first, best[:BEST], rows)
+
+    def features(self) -> NDArray[np.float32]:
+        """(C, F) with those of the first phase."""
+        features = np.zeros((len(self.rows), len(FEATURES)), dtype=np.float32)
+        features[:, _FIRST] = self.found[:, self.rows].T
+        return features
+
+
+def _nearest(part: Part, query: QueryRepresentation) -> NDArray[np.int64]:
+    index, allowed = part.index, part.allowed
+    if allowed is None:
+        return index.sketch.nearest(index.dense, query.dense, NEAREST)
+    rows = np.flatnonzero(allowed)
+    if len(rows) <= FEW_ALLOWED:
+        return top_k(np.take(index.dense, rows, axis=0) @ query.dense, NEAREST, rows)[0]
+    lost = index.n_products - len(rows)
+    near = index.sketch.nearest(index.dense, query.dense, NEAREST + min(lost, NEAREST))
+    return near[allowed[near]][:NEAREST]
+
+
+def _add_what_is_like_the_first(looks: Sequence[_FirstLook]) -> None:
+    """Adds products with the codes that the first ones found have in common: a query expanded by feedback."""
+    scores = np.concatenate([look.scores for look in looks])
+    if not len(scores):
+        return
+    best, _ = top_k(scores, BEST)
+    share, begin, common = np.float32(1 / len(best)), 0, []
+    for look in looks:
+        chosen = look.first[best[(best >= begin) & (best < begin + len(look.first))] - begin]
+        begin += len(look.first)
+        common.append(gather(look.part.index.code_rows.read(chosen), np.full(len(chosen), share)))
+    every = merge(common)
+    at, weights = top_k(every.weight, FEEDBACK_KEYS)
+    for look in looks:
+        index, allowed = look.part.index, look.part.allowed
+        found = np.zeros(index.n_products, dtype=np.float32)
+        for postings in (index.lexical, index.expansion):
+            known = every.key[at] < postings.n_keys
+            postings.accumulate(every.key[at][known], weights[known], found)
+        rows = np.flatnonzero(found > 0 if allowed is None else (found > 0) & allowed)
+        look.rows = each_once(np.concatenate([look.rows, top_k(found[rows], FROM_FEEDBACK, rows)[0]]))
+
+
+def _feed_back(views: Sequence[CandidateView], scores: Sequence[NDArray[np.float32]]) -> None:
+    """Tells each segment's view what the best candidates of all of them have in common."""
+    every = np.concatenate(scores)
+    if not len(every):
+        return
+    best, top = top_k(every, BEST)
+    share = np.exp(top - top[0])
+    share /= share.sum()
+    begin, common = 0, []
+    for view in views:
+        mine = (best >= begin) & (best < begin + len(view.rows))
+        common.append(view.in_common(best[mine] - begin, share[mine]))
+        begin += len(view.rows)
+    dense = np.sum([part.dense for part in common], axis=0)
+    codes = merge([part.codes for part in common])
+    at, weight = top_k(codes.weight, FEEDBACK_CODES)
+    codes = SparseRow(codes.key[at], weight)
+    for view in views:
+        titles = [_translate(part.titles, other.index, view.index) for part, other in zip(common, views, strict=True)]
+        view.feedback = Feedback(dense, merge(titles), codes)
+
+
+def _translate(words: SparseRow, from_: Index, to: Index) -> SparseRow:
+    """Words by the keys that they have in another segment; those that it lacks are left out."""
+    if from_ is to or not len(words.key):
+        return words
+    keys = np.array([to.bm25.ids.get(from_.bm25.stems[key], -1) for key in words.key.tolist()], dtype=np.int64)
+    return SparseRow(keys[keys >= 0], words.weight[keys >= 0])
 
 
 def _fill(features: NDArray[np.float32], view: CandidateView, numbers: list[int]) -> None:
-    for i in numbers:
+    for i in numbers if len(features) else ():
         compute = FEATURES[i].compute
         if compute:
             features[:, i] = compute(view)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,9 @@ from gram.arrays import SparseRow
 from gram.coder.base import QueryRepresentation
 from gram.codes.slots import SLOTS
 from gram.errors import SettingError
-from gram.index.code_rows import RowEntries, gather, likeness
+from gram.index.entries import RowEntries, gather, likeness
 from gram.index.postings import Postings
 from gram.index.segment import Index
-from gram.index.titles import TitleWords
 from gram.ranking.asked import Asked
 from gram.text.words import has_digit
 
@@ -32,8 +31,17 @@ SLOT_FEATURES = ("type", "brand", "colour", "material", "size", "model")
 """Slots in which agreement and conflict are features of their own."""
 FEEDBACK_CODES = 48
 """Attributes of the best candidates that others are compared by."""
+NOTHING = SparseRow(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
 BEST = 10
 """Candidates, first by all other features, that feedback compares with."""
+
+
+class Feedback(NamedTuple):
+    """What the best candidates have in common, each by its share."""
+
+    dense: Floats  # (D,)
+    titles: SparseRow  # by the keys of stems in one index
+    codes: SparseRow  # by attributes
 
 
 class CandidateView:
@@ -41,8 +49,7 @@ class CandidateView:
 
     def __init__(self, index: Index, query: QueryRepresentation, rows: NDArray[np.int64]) -> None:
         self.index, self.query, self.rows = index, query, rows  # rows (C,) of the candidates
-        self.best: NDArray[np.int64] = np.zeros(0, dtype=np.int64)  # numbers of the best candidates, for feedback
-        self.share: Floats = np.zeros(0, dtype=np.float32)  # how much each of these counts; they add up to 1
+        self.feedback = Feedback(np.zeros(index.width, np.float32), NOTHING, NOTHING)
 
     @cached_property
     def idf(self) -> dict[str, float]:
@@ -74,7 +81,7 @@ class CandidateView:
         return np.take(self.index.dense, self.rows, axis=0)  # faster than indexing
 
     @cached_property
-    def titles(self) -> TitleWords:
+    def titles(self) -> RowEntries:
         return self.index.titles.read(self.rows)
 
     @cached_property
@@ -91,6 +98,13 @@ class CandidateView:
     @cached_property
     def code_rows(self) -> RowEntries:
         return self.index.code_rows.read(self.rows)
+
+    def in_common(self, best: NDArray[np.int64], share: Floats) -> Feedback:
+        """What some candidates, by their numbers, have in common; `share` says how much each of them counts."""
+        rows = self.rows[best]
+        index = self.index
+        titles = gather(index.titles.read(rows), share)
+        return Feedback(share @ index.dense[rows], titles, gather(index.code_rows.read(rows), share))
 
     @cached_property
     def late_interaction(self) -> Floats:
@@ -159,12 +173,12 @@ def _mean(view: CandidateView, parts: Sequence[NDArray[np.bool_]]) -> Floats:
 
 
 def _prf_dense(view: CandidateView) -> Floats:
-    mean: Floats = view.dense @ (view.share @ view.dense[view.best])  # Rocchio 1971
+    mean: Floats = view.dense @ view.feedback.dense  # Rocchio 1971
     return mean
 
 
 def _prf_title(view: CandidateView) -> Floats:
-    return view.index.titles.likeness(view.titles, view.best, view.share)
+    return likeness(view.titles, view.feedback.titles)
 
 
 def _slot(share: Callable[[Asked, int], Floats], slot: str) -> Callable[[CandidateView], Floats]:
@@ -173,8 +187,7 @@ def _slot(share: Callable[[Asked, int], Floats], slot: str) -> Callable[[Candida
 
 
 def _prf_codes(view: CandidateView) -> Floats:
-    best = view.index.code_rows.read(view.rows[view.best])
-    return likeness(view.code_rows, gather(best, view.share, FEEDBACK_CODES))
+    return likeness(view.code_rows, view.feedback.codes)
 
 
 def _bm25_share(view: CandidateView) -> Floats:

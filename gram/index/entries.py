@@ -1,0 +1,54 @@
+"""Entries of some rows: what products have by keys with weights, to be summed up and compared.
+
+Dimension letters:
+    C  rows    S  their entries
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gram.arrays import SparseRow, top_k
+
+
+class RowEntries(NamedTuple):
+    """The entries of some rows, one after another."""
+
+    n_rows: int  # C
+    row: NDArray[np.int64]  # (S,) which of the rows
+    key: NDArray[np.int32]  # (S,)
+    weight: NDArray[np.float32]  # (S,)
+
+
+def gather(entries: RowEntries, share: NDArray[np.float32], most: int = 0) -> SparseRow:
+    """What some rows have in common, each counting its `share` (C,): all their keys, or the `most` heaviest ones.
+
+    Of titles it is feedback as a relevance model has it (Lavrenko & Croft, SIGIR 2001).
+    """
+    keys, which = np.unique(entries.key, return_inverse=True)
+    sought = np.bincount(which, share[entries.row] * entries.weight, len(keys)).astype(np.float32)
+    if not most:
+        return SparseRow(keys, sought)
+    best, weight = top_k(sought, most)
+    return SparseRow(keys[best], weight)
+
+
+def merge(parts: list[SparseRow]) -> SparseRow:
+    """The keys of all parts, those of several added up."""
+    keys, which = np.unique(np.concatenate([part.key for part in parts]), return_inverse=True)
+    weight = np.bincount(which, np.concatenate([part.weight for part in parts]), len(keys))
+    return SparseRow(keys, weight.astype(np.float32))
+
+
+def likeness(entries: RowEntries, sought: SparseRow) -> NDArray[np.float32]:
+    """(C,) Σ over the keys sought of their weight times the row's."""
+    if not len(sought.key):
+        return np.zeros(entries.n_rows, dtype=np.float32)
+    order = np.argsort(sought.key)
+    keys, weights = sought.key[order], sought.weight[order]
+    at = np.searchsorted(keys, entries.key).clip(max=len(keys) - 1)
+    met = np.where(keys[at] == entries.key, weights[at] * entries.weight, 0.0)
+    return np.bincount(entries.row, met, entries.n_rows).astype(np.float32)
