@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from gram.index.code_rows import CodeRows
 from gram.index.nearest import Sketch
 from gram.index.postings import Postings
 from gram.index.segment import Index, value_scores
+from gram.index.store import Store, store_path
 from gram.index.table import OFFSETS, ProductTable
 from gram.index.titles import Titles
 from gram.records import Product
@@ -46,7 +48,12 @@ def make_index(
     if check:
         check_model(Path(model))
     coder = load_coder(Path(model), device)
-    meta = {"model": str(model), "model_hash": model_hash(Path(model))}
+    store = store_path(output)
+    merged = 0  # what changed up to now is the new catalogue's to say
+    if store.exists():
+        with closing(Store.open(store)) as opened:
+            merged = opened.last()
+    meta = {"model": str(model), "model_hash": model_hash(Path(model)), "merged": merged}
     build_index(coder, products, meta).save(output)
     return Path(output)
 

@@ -158,11 +158,14 @@ class Searcher:
         hits = list(map(Hit, table.ids[rows].tolist(), scores.tolist(), map(table.title, rows.tolist())))
         if explain:
             shown = zip(hits, rows.tolist(), candidates.features, strict=True)
-            hits = [self._explain(query, hit, row, features) for hit, row, features in shown]
+            hits = [self.explain(query, hit, self.index, row, features) for hit, row, features in shown]
         return hits
 
-    def _explain(self, query: QueryRepresentation, hit: Hit, row: int, features: NDArray[np.float32]) -> Hit:
-        """A hit with the codes and the features (F,) that speak for it; the parts add up to its score."""
+    def explain(
+        self, query: QueryRepresentation, hit: Hit, index: Index, row: int, features: NDArray[np.float32]
+    ) -> Hit:
+        """A hit, in a row of an index, with the codes and the features (F,) that speak for it; the parts add up to its
+        score."""
         weighed = features * self.scorer.weights
         parts = {name: float(part) for name, part in zip(NAMES, weighed, strict=True) if part}
         rest = hit.score - sum(parts.values()) - self.scorer.shift
@@ -170,21 +173,23 @@ class Searcher:
         if self.scorer.network is not None:
             parts["network"] = rest
         speaking_for = float(weighed[weighed > 0].sum())
-        return hit._replace(codes=self._shared_codes(query, row, speaking_for), features=parts)
+        return hit._replace(codes=self._shared_codes(query, index, row, speaking_for), features=parts)
 
-    def _shared_codes(self, query: QueryRepresentation, row: int, speaking_for: float) -> tuple[SharedCode, ...]:
+    def _shared_codes(
+        self, query: QueryRepresentation, index: Index, row: int, speaking_for: float
+    ) -> tuple[SharedCode, ...]:
         """The codes that the query and the product in `row` share, the weightiest first.
 
         `speaking_for` is the sum of all parts of the score that speak for the product: what shares are of.
         """
         shared: list[SharedCode] = []
-        asked = Asked(self.index, query.asked, np.array([row]))
+        asked = Asked(index, query.asked, np.array([row]))
         whole = dict(zip(asked.codes.key.tolist(), self._part_of_single(asked).tolist(), strict=True))
         for feature, feature_weight in zip(FEATURES, self.scorer.weights.tolist(), strict=True):
             sides = feature.first_phase
             if not isinstance(sides, SharedKeys):
                 continue
-            keys, postings = sides.keys(query), sides.postings(self.index)
+            keys, postings = sides.keys(query), sides.postings(index)
             for key, weight in zip(keys.key.tolist(), keys.weight.tolist(), strict=True):
                 there = _weight(postings, key, row)
                 if there:

@@ -69,9 +69,7 @@ class ProductTable:
         """The product at a row. Raises IndexError outside 0 … N − 1, IndexFolderError for a damaged line."""
         fields = self._parsed(row, self._line(row))
         try:
-            fields["category"] = tuple(fields["category"])
-            fields["attributes"] = {name: tuple(values) for name, values in fields["attributes"].items()}
-            return Product(**fields)
+            return product_of(fields)
         except (KeyError, TypeError, AttributeError) as error:
             raise self._damaged(row, error) from None
 
@@ -147,6 +145,13 @@ class ProductTable:
     @cached_property
     def _rows(self) -> dict[str, int]:
         return {product_id: i for i, product_id in enumerate(self.ids.tolist())}
+
+
+def product_of(fields: dict[str, Any]) -> Product:
+    """A product of its fields as JSON has them. Raises KeyError, TypeError or AttributeError for what is none."""
+    fields["category"] = tuple(fields["category"])
+    fields["attributes"] = {name: tuple(values) for name, values in fields["attributes"].items()}
+    return Product(**fields)
 
 
 def _mapped(path: Path) -> bytes | mmap:

@@ -37,7 +37,7 @@ _FEEDBACK = [i for i, feature in enumerate(FEATURES) if feature.feedback]
 
 @dataclass(frozen=True)
 class Candidates:
-    """Products by their rows, best first, with their features (C, F). A later segment's rows go on from an earlier's."""
+    """Products by their rows, best first, with features (C, F). A later segment's rows go on from an earlier's."""
 
     rows: NDArray[np.int64]
     features: NDArray[np.float32]

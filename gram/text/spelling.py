@@ -6,7 +6,7 @@ costs as many dictionary reads as it has letters, whatever the size of the vocab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -51,7 +51,7 @@ class Speller:
         self, counts: Mapping[str, float], spellings: Mapping[str, str] | None = None, language: str = "porter"
     ) -> None:
         """`counts` says how many products or queries hold each known stem, `spellings` how it is spelt, if not so."""
-        self.counts, self.spellings, self.language = counts, spellings or {}, language
+        self.counts, self.spellings, self.language = dict(counts), spellings or {}, language
         self._known_by_form: dict[str, list[str]] | None = None
 
     def correct_query(
@@ -69,6 +69,10 @@ class Speller:
             right = None if known(word) else self.correct(word, partial(together, [*row[:i], *row[i + 1 :]]))
             read += [word] if right is None else right.split()
         return read
+
+    def learn(self, stems: Iterable[str]) -> None:
+        """Knows these stems from now on, so that they are not read as others; nothing is read as them yet."""
+        self.counts.update({stem: 1.0 for stem in stems if stem not in self.counts})
 
     def correct(self, word: str, together: Callable[[str], float] = lambda known: 0.0) -> str | None:
         """The known word, or the two run together, that `word` is read as, as they are spelt; None when it is known,
@@ -119,7 +123,7 @@ class Speller:
     def _find_forms(self) -> dict[str, list[str]]:
         if self._known_by_form is None:
             forms: dict[str, list[str]] = {}
-            for known, count in self.counts.items():
+            for known, count in list(self.counts.items()):  # other threads may learn words
                 if count >= RARE and SHORTEST <= len(known) <= LONGEST and not has_digit(known):
                     for form in _delete_each(known) | _delete_each(self.spellings.get(known, known)):
                         forms.setdefault(form, []).append(known)

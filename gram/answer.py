@@ -1,0 +1,316 @@
+"""Answering: one search request on one snapshot of a live shop, with its filters, rules, facets and refinements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from gram.arrays import top_k
+from gram.coder.base import QueryRepresentation
+from gram.errors import SettingError
+from gram.index.fields import facet
+from gram.index.filters import parse_filter, quote
+from gram.live import LiveSegment, Snapshot, to_mask
+from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Part, find_in_parts
+from gram.records import Attribute, Hit, code_text
+from gram.rules import Rule, Steering, replace_synonyms, steer
+from gram.search import Searcher
+
+DEEPEST = 10_000
+"""Hits that offset and limit reach down to."""
+REFINED_FROM, REFINEMENTS = 50, 8
+"""Hits whose codes are offered as refinements, and how many of these."""
+REFINING_SLOTS = ("type", "brand", "colour", "material", "size", "style", "audience", "series", "scenario", "season")
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """What is asked. `filter` is in the language of `gram.index.filters`; `sort` a field, with a minus for falling
+    order, nothing for the best first; `distinct` a field of which each value is shown once."""
+
+    query: str = ""
+    limit: int = 10
+    offset: int = 0
+    filter: str = ""
+    facets: tuple[str, ...] = ()
+    sort: str = ""
+    distinct: str = ""
+    explain: bool = False
+    value: float | None = None
+
+
+class Refinement(NamedTuple):
+    """A code that many hits have and the query does not ask for: `products` of the found ones have it."""
+
+    code: str
+    products: int
+    filter: str
+
+
+@dataclass
+class SearchResult:
+    """`found` counts the products that were looked at and match; `codes` are what the query was read as: code, from
+    where (lexical or expansion), weight."""
+
+    hits: list[Hit]
+    found: int
+    facets: dict[str, dict[str, Any]]
+    refinements: list[Refinement]
+    read_as: str
+    codes: list[tuple[str, str, float]]
+    rules: list[str]
+    redirect: str = ""
+
+
+def check_request(request: SearchRequest) -> None:
+    """Raises SettingError for numbers out of range and texts that are none."""
+    for name in ("limit", "offset"):
+        number = getattr(request, name)
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            raise SettingError(f"{name} is a whole number from 0, not {number!r}")
+    if request.limit + request.offset > DEEPEST:
+        raise SettingError(f"offset and limit reach beyond {DEEPEST} hits. Fix: narrow the search by a filter")
+    for name in ("query", "filter", "sort", "distinct"):
+        if not isinstance(getattr(request, name), str):
+            raise SettingError(f"{name} is a text, not {getattr(request, name)!r}")
+
+
+class Answer:
+    """One request on one snapshot, step by step."""
+
+    def __init__(self, searcher: Searcher, snapshot: Snapshot, request: SearchRequest, rules: Sequence[Rule]) -> None:
+        self.request, self.rules, self.snapshot = request, rules, snapshot
+        self.searcher = searcher
+        if request.value is not None:
+            self.searcher = searcher.with_scorer(searcher.scorer.with_value(request.value))
+
+    def run(self) -> SearchResult:
+        searcher, request = self.searcher, self.request
+        query, synonyms = replace_synonyms(self.rules, request.query, searcher.lexicon.analyzer)
+        represented = searcher.represent([query], compound=False)[0]
+        read_as = searcher.read(query)[0]
+        codes = self._codes(represented)
+        held = [code for code, source, _ in codes if source == "lexical"]
+        steering = steer(self.rules, [request.query, query], searcher.lexicon.analyzer, held)
+        parts = self._parts(steering)
+        depth = request.offset + request.limit
+        candidates = self._rank(parts, represented, steering, depth) if query.strip() else self._browse(parts)
+        candidates = self._pin(candidates, steering, parts)
+        candidates = self._distinct(self._sort(candidates))
+        begins = np.cumsum([0, *(part.index.n_products for part in parts)])
+        shown = slice(request.offset, depth)
+        hits = [
+            self._hit(represented, begins, int(row), float(score), features)
+            for row, score, features in zip(
+                candidates.rows[shown], candidates.scores[shown], candidates.features[shown], strict=True
+            )
+        ]
+        found = [BitMap(part_rows) for part_rows in _by_part(candidates.rows, begins)]
+        fields = [(segment.fields, rows) for segment, rows in zip(self.snapshot.segments, found, strict=True)]
+        return SearchResult(
+            hits,
+            len(candidates.rows),
+            {name: facet(fields, name) for name in request.facets},
+            self._refinements(represented, candidates.rows, begins) if query.strip() else [],
+            read_as if isinstance(read_as, str) else query,
+            codes,
+            [*synonyms, *steering.rules],
+            steering.redirect,
+        )
+
+    def _codes(self, query: QueryRepresentation) -> list[tuple[str, str, float]]:
+        attributes = self.searcher.lexicon.attributes
+        codes = [
+            (code_text((attributes[key],)), source, round(weight, 4))
+            for source, part in (("lexical", query.lexical), ("expansion", query.expansion))
+            for key, weight in zip(part.key.tolist(), part.weight.tolist(), strict=True)
+        ]
+        return sorted(dict.fromkeys(codes), key=lambda code: -code[2])
+
+    def _parts(self, steering: Steering) -> list[Part]:
+        """The segments with what may be found of them: alive, let through by every filter, not hidden."""
+        filters = [parse_filter(text) for text in (self.request.filter, *steering.filters) if text.strip()]
+        parts = []
+        for segment in self.snapshot.segments:
+            allowed = segment.mask
+            if filters or steering.hidden:
+                rows = segment.alive
+                for one in filters:
+                    rows = rows & one.rows(segment.fields, lambda code, s=segment: self._having(s, code))  # type: ignore[misc]
+                rows = rows - BitMap(r for r in map(segment.row, steering.hidden) if r is not None)
+                allowed = to_mask(rows, segment.index.n_products)
+            parts.append(Part(segment.index, allowed))
+        return parts
+
+    def _having(self, segment: LiveSegment, code: str) -> BitMap:
+        """The products that hold or were given each attribute of a code's text."""
+        found = segment.alive
+        for part in code.split("|"):
+            slot, _, value = part.partition(":")
+            key = self.searcher.lexicon.id_of(tuple(self.searcher.lexicon.analyzer.stems(value)))
+            has = BitMap()
+            if key >= 0 and self.searcher.lexicon.attributes[key].slot == slot.strip():
+                for postings in (segment.index.lexical, segment.index.expansion):
+                    if key < postings.n_keys:
+                        has |= BitMap(postings.of(key)[0])
+            found = found & has
+        return found
+
+    def _rank(self, parts: Sequence[Part], query: QueryRepresentation, steering: Steering, depth: int) -> _Ranked:
+        scorer = self.searcher.scorer
+        from_postings = max(FROM_POSTINGS, depth)
+        found = find_in_parts(parts, query, scorer.first_phase, from_postings + NEAREST, from_postings)
+        scores = scorer.score(found.features)
+        for rule in steering.boosts:
+            scores = scores + np.float32(rule.weight) * self._boosted(rule, parts, found.rows)
+        order, best = top_k(scores, len(scores))
+        return _Ranked(found.rows[order], best, found.features[order])
+
+    def _boosted(self, rule: Rule, parts: Sequence[Part], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(C,) 1 for candidates that a rule names or its filter lets through."""
+        begin, every = 0, BitMap()
+        wanted = parse_filter(rule.filter) if rule.filter else None
+        for segment, part in zip(self.snapshot.segments, parts, strict=True):
+            named = BitMap(r for r in map(segment.row, rule.products) if r is not None)
+            if wanted is not None:
+                named |= wanted.rows(segment.fields, lambda code, s=segment: self._having(s, code))  # type: ignore[misc]
+            every |= BitMap(row + begin for row in named)
+            begin += part.index.n_products
+        return np.array([row in every for row in rows.tolist()], dtype=np.float32)
+
+    def _browse(self, parts: Sequence[Part]) -> _Ranked:
+        """Without a query: every product that may be found, the most valued first."""
+        rows, values, begin = [], [], 0
+        for part in parts:
+            allowed = np.arange(part.index.n_products) if part.allowed is None else np.flatnonzero(part.allowed)
+            rows.append(allowed + begin)
+            values.append(part.index.value[allowed])
+            begin += part.index.n_products
+        scores = np.concatenate(values)
+        if not (self.request.filter.strip() or self.request.sort or self.request.facets):
+            return _Ranked(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros((0, 0), np.float32))
+        order, best = top_k(scores, len(scores))
+        return _Ranked(np.concatenate(rows)[order], best, np.zeros((len(order), 0), dtype=np.float32))
+
+    def _pin(self, ranked: _Ranked, steering: Steering, parts: Sequence[Part]) -> _Ranked:
+        """Pinned products first, in their order, where the request's own filter lets them through."""
+        first, begin = {}, 0
+        for segment, part in zip(self.snapshot.segments, parts, strict=True):
+            for product_id in steering.pins:
+                row = segment.row(product_id)
+                if row is not None and (part.allowed is None or part.allowed[row]):
+                    first[product_id] = row + begin
+            begin += part.index.n_products
+        pinned = np.array([first[p] for p in steering.pins if p in first], dtype=np.int64)
+        if not len(pinned):
+            return ranked
+        at = {row: i for i, row in enumerate(ranked.rows.tolist())}
+        top = float(ranked.scores[0]) if len(ranked.scores) else 0.0
+        nothing = np.zeros(ranked.features.shape[1], dtype=np.float32)
+        features = [ranked.features[at[row]] if row in at else nothing for row in pinned.tolist()]
+        rest = ~np.isin(ranked.rows, pinned)
+        return _Ranked(
+            np.concatenate([pinned, ranked.rows[rest]]),
+            np.concatenate([np.full(len(pinned), top, np.float32), ranked.scores[rest]]),
+            np.concatenate([np.array(features, dtype=np.float32), ranked.features[rest]]),
+        )
+
+    def _sort(self, ranked: _Ranked) -> _Ranked:
+        name = self.request.sort.strip()
+        if not name:
+            return ranked
+        falling, name = name.startswith("-"), name.lstrip("+-")
+        begins = np.cumsum([0, *(s.index.n_products for s in self.snapshot.segments)])
+        keys = []
+        for at, row in enumerate(ranked.rows.tolist()):
+            number = self._segment_of(row, begins)
+            value = number[0].fields.number(name, number[1])
+            keys.append((value is None, 0.0 if value is None else -value if falling else value, at))
+        return ranked.take(np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64))
+
+    def _distinct(self, ranked: _Ranked) -> _Ranked:
+        name = self.request.distinct.strip()
+        if not name:
+            return ranked
+        begins = np.cumsum([0, *(s.index.n_products for s in self.snapshot.segments)])
+        seen, kept = set(), []
+        for at, row in enumerate(ranked.rows.tolist()):
+            segment, inside = self._segment_of(row, begins)
+            column = segment.fields.columns.get(name)
+            value = next((v for v, rows in column.rows.items() if inside in rows), None) if column else None
+            if value is None or value not in seen:
+                seen.add(value)
+                kept.append(at)
+        return ranked.take(np.array(kept, dtype=np.int64))
+
+    def _segment_of(self, row: int, begins: NDArray[np.int64]) -> tuple[LiveSegment, int]:
+        number = int(np.searchsorted(begins, row, side="right")) - 1
+        return self.snapshot.segments[number], row - int(begins[number])
+
+    def _hit(
+        self,
+        query: QueryRepresentation,
+        begins: NDArray[np.int64],
+        row: int,
+        score: float,
+        features: NDArray[np.float32],
+    ) -> Hit:
+        segment, inside = self._segment_of(row, begins)
+        table = segment.index.table
+        hit = Hit(str(table.ids[inside]), score, table.title(inside))
+        if not self.request.explain or not len(features):
+            return hit
+        return self.searcher.explain(query, hit, segment.index, inside, features)
+
+    def _refinements(
+        self, query: QueryRepresentation, rows: NDArray[np.int64], begins: NDArray[np.int64]
+    ) -> list[Refinement]:
+        """Codes that some of the best hits hold, and the query does not ask for."""
+        lexicon, counts = self.searcher.lexicon, dict[int, int]()
+        best = rows[:REFINED_FROM]
+        for row in best.tolist():
+            segment, inside = self._segment_of(row, begins)
+            for key in segment.index.code_rows.of(inside).key.tolist():
+                counts[key] = counts.get(key, 0) + 1
+        asked = {word for key in query.asked.key.tolist() for word in lexicon.forms[key][0]} | set(query.terms.stems)
+        found, used = [], set(asked)
+        for key in sorted(counts, key=lambda key: (-counts[key], key)):
+            attribute, words = lexicon.attributes[key], set(lexicon.forms[key][0])
+            telling = 2 <= counts[key] <= 0.8 * len(best) and attribute.slot in REFINING_SLOTS
+            if telling and words.isdisjoint(used) and key < lexicon.n_learnt:
+                used |= words
+                found.append(self._refinement(attribute, rows, begins))
+                if len(found) == REFINEMENTS:
+                    break
+        return found
+
+    def _refinement(self, attribute: Attribute, rows: NDArray[np.int64], begins: NDArray[np.int64]) -> Refinement:
+        code = code_text((attribute,))
+        products = sum(
+            self._having(segment, code).intersection_cardinality(BitMap(inside))
+            for segment, inside in zip(self.snapshot.segments, _by_part(rows, begins), strict=True)
+        )
+        return Refinement(code, products, f"code = {quote(code)}")
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """Products in the order in which they are shown: rows over all segments, scores, features (C, F)."""
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+    def take(self, order: NDArray[np.int64]) -> _Ranked:
+        return _Ranked(self.rows[order], self.scores[order], self.features[order])
+
+
+def _by_part(rows: NDArray[np.int64], begins: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The rows of each segment, from its own beginning."""
+    return [rows[(rows >= a) & (rows < b)] - a for a, b in pairwise(begins.tolist())]

@@ -1,0 +1,159 @@
+"""Fields of products as filters, facets and sorting see them: columns and bitmaps.
+
+A field is `brand`, `category` (each of its prefixes, "Shoes > Running" and "Shoes"), `price`, `value`, or the name of
+an attribute column. Values compare without regard to case. A field whose values are numbers can be compared by size.
+
+
+Dimension letters:
+    N  products
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from gram.records import Product
+
+Rows: TypeAlias = BitMap
+RANGES = 5
+"""Ranges of about as many products each that a numeric facet shows."""
+MOST_VALUES = 100
+"""Values of a field that a facet counts, those of most products."""
+
+
+def values_of(product: Product) -> dict[str, Sequence[str]]:
+    """A product's values of every field but its numbers, as a searcher may name them."""
+    values: dict[str, Sequence[str]] = dict(product.attributes)
+    if product.brand:
+        values["brand"] = (product.brand,)
+    if product.category:
+        path = product.category
+        values["category"] = tuple(" > ".join(path[: depth + 1]) for depth in range(len(path)))
+    return values
+
+
+@dataclass
+class Column:
+    """One field of N products."""
+
+    rows: dict[str, Rows] = field(default_factory=dict)  # folded value → products
+    shown: dict[str, str] = field(default_factory=dict)  # folded value → as first written
+    numbers: dict[int, float] = field(default_factory=dict)  # row → number
+
+
+class Fields:
+    """The columns of N products; rows are added in order, and never change."""
+
+    def __init__(self, products: Iterable[Product] = ()) -> None:
+        self.columns: dict[str, Column] = {}
+        self.n_products = 0
+        for product in products:
+            self.add(product)
+
+    def add(self, product: Product) -> None:
+        """The next row."""
+        row = self.n_products
+        self.n_products += 1
+        for name, number in (("price", product.price), ("value", product.value)):
+            if number is not None:
+                self._column(name).numbers[row] = float(number)
+        for name, values in values_of(product).items():
+            column = self._column(name)
+            for value in values:
+                folded = fold(value)
+                column.rows.setdefault(folded, BitMap()).add(row)
+                column.shown.setdefault(folded, value)
+                number = to_number(value)
+                if number is not None:
+                    column.numbers[row] = number
+
+    def _column(self, name: str) -> Column:
+        return self.columns.setdefault(name, Column())
+
+    def every(self) -> Rows:
+        """All rows."""
+        return BitMap(range(self.n_products))
+
+    def equal(self, name: str, value: str) -> Rows:
+        """Products that have a value; a number may be written in any way."""
+        column = self.columns.get(name)
+        if column is None:
+            return BitMap()
+        found = column.rows.get(fold(value), BitMap())
+        number = to_number(value)
+        if number is not None:
+            found = found | BitMap(row for row, n in column.numbers.items() if n == number)
+        return found
+
+    def between(self, name: str, low: float, high: float) -> Rows:
+        """Products whose number lies in a range, both ends included."""
+        column = self.columns.get(name)
+        return BitMap() if column is None else BitMap(r for r, n in column.numbers.items() if low <= n <= high)
+
+    def exists(self, name: str) -> Rows:
+        """Products that have the field."""
+        column = self.columns.get(name)
+        if column is None:
+            return BitMap()
+        return BitMap.union(BitMap(column.numbers), *column.rows.values())
+
+    def number(self, name: str, row: int) -> float | None:
+        """A product's number in a field."""
+        column = self.columns.get(name)
+        return None if column is None else column.numbers.get(row)
+
+
+def fold(value: str) -> str:
+    """A value as values are compared."""
+    return " ".join(value.casefold().split())
+
+
+def to_number(value: str) -> float | None:
+    """The number that a value is, if it is one: 0.5, 12, -3."""
+    text = value.strip()
+    if not text or len(text) > 30 or not text.isascii() or text.strip("+-0123456789.eE"):
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if np.isfinite(number) else None
+
+
+def facet(parts: Sequence[tuple[Fields, Rows]], name: str) -> dict[str, Any]:
+    """How many of some products have each value of a field; of numbers also the range, in `RANGES` parts."""
+    counts: dict[str, int] = {}
+    shown: dict[str, str] = {}
+    numbers: list[float] = []
+    for fields, rows in parts:
+        column = fields.columns.get(name)
+        if column is None:
+            continue
+        for folded, holders in column.rows.items():
+            if n := rows.intersection_cardinality(holders):
+                counts[folded] = counts.get(folded, 0) + n
+                shown.setdefault(folded, column.shown[folded])
+        numbers += [number for row, number in column.numbers.items() if row in rows]
+    best = sorted(counts, key=lambda value: (-counts[value], value))[:MOST_VALUES]
+    found: dict[str, Any] = {"values": {shown[value]: counts[value] for value in best}}
+    if numbers:
+        found |= {"min": min(numbers), "max": max(numbers), "ranges": _ranges(np.array(numbers))}
+    return found
+
+
+def _ranges(numbers: NDArray[np.float64]) -> list[Mapping[str, float]]:
+    edges = np.unique(np.quantile(numbers, np.linspace(0, 1, RANGES + 1)).round(2))
+    edges[0], edges[-1] = numbers.min(), numbers.max()
+    if len(edges) < 2:
+        return [{"from": float(edges[0]), "to": float(edges[0]), "count": len(numbers)}]
+    counts, _ = np.histogram(numbers, edges)
+    return [
+        {"from": float(a), "to": float(b), "count": int(n)}
+        for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)
+    ]

@@ -1,0 +1,163 @@
+"""The store of a live shop: what changed since its segment was written, rules, keys and clicks, in one SQLite file.
+
+A change is durable when a call returns: write-ahead log, `synchronous=FULL`. Products that stand in the segment's files
+stay there; the store holds each product that came or went since, with its representation, so that nothing is coded
+twice. A merge writes a new segment, which says up to which change it goes (`merged`), and forgets those.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gram.errors import IndexFolderError
+from gram.locks import resolve
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS change (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, product_id TEXT NOT NULL UNIQUE, product TEXT, representation BLOB);
+CREATE TABLE IF NOT EXISTS entry (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key));
+CREATE TABLE IF NOT EXISTS click (
+    number INTEGER PRIMARY KEY, query TEXT NOT NULL, product_id TEXT NOT NULL, kind TEXT NOT NULL,
+    weight REAL NOT NULL, user_id TEXT NOT NULL, timestamp TEXT NOT NULL);
+"""
+
+
+class Change(NamedTuple):
+    """A product as it is now: `product` is its fields as JSON, None where it is gone."""
+
+    product_id: str
+    product: str | None = None
+    representation: bytes = b""
+    number: int = 0
+
+
+class Click(NamedTuple):
+    """What a searcher did: `kind` is click or purchase."""
+
+    query: str
+    product_id: str
+    kind: str = "click"
+    weight: float = 1.0
+    user_id: str = ""
+    timestamp: str = ""
+
+
+def store_path(index: str | Path) -> Path:
+    """Where the store of an index folder lies: beside it, so that a new segment takes the folder's place whole."""
+    folder = resolve(index)
+    return folder.with_name(folder.name + ".shop.sqlite")
+
+
+class Store:
+    """One connection, shared by the threads of a process."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection, self.path = connection, path
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(cls, path: str | Path, read_only: bool = False) -> Store:
+        """Opens the file, or makes it. Raises IndexFolderError for one that is no store."""
+        path = Path(path)
+        try:
+            uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+            connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None, timeout=30)
+            connection.execute("PRAGMA synchronous=FULL")
+            if not read_only:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.executescript(SCHEMA)
+            connection.execute("SELECT count(*) FROM change").fetchone()
+        except sqlite3.Error as error:
+            fix = "restore it from a copy, or move it away and lose what changed since the index was written"
+            raise IndexFolderError(f"{path}: the store cannot be used ({error}). Fix: {fix}") from None
+        return cls(connection, path)
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._lock:
+            return self._connection.execute(sql, values).fetchall()
+
+    # --- products ---------------------------------------------------------------------------------------------------
+
+    def write(self, changes: Iterable[Change]) -> int:
+        """Writes changes, all or none; the number of the last one. A product's newest change replaces its older one."""
+        with self._writing() as connection:
+            for change in changes:
+                connection.execute(
+                    "INSERT OR REPLACE INTO change (product_id, product, representation) VALUES (?, ?, ?)", change[:3]
+                )
+            return self._last(connection)
+
+    def changes(self, after: int = 0) -> list[Change]:
+        """All changes behind a number, in their order."""
+        sql = "SELECT product_id, product, representation, number FROM change WHERE number > ? ORDER BY number"
+        return [Change(*row) for row in self._read(sql, (after,))]
+
+    def last(self) -> int:
+        """The number of the last change ever written; 0 for none."""
+        with self._lock:
+            return self._last(self._connection)
+
+    def forget(self, upto: int) -> None:
+        """Takes out changes that a segment holds."""
+        with self._writing() as connection:
+            connection.execute("DELETE FROM change WHERE number <= ?", (upto,))
+
+    @staticmethod
+    def _last(connection: sqlite3.Connection) -> int:
+        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'change'").fetchone()
+        return int(row[0]) if row else 0
+
+    # --- rules, keys and the like -----------------------------------------------------------------------------------
+
+    def put(self, kind: str, key: str, value: dict[str, Any]) -> None:
+        """Keeps an entry, a rule or a key say, in place of one of the same name."""
+        with self._writing() as connection:
+            text = json.dumps(value, ensure_ascii=False)
+            connection.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", (kind, key, text))
+
+    def remove(self, kind: str, key: str) -> bool:
+        """Takes an entry out; whether there was one."""
+        with self._writing() as connection:
+            return connection.execute("DELETE FROM entry WHERE kind = ? AND key = ?", (kind, key)).rowcount > 0
+
+    def all(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Every entry of a kind by its name."""
+        rows = self._read("SELECT key, value FROM entry WHERE kind = ? ORDER BY key", (kind,))
+        return {key: json.loads(value) for key, value in rows}
+
+    # --- clicks -----------------------------------------------------------------------------------------------------
+
+    def append_clicks(self, clicks: Iterable[Click]) -> None:
+        """Keeps clicks and purchases for the next training."""
+        sql = "INSERT INTO click (query, product_id, kind, weight, user_id, timestamp) VALUES (?, ?, ?, ?, ?, ?)"
+        with self._writing() as connection:
+            connection.executemany(sql, clicks)
+
+    def clicks(self, page: int = 10_000) -> Iterator[Click]:
+        """All clicks in their order, read page by page."""
+        after = 0
+        sql = "SELECT number, query, product_id, kind, weight, user_id, timestamp FROM click"
+        while rows := self._read(f"{sql} WHERE number > ? ORDER BY number LIMIT ?", (after, page)):
+            yield from (Click(*row[1:]) for row in rows)
+            after = rows[-1][0]

@@ -1,0 +1,271 @@
+"""A live index: a segment on disk, small ones in memory for what came since, and the store that keeps what changed.
+
+An update is coded, committed and visible before it is answered. Readers work on a snapshot that never changes. Rarity
+of words and mean lengths are those of the segment on disk until a merge writes a new one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from gram.coder.base import PRODUCT_CODING, Representations, Side
+from gram.coder.packing import join, pack, read_back, unpack
+from gram.errors import SettingError
+from gram.index.bm25 import BM25Index
+from gram.index.fields import Fields
+from gram.index.segment import Index
+from gram.index.store import Change, Store, store_path
+from gram.index.table import product_of
+from gram.indexing import NO_MODEL, assemble_index, product_stems, unique_ids
+from gram.locks import lock_folder
+from gram.records import Product
+from gram.search import Searcher
+
+log = logging.getLogger("gram.live")
+
+MOST_FRESH = 4
+"""Segments in memory; with more the smaller ones are joined."""
+MERGED = "merged"
+"""In a segment's `meta.json`: the number of the last change that it holds."""
+
+
+@dataclass(frozen=True, eq=False)
+class LiveSegment:
+    """A segment, the fields of its products, and which of these are still what the shop sells."""
+
+    index: Index
+    fields: Fields
+    alive: BitMap  # rows; never changed
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_] | None:
+        """(N,) None where all are alive."""
+        return None if len(self.alive) == self.index.n_products else to_mask(self.alive, self.index.n_products)
+
+    def without(self, product_ids: Iterable[str]) -> LiveSegment:
+        """The same where these are gone."""
+        rows = [row for row in map(self.row, product_ids) if row is not None]
+        return LiveSegment(self.index, self.fields, self.alive - BitMap(rows)) if rows else self
+
+    def row(self, product_id: str) -> int | None:
+        """The row of a product that is alive here."""
+        try:
+            row = self.index.table.row(product_id)
+        except KeyError:
+            return None
+        return row if row in self.alive else None
+
+
+def to_mask(rows: BitMap, n: int) -> NDArray[np.bool_]:
+    """(n,) True for the rows of a bitmap."""
+    mask = np.zeros(n, dtype=bool)
+    mask[np.array(rows, dtype=np.int64)] = True
+    return mask
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """All segments at one moment, the one on disk first. `version` grows with every change."""
+
+    segments: tuple[LiveSegment, ...]
+    version: int
+
+    def find(self, product_id: str) -> tuple[LiveSegment, int] | None:
+        """Where a product stands."""
+        for segment in reversed(self.segments):
+            row = segment.row(product_id)
+            if row is not None:
+                return segment, row
+        return None
+
+    def __len__(self) -> int:
+        return sum(len(segment.alive) for segment in self.segments)
+
+
+class LiveIndex:
+    """Takes changes and hands out snapshots. One process at a time may write."""
+
+    def __init__(self, folder: Path, searcher: Searcher, store: Store, read_only: bool) -> None:
+        self.folder, self.searcher, self.store, self.read_only = folder, searcher, store, read_only
+        self._writing = threading.RLock()
+        self._held = ExitStack()
+        self._identity = (0, 0)
+        self.snapshot = Snapshot((), 0)
+
+    @classmethod
+    def open(
+        cls, folder: str | Path, model: str | Path | None = None, device: str = "cpu", read_only: bool = False,
+        check: bool = True,
+    ) -> LiveIndex:  # fmt: skip
+        """Opens an index folder and its store. Errors as of `Searcher.load`; DataError where another process writes."""
+        folder, path = Path(folder), store_path(folder)
+        held = ExitStack()
+        if not read_only:
+            held.enter_context(lock_folder(path))
+        try:
+            searcher = Searcher.load(folder, model, device, check)
+            store = Store.open(path, read_only and path.exists())
+            live = cls(folder, searcher, store, read_only)
+            live._held = held
+            live._read(searcher.index)
+        except BaseException:
+            held.close()
+            raise
+        return live
+
+    def close(self) -> None:
+        """Gives back the lock and the store."""
+        self.store.close()
+        self._held.close()
+
+    # --- changes ----------------------------------------------------------------------------------------------------
+
+    def update(self, products: Iterable[Product]) -> int:
+        """Adds products, or replaces those of the same id; how many. Durable and visible when it returns.
+
+        Raises SettingError for an id twice.
+        """
+        products = list(products)
+        unique_ids(products)
+        if not products:
+            return 0
+        self._check_writable()
+        represented = self.searcher.coder.represent(products, Side.PRODUCT, PRODUCT_CODING, progress="coding products")
+        self._commit(products, represented)
+        return len(products)
+
+    def replace(self, product: Product) -> None:
+        """Other fields of a product that is there, with the codes it has: nothing is coded. Raises KeyError if it is
+        not there."""
+        self._check_writable()
+        with self._writing:
+            found = self.snapshot.find(product.product_id)
+            if found is None:
+                raise KeyError(product.product_id)
+            segment, row = found
+            self._commit([product], read_back(segment.index, np.array([row])))
+
+    def delete(self, product_ids: Iterable[str]) -> int:
+        """Takes products out; how many were there."""
+        self._check_writable()
+        with self._writing:
+            gone = [p for p in dict.fromkeys(product_ids) if self.snapshot.find(p) is not None]
+            if gone:
+                self.store.write(Change(product_id) for product_id in gone)
+                self._show([segment.without(gone) for segment in self.snapshot.segments])
+            return len(gone)
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise SettingError("the index is open for reading only. Fix: open it without read_only")
+
+    def _commit(self, products: Sequence[Product], represented: Representations) -> None:
+        changes = [Change(p.product_id, to_json(p), pack(represented, row)) for row, p in enumerate(products)]
+        with self._writing:
+            segment = self._make(products, represented)  # what cannot be shown is not kept
+            self.store.write(changes)
+            ids = [p.product_id for p in products]
+            self._show([*(s.without(ids) for s in self.snapshot.segments), segment])
+
+    def _make(self, products: Sequence[Product], represented: Representations) -> LiveSegment:
+        """A segment in memory whose scores compare with those of the one on disk."""
+        searcher = self.searcher
+        stems = product_stems(products, searcher.lexicon.analyzer)
+        bm25 = BM25Index.build(stems, like=searcher.index.bm25)
+        index = assemble_index(searcher.coder, products, represented, bm25, {}, NO_MODEL)
+        searcher.speller.learn(bm25.ids)
+        return LiveSegment(index, Fields(products), BitMap(range(len(products))))
+
+    def _show(self, segments: Sequence[LiveSegment]) -> None:
+        """The next snapshot; small segments in memory are joined where there are too many."""
+        base, fresh = segments[0], [segment for segment in segments[1:] if segment.alive]
+        while len(fresh) > MOST_FRESH:
+            fresh.sort(key=lambda segment: len(segment.alive))
+            fresh = [*fresh[2:], self._join(fresh[:2])]
+        self.snapshot = Snapshot((base, *fresh), self.snapshot.version + 1)
+
+    def _join(self, segments: Sequence[LiveSegment]) -> LiveSegment:
+        rows = [np.array(segment.alive, dtype=np.int64) for segment in segments]
+        products = [s.index.table[row] for s, some in zip(segments, rows, strict=True) for row in some.tolist()]
+        parts = [read_back(segment.index, some) for segment, some in zip(segments, rows, strict=True)]
+        return self._make(products, join(parts))
+
+    # --- what is on disk --------------------------------------------------------------------------------------------
+
+    def _read(self, index: Index) -> None:
+        """Shows a segment of the disk and what the store holds beyond it."""
+        fields = Fields(index.table)
+        base = LiveSegment(index, fields, BitMap(range(index.n_products)))
+        changes = self.store.changes(after=int(index.meta.get(MERGED, 0)))
+        base = base.without(change.product_id for change in changes)
+        there = [change for change in changes if change.product is not None]
+        segments = [base]
+        if there:
+            packed = unpack([c.representation for c in there], index.width, index.token_vectors.vectors.shape[1])
+            products = [product_of(json.loads(str(change.product))) for change in there]
+            segments.append(self._make(products, packed))
+        self._identity = _identity(self.folder)
+        self._seen = self.store.last()
+        self._show(segments)
+
+    def refresh(self) -> bool:
+        """Takes in what other processes wrote: a new segment, changes. Whether there was something."""
+        with self._writing:
+            if _identity(self.folder) != self._identity:
+                opened = Index.open(self.folder)
+                searcher = Searcher(self.searcher.coder, opened, self.searcher.scorer)
+                self.searcher = searcher
+                self._read(opened)
+                if not self.read_only:
+                    self.store.forget(int(opened.meta.get(MERGED, 0)))
+                return True
+            if self.read_only and self.store.last() != self._seen:
+                self._read(self.searcher.index)
+                return True
+            return False
+
+    def merge(self) -> int:
+        """Writes one segment of all, in the old one's place; how many products it holds.
+
+        It reads a snapshot, so that searching and changing go on meanwhile; what changes meanwhile stays in the store.
+        """
+        with self._writing:
+            snapshot, number, identity = self.snapshot, self.store.last(), self._identity
+        merged = merge_segments(self.searcher, snapshot.segments, number)
+        if _identity(self.folder) != identity:
+            raise SettingError(f"{self.folder} was written anew while it was merged: the new one stays")
+        merged.save(self.folder)
+        self.refresh()
+        return merged.n_products
+
+
+def merge_segments(searcher: Searcher, segments: Sequence[LiveSegment], number: int) -> Index:
+    """One segment of all that is alive in several, with statistics of its own; nothing is coded again."""
+    base = segments[0].index
+    rows = [np.array(segment.alive, dtype=np.int64) for segment in segments]
+    products = [s.index.table[row] for s, some in zip(segments, rows, strict=True) for row in some.tolist()]
+    represented = join([read_back(s.index, some) for s, some in zip(segments, rows, strict=True)])
+    bm25 = BM25Index.build(product_stems(products, searcher.lexicon.analyzer))
+    extra = dict(zip(base.extra_words, base.extra_counts.tolist(), strict=True))
+    return assemble_index(searcher.coder, products, represented, bm25, extra, base.meta | {MERGED: number})
+
+
+def to_json(product: Product) -> str:
+    """A product as the store keeps it."""
+    return json.dumps(product._asdict() | {"attributes": dict(product.attributes)}, separators=(",", ":"))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino

@@ -1,0 +1,145 @@
+"""A shop: a live index with filters, facets, rules and refinements; what the service and `gram.open` hand out."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gram.answer import Answer, SearchRequest, SearchResult, check_request
+from gram.index.store import Store
+from gram.live import LiveIndex
+from gram.records import Product
+from gram.rules import Rule, in_force, parse_rule
+
+CACHED = 2_000
+"""Answers that are remembered until something changes."""
+UNCODED = ("price", "value", "stock", "image", "url")
+"""Fields that say nothing of what a product is: they change without coding it anew."""
+
+
+class Shop:
+    """Answers searches and takes changes; safe to use from many threads."""
+
+    def __init__(self, live: LiveIndex) -> None:
+        self.live = live
+        self._rules: list[Rule] = [parse_rule(key, data) for key, data in live.store.all("rule").items()]
+        self._cache: OrderedDict[Any, SearchResult] = OrderedDict()
+        self._lock = threading.Lock()
+        self._rules_version = 0
+
+    @classmethod
+    def open(
+        cls, folder: str | Path, model: str | Path | None = None, device: str = "cpu", read_only: bool = False,
+        check: bool = True,
+    ) -> Shop:  # fmt: skip
+        """The shop of an index folder. Errors as of `Searcher.load`; DataError where another process writes to it."""
+        return cls(LiveIndex.open(folder, model, device, read_only, check))
+
+    def close(self) -> None:
+        """Gives back the files."""
+        self.live.close()
+
+    def __len__(self) -> int:
+        return len(self.live.snapshot)
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Grows with every change that a searcher could see."""
+        return self.live.snapshot.version, self._rules_version
+
+    @property
+    def store(self) -> Store:
+        return self.live.store
+
+    # --- changes ----------------------------------------------------------------------------------------------------
+
+    def update(self, products: Iterable[Product]) -> int:
+        """Adds or replaces products; how many. Durable and visible when it returns. Raises SettingError for an id
+        twice."""
+        return self.live.update(products)
+
+    def delete(self, product_ids: Iterable[str]) -> int:
+        """Takes products out; how many were there. Durable and visible when it returns."""
+        return self.live.delete(product_ids)
+
+    def patch(self, product_id: str, fields: Mapping[str, Any]) -> Product:
+        """Changes some fields of a product; price, value, stock, image and url code nothing anew.
+
+        `fields` are named as those of `Product`, any other is an attribute with its values; None takes one away. Raises
+        KeyError for an unknown product.
+        """
+        old = self.product(product_id)
+        if old is None:
+            raise KeyError(product_id)
+        own = {name: value for name, value in fields.items() if name in Product._fields and name != "attributes"}
+        attributes = dict(old.attributes) | dict(fields.get("attributes") or {})
+        attributes |= {name: values for name, values in fields.items() if name not in Product._fields}
+        product = old._replace(**own, attributes={name: values for name, values in attributes.items() if values})
+        if all(name in UNCODED for name in fields):
+            self.live.replace(product)
+        else:
+            self.live.update([product])
+        return product
+
+    def product(self, product_id: str) -> Product | None:
+        """A product as it is now."""
+        found = self.live.snapshot.find(product_id)
+        return None if found is None else found[0].index.table[found[1]]
+
+    def rules(self) -> list[Rule]:
+        """All rules, drafts too."""
+        return list(self._rules)
+
+    def put_rule(self, rule_id: str, data: Mapping[str, Any]) -> Rule:
+        """Keeps a rule in place of one of the same id. Raises RuleError for one that cannot be kept."""
+        rule = parse_rule(rule_id, data)
+        self.store.put("rule", rule_id, dict(data))
+        self._set_rules([*(r for r in self._rules if r.rule_id != rule_id), rule])
+        return rule
+
+    def remove_rule(self, rule_id: str) -> bool:
+        """Takes a rule out; whether there was one."""
+        there = self.store.remove("rule", rule_id)
+        self._set_rules([r for r in self._rules if r.rule_id != rule_id])
+        return there
+
+    def _set_rules(self, rules: list[Rule]) -> None:
+        with self._lock:
+            self._rules = rules
+            self._rules_version += 1
+
+    # --- searching --------------------------------------------------------------------------------------------------
+
+    def search(self, request: SearchRequest | str, rules: Sequence[Rule] | None = None, **options: Any) -> SearchResult:
+        """Answers a request, or a query with options named as its fields; `rules` are tried in place of the shop's own.
+
+        Raises SettingError for a limit, offset or query out of range, FilterError for a filter that cannot be read.
+        """
+        if isinstance(request, str):
+            request = SearchRequest(request, **options)
+        check_request(request)
+        key = (self.version, request)
+        if rules is None and (cached := self._cached(key)) is not None:
+            return cached
+        result = Answer(
+            self.live.searcher, self.live.snapshot, request, in_force(self._rules) if rules is None else list(rules)
+        ).run()
+        if rules is None and not any(r.begins or r.ends for r in self._rules):
+            self._remember(key, result)
+        return result
+
+    def _cached(self, key: Any) -> SearchResult | None:
+        with self._lock:
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
+        return None
+
+    def _remember(self, key: Any, result: SearchResult) -> None:
+        with self._lock:
+            self._cache[key] = result
+            while len(self._cache) > CACHED:
+                self._cache.popitem(last=False)
