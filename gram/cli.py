@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from gram.cli_measuring import FILE, FOLDER, bench, convert, eval_command
+from gram.cli_serving import delete, keys, merge, serve, update
 from gram.display import format_hit, printable
 from gram.errors import DataError, GramError, IndexFolderError, ModelError
 from gram.folders import check_folder, explain_os_error, read_json
@@ -279,5 +280,9 @@ def demo(output: Path, products: int, steps: int, backbone: str, seed: int) -> N
     run(output, products, steps, backbone, seed)
 
 
-for command in (eval_command, bench, convert):
+for command in (eval_command, bench, convert, serve, update, delete, merge, keys):
     main.add_command(command)
+
+
+if __name__ == "__main__":
+    main()

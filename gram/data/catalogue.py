@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from gram.data.columns import PRODUCT_COLUMNS, Record, read_records, text_of
 from gram.data.files import format_of, one_line, write_whole
-from gram.data.tables import read_table
+from gram.data.tables import Row, Table, read_table
 from gram.errors import DataError
 from gram.records import Product
 
@@ -48,6 +48,13 @@ def iter_products(path: str | Path, *, progress: bool = False, encoding: str = "
             problem = f"product '{product.product_id}' is on line {first} already"
             raise record.bad("product_id", problem, "keep one row for each product.")
         yield product
+
+
+def read_product(cells: Mapping[str, Any], source: str = "request", line: int = 1) -> Product:
+    """One product of a map of columns, as a row of JSONL holds it. Errors as of `read_products`, of that line of
+    `source`."""
+    table = Table(Path(source), tuple(cells), iter([Row(line, dict(cells))]))
+    return _product(next(iter(read_records(table, PRODUCT_COLUMNS, ("product_id", "title")))))
 
 
 def write_products(path: str | Path, products: Iterable[Product]) -> None:

@@ -1,0 +1,148 @@
+"""The commands of a live shop: serve, update, delete, merge, keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gram.cli_measuring import FILE, FOLDER
+from gram.errors import MissingExtra, SettingError
+
+MERGE_FROM = 5_000
+"""Changes from which `gram update` merges by itself."""
+
+
+@click.command()
+@click.argument("index", type=FOLDER)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=8000, type=click.IntRange(1, 65535), show_default=True)
+@click.option("--model", type=FOLDER, help="The model folder, where it is not where the index says.")
+@click.option("--read-only", is_flag=True, help="Take no changes; several such processes may serve one index.")
+@click.option("--get", "path", help="Answer one request, such as '/search?q=sofa', print it and end.")
+def serve(index: Path, host: str, port: int, model: Path | None, read_only: bool, path: str | None) -> None:
+    """Serves INDEX over HTTP, with a page at /: searching, updating, steering, collecting clicks (docs/http.md).
+
+    On this machine's own address no key is needed until there is one (`gram keys`); on any other one is. SIGHUP, or
+    POST /reload, takes in an index that was written anew.
+    """
+    try:
+        from gram.serve.run import answer_once
+        from gram.serve.run import serve as run
+    except ImportError as error:
+        raise MissingExtra("gram serve", "serve") from error
+    if path:
+        status, body = answer_once(index, model, path)
+        click.echo(body)
+        if status >= 400:
+            click.get_current_context().exit(1)
+        return
+    run(index, model, host, port, read_only)
+
+
+@click.command()
+@click.argument("index", type=FOLDER)
+@click.argument("products", type=FILE)
+@click.option("--model", type=FOLDER, help="The model folder, where it is not where the index says.")
+def update(index: Path, products: Path, model: Path | None) -> None:
+    """Adds the products of a file to INDEX, in place of those of the same ids; the others stay."""
+    from gram.data.catalogue import read_products
+    from gram.shop import Shop
+
+    rows = read_products(products, progress=True)
+    shop = Shop.open(index, model)
+    try:
+        shop.update(rows)
+        if sum(len(segment.alive) for segment in shop.live.snapshot.segments[1:]) >= MERGE_FROM:
+            shop.live.merge()
+        click.echo(f"{len(rows)} products updated, {len(shop)} in all: {index}")
+    finally:
+        shop.close()
+
+
+@click.command()
+@click.argument("index", type=FOLDER)
+@click.argument("ids", nargs=-1)
+@click.option("--file", "file", type=FILE, help="A file of ids, one a line.")
+@click.option("--model", type=FOLDER, help="The model folder, where it is not where the index says.")
+def delete(index: Path, ids: tuple[str, ...], file: Path | None, model: Path | None) -> None:
+    """Takes the products of these ids out of INDEX."""
+    from gram.shop import Shop
+
+    wanted = [*ids, *(file.read_text(encoding="utf-8").split("\n") if file else ())]
+    wanted = [product_id.strip() for product_id in wanted if product_id.strip()]
+    if not wanted:
+        raise SettingError("there are no ids. Fix: name some, or a file of them with --file")
+    shop = Shop.open(index, model)
+    try:
+        gone = shop.delete(wanted)
+        click.echo(f"{gone} of {len(wanted)} products deleted, {len(shop)} left: {index}")
+    finally:
+        shop.close()
+
+
+@click.command()
+@click.argument("index", type=FOLDER)
+@click.option("--model", type=FOLDER, help="The model folder, where it is not where the index says.")
+def merge(index: Path, model: Path | None) -> None:
+    """Writes what changed in INDEX and what did not as one segment, with statistics of its own.
+
+    It may run beside a service, which goes on answering and takes the new segment in.
+    """
+    from gram.shop import Shop
+
+    shop = Shop.open(index, model, read_only=True)
+    try:
+        click.echo(f"{shop.live.merge()} products: {index}")
+    finally:
+        shop.close()
+
+
+@click.group()
+@click.argument("index", type=FOLDER)
+@click.pass_context
+def keys(ctx: click.Context, index: Path) -> None:
+    """Makes, lists and removes the keys of the service of INDEX."""
+    from gram.index.store import Store, store_path
+
+    store = Store.open(store_path(index))
+    ctx.call_on_close(store.close)
+    ctx.obj = store
+
+
+@keys.command("add")
+@click.argument("name")
+@click.option(
+    "--role", default="search", show_default=True, help="search, write or admin; each may do the ones before."
+)
+@click.pass_obj
+def add_key(store: object, name: str, role: str) -> None:
+    """Makes a key and prints it, this once: it is kept as a hash."""
+    from gram.index.store import Store
+    from gram.serve.keys import make_key
+
+    assert isinstance(store, Store)
+    click.echo(make_key(store, name, role))
+
+
+@keys.command("list")
+@click.pass_obj
+def list_keys(store: object) -> None:
+    """Names the keys and their roles."""
+    from gram.index.store import Store
+
+    assert isinstance(store, Store)
+    for name, entry in store.all("key").items():
+        click.echo(f"{name}\t{entry['role']}")
+
+
+@keys.command("remove")
+@click.argument("name")
+@click.pass_obj
+def remove_key(store: object, name: str) -> None:
+    """Removes a key; it lets nobody in from then on."""
+    from gram.index.store import Store
+
+    assert isinstance(store, Store)
+    if not store.remove("key", name):
+        raise SettingError(f"there is no key {name!r}. Fix: gram keys INDEX list")

@@ -1,0 +1,208 @@
+"""Requests read and answers written: JSON both ways, and errors that say the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from gram.answer import SearchRequest, SearchResult
+from gram.records import Hit, Product, code_text
+
+BODY = 1_000_000  # bytes of a body but for those of products, which are streamed
+LONGEST_QUERY = 2_000
+
+
+@dataclass
+class HTTPError(Exception):
+    """What goes back as an error: a status, a code for programs, a sentence and the fix for people."""
+
+    status: int
+    code: str
+    message: str
+    fix: str = ""
+    headers: Mapping[str, str] | None = None
+
+
+def respond(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer in JSON."""
+    return Response(msgspec.json.encode(content), status, dict(headers or {}), media_type="application/json")
+
+
+def respond_error(error: HTTPError) -> Response:
+    body = {"error": {"code": error.code, "message": error.message, "fix": error.fix}}
+    return respond(body, error.status, error.headers)
+
+
+def split_fix(message: str) -> tuple[str, str]:
+    """A sentence of ours, and the fix at its end."""
+    problem, _, fix = message.partition(" Fix: ")
+    return problem, fix
+
+
+async def read_body(request: Request, most: int = BODY) -> bytes:
+    """The body, if it is no longer than it may be."""
+    parts, size = [], 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > most:
+                raise HTTPError(413, "too_large", f"the body is longer than {most:,} bytes", "send less at once")
+            parts.append(part)
+    except ClientDisconnect:
+        raise HTTPError(400, "cut_off", "the body was cut off", "send it again") from None
+    return b"".join(parts)
+
+
+def parse(body: bytes) -> Any:
+    """JSON; an HTTPError for anything else."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise HTTPError(400, "bad_json", f"the body is no JSON: {error}", "send a JSON object, in UTF-8") from None
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    found = parse(body)
+    if not isinstance(found, dict):
+        raise HTTPError(400, "bad_json", f"the body is a {type(found).__name__}, not an object", "send a JSON object")
+    return found
+
+
+def search_request(given: Mapping[str, Any]) -> tuple[SearchRequest, list[str] | None]:
+    """What is asked, of a query string's or a body's parameters, and the fields of products to answer with (None: all).
+
+    Numbers and truths may be written as texts, lists with commas between.
+    """
+    known = {"q", "fields"} | {field.name for field in fields(SearchRequest)} - {"query"}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise _bad(
+            "unknown_parameter", f"there is no parameter {unknown[0]!r}", f"choose from {', '.join(sorted(known))}"
+        )
+    query = _text(given, "q")
+    if len(query) > LONGEST_QUERY:
+        raise _bad("too_long", f"q has {len(query):,} characters", f"send {LONGEST_QUERY:,} at most")
+    value = given.get("value")
+    request = SearchRequest(
+        query=query,
+        limit=_whole(given, "limit", 10),
+        offset=_whole(given, "offset", 0),
+        filter=_text(given, "filter"),
+        facets=tuple(_names(given, "facets")),
+        sort=_text(given, "sort"),
+        distinct=_text(given, "distinct"),
+        explain=_truth(given, "explain"),
+        value=None if value in (None, "") else _number("value", value),
+    )
+    return request, _names(given, "fields") if "fields" in given else None
+
+
+def _bad(code: str, message: str, fix: str) -> HTTPError:
+    return HTTPError(400, code, message, fix)
+
+
+def _text(given: Mapping[str, Any], name: str) -> str:
+    value = given.get(name, "")
+    if not isinstance(value, str):
+        raise _bad("bad_parameter", f"{name} is {value!r:.60}", "write a text")
+    return value
+
+
+def _whole(given: Mapping[str, Any], name: str, default: int) -> int:
+    value = given.get(name, default)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise _bad("bad_parameter", f"{name} is {value!r:.60}", "write a whole number from 0")
+    return value
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if isinstance(value, bool) or not abs(number) < 1e9:
+        raise _bad("bad_parameter", f"{name} is {value!r:.60}", "write a number such as 0.5")
+    return number
+
+
+def _truth(given: Mapping[str, Any], name: str) -> bool:
+    value = given.get(name, False)
+    if isinstance(value, str):
+        value = {"": False, "0": False, "false": False, "1": True, "true": True}.get(value.lower(), value)
+    if not isinstance(value, bool):
+        raise _bad("bad_parameter", f"{name} is {value!r:.60}", "write true or false")
+    return value
+
+
+def _names(given: Mapping[str, Any], name: str) -> list[str]:
+    value = given.get(name, "")
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or len(names) > 50 or not all(isinstance(n, str) for n in names):
+        raise _bad("bad_parameter", f"{name} is {value!r:.60}", "write names with commas between, 50 at most")
+    return [n.strip() for n in names if n.strip()]
+
+
+def product_json(product: Product, only: Iterable[str] | None = None) -> dict[str, Any]:
+    """A product's fields, empty ones left out; attributes beside the others, a list where there are several values."""
+    found: dict[str, Any] = {"product_id": product.product_id, "title": product.title}
+    own = {
+        "brand": product.brand,
+        "category": " > ".join(product.category),
+        "description": product.description,
+        "price": product.price,
+        "value": product.value,
+    }
+    found |= {name: value for name, value in own.items() if value not in ("", None)}
+    for name, values in product.attributes.items():
+        found.setdefault(name, values[0] if len(values) == 1 else list(values))
+    if only is not None:
+        kept = {"product_id", "title", *only}
+        found = {name: value for name, value in found.items() if name in kept}
+    return found
+
+
+def hit_json(hit: Hit, product: Product | None, only: Iterable[str] | None, explain: bool) -> dict[str, Any]:
+    """A hit as the contract has it."""
+    shown: dict[str, Any] = {"product_id": hit.product_id, "title": hit.title}
+    if product is not None:
+        shown = product_json(product, only)
+    shown["score"] = round(hit.score, 5)
+    if explain:
+        shown["codes"] = [
+            {
+                "code": code_text(shared.code),
+                "share": round(shared.share, 5),
+                "query": shared.query_source,
+                "product": shared.product_source,
+            }
+            for shared in hit.codes
+        ]
+        shown["features"] = {name: round(part, 5) for name, part in hit.features.items()}
+    return shown
+
+
+def result_json(result: SearchResult, hits: list[dict[str, Any]], took_ms: float) -> dict[str, Any]:
+    """A search's answer as the contract has it."""
+    answer: dict[str, Any] = {
+        "hits": hits,
+        "found": result.found,
+        "facets": {name: found["values"] for name, found in result.facets.items()},
+        "ranges": {name: found["ranges"] for name, found in result.facets.items() if "ranges" in found},
+        "refinements": [refinement._asdict() for refinement in result.refinements],
+        "query": {
+            "read_as": result.read_as,
+            "codes": [{"code": code, "source": source, "weight": weight} for code, source, weight in result.codes],
+        },
+        "rules": result.rules,
+        "took_ms": round(took_ms, 3),
+    }
+    if result.redirect:
+        answer["redirect"] = result.redirect
+    return answer

@@ -1,0 +1,269 @@
+"""The endpoints that write: products, rules, clicks; and what only the team reads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+
+from gram.data.catalogue import read_product
+from gram.data.files import one_line
+from gram.errors import BadRow, DataError
+from gram.index.store import Click
+from gram.records import Product
+from gram.serve.bodies import HTTPError, parse, parse_object, product_json, read_body, respond
+
+if TYPE_CHECKING:
+    from gram.serve.app import Service
+
+LINE = 1_000_000  # bytes of one product
+AT_ONCE = 200  # products that are coded and committed together
+TOLD = 100  # rejected products that are named
+MERGE_FROM = 2_000  # changes from which a merge is worth its time
+KINDS = ("click", "purchase")
+
+
+class Changes:
+    """Takes changes for the service's shop, one at a time."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._merging: subprocess.Popen[bytes] | None = None
+
+    async def _write(self, task: Any) -> Any:
+        def alone() -> Any:
+            with self.service.changing:
+                return task()
+
+        if self.service.shop.live.read_only:
+            raise HTTPError(
+                403,
+                "read_only",
+                "this service is for reading only",
+                "write to the one that was started without --read-only",
+            )
+        return await self.service.work(alone)
+
+    # --- products ---------------------------------------------------------------------------------------------------
+
+    async def get(self, request: Request) -> Response:
+        product = self.service.shop.product(request.path_params["product_id"])
+        if product is None:
+            raise _unknown(request.path_params["product_id"])
+        return respond(product_json(product))
+
+    async def put(self, request: Request) -> Response:
+        product_id = request.path_params["product_id"]
+        data = parse_object(await read_body(request))
+        if str(data.setdefault("product_id", product_id)) != product_id:
+            raise HTTPError(400, "other_id", "the body names another product_id than the path", "leave it out")
+        product = _read(data)
+        new = self.service.shop.product(product_id) is None
+        await self._write(lambda: self.service.shop.update([product]))
+        self._merge_if_due()
+        return respond(product_json(product), 201 if new else 200)
+
+    async def patch(self, request: Request) -> Response:
+        product_id = request.path_params["product_id"]
+        data = parse_object(await read_body(request))
+        if not data or "product_id" in data:
+            raise HTTPError(400, "bad_patch", "a patch names fields, and not product_id", 'send {"price": 9.5}')
+        shop = self.service.shop
+
+        def change() -> Product:
+            old = shop.product(product_id)
+            if old is None:
+                raise _unknown(product_id)
+            cleared = [name for name, value in data.items() if value is None]
+            merged = product_json(old) | {name: value for name, value in data.items() if value is not None}
+            product = _read({name: value for name, value in merged.items() if name not in cleared})
+            fields = {name: getattr(product, name, None) for name in data if name in Product._fields}
+            fields |= {name: product.attributes.get(name) for name in data if name not in Product._fields}
+            fields |= {name: Product("", "")._asdict()[name] for name in cleared if name in Product._fields}
+            return shop.patch(product_id, fields)
+
+        return respond(product_json(await self._write(change)))
+
+    async def delete(self, request: Request) -> Response:
+        product_id = request.path_params["product_id"]
+        if not await self._write(lambda: self.service.shop.delete([product_id])):
+            raise _unknown(product_id)
+        return respond({"deleted": product_id})
+
+    async def put_many(self, request: Request) -> Response:
+        """NDJSON, or a JSON array, of any length: read, coded and committed part by part; what is wrong is named by its
+        line and left out."""
+        accepted, rejected, told = 0, 0, []
+        batch: dict[str, Product] = {}
+        async for line, data in _records(request):
+            if isinstance(data, HTTPError):
+                rejected += 1
+                told += [{"line": line, "error": data.message}]
+                continue
+            try:
+                product = _read(data, line)
+            except DataError as error:
+                rejected += 1
+                told += [{"line": line, "error": f"{error.problem} Fix: {error.fix}"}]
+                continue
+            batch[product.product_id] = product
+            accepted += 1
+            if len(batch) >= AT_ONCE:
+                some, batch = list(batch.values()), {}
+                await self._write(partial(self.service.shop.update, some))
+            told = told[:TOLD]
+        if batch:
+            await self._write(lambda: self.service.shop.update(batch.values()))
+        self._merge_if_due()
+        return respond({"accepted": accepted, "rejected": told[:TOLD], "rejected_count": rejected})
+
+    def _merge_if_due(self) -> None:
+        """Merges in a process of its own, behind the searches, once enough has changed; the next change takes it in."""
+        live = self.service.shop.live
+        if self._merging is not None and self._merging.poll() is None:
+            return
+        if self._merging is not None:
+            self._merging = None
+            live.refresh()
+        if sum(len(segment.alive) for segment in live.snapshot.segments[1:]) >= MERGE_FROM:
+            command = [sys.executable, "-m", "gram.cli", "merge", str(live.folder)]
+            self._merging = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    # --- rules ------------------------------------------------------------------------------------------------------
+
+    async def rules(self, _: Request) -> Response:
+        return respond({"rules": self.service.shop.store.all("rule")})
+
+    async def rule(self, request: Request) -> Response:
+        found = self.service.shop.store.all("rule").get(request.path_params["rule_id"])
+        if found is None:
+            raise _no_rule(request.path_params["rule_id"])
+        return respond(found)
+
+    async def put_rule(self, request: Request) -> Response:
+        rule_id = request.path_params["rule_id"]
+        data = parse_object(await read_body(request))
+        await self._write(lambda: self.service.shop.put_rule(rule_id, data))
+        return respond(data)
+
+    async def delete_rule(self, request: Request) -> Response:
+        rule_id = request.path_params["rule_id"]
+        if not await self._write(lambda: self.service.shop.remove_rule(rule_id)):
+            raise _no_rule(rule_id)
+        return respond({"deleted": rule_id})
+
+    # --- clicks and the log -----------------------------------------------------------------------------------------
+
+    async def clicks(self, request: Request) -> Response:
+        given = parse(await read_body(request))
+        rows = given if isinstance(given, list) else [given]
+        clicks = [_click(row) for row in rows[:1000]]
+
+        def keep() -> None:
+            self.service.shop.store.append_clicks(clicks)
+            for click in clicks:
+                self.service.statistics.note_click(click.query)
+
+        await self._write(keep)
+        return respond({"kept": len(clicks)}, 201)
+
+    async def log(self, _: Request) -> Response:
+        """The clicks as the log that `gram train` reads."""
+
+        def lines() -> Iterator[str]:
+            yield "query\tproduct_id\tweight\tuser_id\ttimestamp\n"
+            for click in self.service.shop.store.clicks():
+                yield f"{click.query}\t{click.product_id}\t{click.weight:g}\t{click.user_id}\t{click.timestamp}\n"
+
+        return StreamingResponse(lines(), media_type="text/tab-separated-values")
+
+    async def reload(self, _: Request) -> Response:
+        """Takes in a segment that was written anew."""
+        fresh = await self.service.work(self.service.shop.live.refresh)
+        return respond({"reloaded": bool(fresh), "products": len(self.service.shop)})
+
+
+def _read(data: Any, line: int = 1) -> Product:
+    if not isinstance(data, dict):
+        raise BadRow(
+            "request", line, f"a {type(data).__name__}, not an object", "send an object with product_id and title"
+        )
+    return read_product(data, line=line)
+
+
+def _unknown(product_id: str) -> HTTPError:
+    return HTTPError(404, "unknown_product", f"there is no product {product_id!r:.80}", "PUT it")
+
+
+def _no_rule(rule_id: str) -> HTTPError:
+    return HTTPError(404, "unknown_rule", f"there is no rule {rule_id!r:.80}", "GET /rules lists them")
+
+
+def _click(row: Any) -> Click:
+    fix = 'send {"query": "sofa", "product_id": "a1"}'
+    if not isinstance(row, dict):
+        raise HTTPError(400, "bad_click", f"a click is a {type(row).__name__}, not an object", fix)
+    texts = {name: row.get(name, "") for name in ("query", "product_id", "user_id", "timestamp")}
+    kind, weight = row.get("kind", "click"), row.get("weight", 1.0)
+    if not all(isinstance(text, str) and len(text) <= 2000 for text in texts.values()) or kind not in KINDS:
+        raise HTTPError(400, "bad_click", "a click has texts, and is of the kind click or purchase", fix)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < 1e6:
+        raise HTTPError(400, "bad_click", "a click's weight is a number above 0", fix)
+    texts = {name: one_line(text) for name, text in texts.items()}
+    if not texts["query"] or not texts["product_id"]:
+        raise HTTPError(400, "bad_click", "a click needs a query and a product_id", fix)
+    return Click(texts["query"], texts["product_id"], kind, float(weight), texts["user_id"], texts["timestamp"])
+
+
+async def _records(request: Request) -> AsyncIterator[tuple[int, Any]]:
+    """(line, what stands there) of a body in NDJSON, line by line, or of a JSON array, item by item.
+
+    What is no JSON comes as an HTTPError.
+    """
+    begun, rest, line = False, b"", 0
+    try:
+        async for part in request.stream():
+            rest += part
+            if not begun and rest.lstrip()[:1]:
+                begun = True
+                if rest.lstrip()[:1] == b"[":
+                    async for item in _array(request, rest):
+                        yield item
+                    return
+            *lines, rest = rest.split(b"\n")
+            for text in lines:
+                line += 1
+                if text.strip():
+                    yield line, _parsed(text)
+            if len(rest) > LINE:
+                raise HTTPError(
+                    413, "too_large", f"line {line + 1} is longer than {LINE:,} bytes", "shorten the product"
+                )
+    except ClientDisconnect:
+        raise HTTPError(400, "cut_off", "the body was cut off", "send the rest again") from None
+    if rest.strip():
+        yield line + 1, _parsed(rest)
+
+
+async def _array(request: Request, begun: bytes) -> AsyncIterator[tuple[int, Any]]:
+    parts, size = [begun], len(begun)
+    async for part in request.stream():
+        size += len(part)
+        if size > 50 * LINE:
+            raise HTTPError(413, "too_large", "an array of more than 50 MB", "send NDJSON, a product a line")
+        parts.append(part)
+    for number, item in enumerate(await anyio.to_thread.run_sync(parse, b"".join(parts)), start=1):
+        yield number, item
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return parse(text)
+    except HTTPError as error:
+        return error

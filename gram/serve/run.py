@@ -1,0 +1,74 @@
+"""Starting and stopping the service."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from gram.errors import SettingError
+from gram.serve.app import ServeSettings, make_app
+from gram.shop import Shop
+
+log = logging.getLogger("gram.serve")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def serve(index: Path, model: Path | None, host: str, port: int, read_only: bool) -> None:
+    """Serves an index folder until it is told to stop (SIGTERM, Ctrl-C), and takes in a new segment at SIGHUP.
+
+    Raises SettingError for an address that other machines can reach while there is no key.
+    """
+    shop = Shop.open(index, model, read_only=read_only)
+    try:
+        public = not is_loopback(host)
+        if public and not shop.store.all("key"):
+            fix = f"gram keys {index} add NAME --role admin"
+            raise SettingError(f"{host} can be reached from other machines, and there is no key. Fix: {fix}")
+        app = make_app(shop, ServeSettings(at_once=max(2, os.cpu_count() or 1), public=public))
+        config = uvicorn.Config(
+            app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=10,
+            limit_concurrency=1000, h11_max_incomplete_event_size=64_000, server_header=False,
+        )  # fmt: skip
+        server = uvicorn.Server(config)
+        if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_reload, args=(shop,)).start())
+        log.info("%d products at http://%s:%d", len(shop), f"[{host}]" if ":" in host else host, port)
+        server.run()
+    finally:
+        shop.close()
+
+
+def _reload(shop: Shop) -> None:
+    try:
+        log.info("a new segment" if shop.live.refresh() else "nothing new")
+    except Exception:  # the old one goes on answering
+        log.exception("the new segment cannot be taken in")
+
+
+def answer_once(index: Path, model: Path | None, path: str) -> tuple[int, str]:
+    """Runs one GET request in this process: status and body. For scripts, and to try things."""
+    from starlette.testclient import TestClient
+
+    shop = Shop.open(index, model, read_only=True)
+    try:
+        client: Any = TestClient(make_app(shop), raise_server_exceptions=False)
+        response = client.get(path)
+        return response.status_code, response.text
+    finally:
+        shop.close()

@@ -1,0 +1,109 @@
+"""The endpoints that read: /search, /suggest, /rules/try."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rapidfuzz import fuzz, process
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gram.answer import SearchRequest, SearchResult
+from gram.rules import in_force, parse_rule
+from gram.serve.bodies import HTTPError, hit_json, parse_object, read_body, respond, result_json, search_request
+
+if TYPE_CHECKING:
+    from gram.serve.app import Service
+
+MOST_SUGGESTED = 20
+CLOSE = 80.0
+"""How like a misspelt beginning must be to a suggestion's, of 100."""
+
+
+class Searching:
+    """Answers searches on the service's shop."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._suggestions: tuple[Any, list[tuple[str, float]]] = (None, [])
+
+    async def search(self, request: Request) -> Response:
+        posted = request.method == "POST"
+        given = parse_object(await read_body(request)) if posted else dict(request.query_params)
+        asked, fields = search_request(given)
+        return respond(await self.service.work(lambda: self._answer(asked, fields)))
+
+    def _answer(self, asked: SearchRequest, fields: list[str] | None) -> dict[str, Any]:
+        begin = time.perf_counter()
+        result = self.service.shop.search(asked)
+        took = (time.perf_counter() - begin) * 1000
+        if not asked.offset:
+            self.service.statistics.note_search(asked.query.strip(), len(result.hits), took)
+        return self._shown(result, fields, asked.explain, took)
+
+    def _shown(self, result: SearchResult, fields: list[str] | None, explain: bool, took: float) -> dict[str, Any]:
+        shop = self.service.shop
+        hits = [hit_json(hit, shop.product(hit.product_id), fields, explain) for hit in result.hits]
+        return result_json(result, hits, took)
+
+    async def try_rules(self, request: Request) -> Response:
+        """A query before and after some rules, which are not kept: side by side."""
+        given = parse_object(await read_body(request))
+        data, query = given.get("rules", [given["rule"]] if "rule" in given else []), given.get("q", "")
+        if not isinstance(data, list) or not data or not isinstance(query, str):
+            fix = 'send {"q": "sofa", "rules": [{"action": …}]}'
+            raise HTTPError(400, "bad_rules", "there are no rules to try on a query", fix)
+        names = [str(d.get("id", f"draft-{n}")) if isinstance(d, dict) else "" for n, d in enumerate(data)]
+        bare = [{k: v for k, v in d.items() if k != "id"} if isinstance(d, dict) else d for d in data]
+        tried = [parse_rule(name, one) for name, one in zip(names, bare, strict=True)]
+        kept = [rule for rule in in_force(self.service.shop.rules()) if rule.rule_id not in names]
+        asked, fields = search_request({"q": query, "limit": given.get("limit", 10)})
+
+        def both() -> dict[str, Any]:
+            shop = self.service.shop
+            before, after = shop.search(asked), shop.search(asked, rules=[*kept, *tried])
+            return {"before": self._shown(before, fields, False, 0), "after": self._shown(after, fields, False, 0)}
+
+        return respond(await self.service.work(both))
+
+    async def suggest(self, request: Request) -> Response:
+        """Completions of what is typed: queries that were clicked for, attributes, and titles; typos are forgiven."""
+        typed = request.query_params.get("q", "").strip()[:100].casefold()
+        if not typed:
+            return respond({"suggestions": []})
+        return respond({"suggestions": await self.service.work(lambda: self._suggest(typed))})
+
+    def _suggest(self, typed: str) -> list[dict[str, Any]]:
+        known = self._known()
+        begins = [(text, weight) for text, weight in known if text.startswith(typed)]
+        within = [(text, weight / 2) for text, weight in known if f" {typed}" in text and not text.startswith(typed)]
+        found = sorted({**dict(within), **dict(begins)}.items(), key=lambda pair: (-pair[1], pair[0]))
+        if not found and len(typed) >= 3:
+            texts = [text for text, _ in known]
+            cut = [text[: len(typed) + 1] for text in texts]
+            near = process.extract(typed, cut, scorer=fuzz.ratio, score_cutoff=CLOSE, limit=MOST_SUGGESTED)
+            found = [(texts[i], known[i][1]) for _, _, i in near]
+        return [{"text": text, "weight": round(weight, 3)} for text, weight in found[:MOST_SUGGESTED]]
+
+    def _known(self) -> list[tuple[str, float]]:
+        """What can be suggested, with how often it was clicked for or how many products have it."""
+        shop, version = self.service.shop, len(self.service.shop)
+        if self._suggestions[0] == version:
+            return self._suggestions[1]
+        weights: dict[str, float] = {}
+        lexicon = shop.live.searcher.lexicon
+        for row in range(lexicon.n_learnt):
+            attribute = lexicon.attributes[row]
+            if attribute.slot != "marketing" and lexicon.products[row] > 0:
+                weights[attribute.value.casefold()] = float(lexicon.products[row]) / 10
+        for segment in shop.live.snapshot.segments:
+            column = segment.fields.columns.get("brand")
+            for folded, rows in column.rows.items() if column else ():
+                weights[folded] = weights.get(folded, 0.0) + len(rows) / 5
+        for click in shop.store.clicks():
+            text = click.query.casefold().strip()
+            weights[text] = weights.get(text, 0.0) + 10 * click.weight
+        known = sorted(weights.items(), key=lambda pair: -pair[1])
+        self._suggestions = (version, known)
+        return known

@@ -1,0 +1,55 @@
+"""What is asked and how long it takes, for the team's page: counts of bounded size, forgotten at a restart."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from typing import Any
+
+import numpy as np
+
+MOST = 5_000
+"""Different queries that are counted; the rarest half is forgotten when there are more."""
+
+
+class Statistics:
+    """Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.asked: Counter[str] = Counter()
+        self.without_hits: Counter[str] = Counter()
+        self.clicked: Counter[str] = Counter()
+        self.took_ms: deque[float] = deque(maxlen=10_000)
+
+    def note_search(self, query: str, hits: int, took_ms: float) -> None:
+        with self._lock:
+            self.took_ms.append(took_ms)
+            if query:
+                self._count(self.asked, query)
+                if not hits:
+                    self._count(self.without_hits, query)
+
+    def note_click(self, query: str) -> None:
+        with self._lock:
+            self._count(self.clicked, query)
+
+    def _count(self, counter: Counter[str], query: str) -> None:
+        counter[query[:200]] += 1
+        if len(counter) > MOST:
+            for rare, _ in counter.most_common()[MOST // 2 :]:
+                del counter[rare]
+
+    def report(self, most: int = 50) -> dict[str, Any]:
+        """The top queries, those without hits and without clicks, and percentiles of the time taken."""
+        with self._lock:
+            unclicked = Counter({q: n for q, n in self.asked.items() if not self.clicked[q]})
+            took = np.array(self.took_ms) if self.took_ms else np.zeros(1)
+            p50, p95, p99 = np.percentile(took, [50, 95, 99]).tolist()
+            return {
+                "searches": len(self.took_ms),
+                "took_ms": {"p50": round(p50, 2), "p95": round(p95, 2), "p99": round(p99, 2)},
+                "top": self.asked.most_common(most),
+                "without_hits": self.without_hits.most_common(most),
+                "without_clicks": unclicked.most_common(most),
+            }
