@@ -17,24 +17,30 @@ from gram.errors import GramError
 from gram.records import Attribute, Code, Hit, Interaction, Product, SharedCode, code_text
 
 if TYPE_CHECKING:
+    from gram.answer import SearchRequest
     from gram.codes.mining import MiningSettings
     from gram.data.catalogue import read_products
     from gram.data.log import read_log, read_queries
     from gram.indexing import make_index
     from gram.search import Searcher
+    from gram.shop import Shop
     from gram.training.joint import TrainingSettings
     from gram.training.pipeline import train
     from gram.training.run import Settings
 
     load = Searcher.load
+    open = Shop.open
 
 _LATER = {
     "MiningSettings": ("gram.codes.mining", "MiningSettings"),
     "Searcher": ("gram.search", "Searcher"),
     "Settings": ("gram.training.run", "Settings"),
     "TrainingSettings": ("gram.training.joint", "TrainingSettings"),
+    "SearchRequest": ("gram.answer", "SearchRequest"),
+    "Shop": ("gram.shop", "Shop"),
     "load": ("gram.search", "Searcher.load"),
     "make_index": ("gram.indexing", "make_index"),
+    "open": ("gram.shop", "Shop.open"),
     "read_log": ("gram.data.log", "read_log"),
     "read_products": ("gram.data.catalogue", "read_products"),
     "read_queries": ("gram.data.log", "read_queries"),
@@ -49,13 +55,16 @@ __all__ = [
     "Interaction",
     "MiningSettings",
     "Product",
+    "SearchRequest",
     "Searcher",
     "Settings",
     "SharedCode",
+    "Shop",
     "TrainingSettings",
     "code_text",
     "load",
     "make_index",
+    "open",
     "read_log",
     "read_products",
     "read_queries",

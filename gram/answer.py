@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -272,15 +273,17 @@ class Answer:
         self, query: QueryRepresentation, rows: NDArray[np.int64], begins: NDArray[np.int64]
     ) -> list[Refinement]:
         """Codes that some of the best hits hold, and the query does not ask for."""
-        lexicon, counts = self.searcher.lexicon, dict[int, int]()
+        lexicon, counts, weights = self.searcher.lexicon, Counter[int](), dict[int, float]()
         best = rows[:REFINED_FROM]
         for row in best.tolist():
             segment, inside = self._segment_of(row, begins)
-            for key in segment.index.code_rows.of(inside).key.tolist():
-                counts[key] = counts.get(key, 0) + 1
+            keys, weighed = segment.index.code_rows.of(inside)
+            counts.update(keys.tolist())
+            for key, weight in zip(keys.tolist(), weighed.tolist(), strict=True):
+                weights[key] = weights.get(key, 0.0) + weight
         asked = {word for key in query.asked.key.tolist() for word in lexicon.forms[key][0]} | set(query.terms.stems)
         found, used = [], set(asked)
-        for key in sorted(counts, key=lambda key: (-counts[key], key)):
+        for key in sorted(counts, key=lambda key: (-weights[key], key)):
             attribute, words = lexicon.attributes[key], set(lexicon.forms[key][0])
             telling = 2 <= counts[key] <= 0.8 * len(best) and attribute.slot in REFINING_SLOTS
             if telling and words.isdisjoint(used) and key < lexicon.n_learnt:

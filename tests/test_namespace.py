@@ -11,6 +11,7 @@ import gram
 from gram.data.catalogue import read_products
 from gram.indexing import make_index
 from gram.search import Searcher
+from gram.shop import Shop
 from gram.training.pipeline import train
 
 
@@ -18,6 +19,7 @@ def test_the_public_names_are_these() -> None:
     assert sorted(gram.__all__) == sorted(
         [
             *("train", "make_index", "load", "Searcher", "Settings", "TrainingSettings", "MiningSettings"),
+            *("open", "Shop", "SearchRequest"),
             *("read_products", "read_log", "read_queries"),
             *("Product", "Interaction", "Attribute", "Code", "SharedCode", "Hit", "code_text", "GramError"),
         ]
@@ -35,6 +37,7 @@ def test_public_names_are_those_of_the_rooms() -> None:
     assert gram.make_index is make_index
     assert gram.Searcher is Searcher
     assert gram.load == Searcher.load
+    assert gram.open == Shop.open
     assert gram.read_products is read_products
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
@@ -18,9 +18,7 @@ from gram.errors import BadRow, DataError
 from gram.index.store import Click
 from gram.records import Product
 from gram.serve.bodies import HTTPError, parse, parse_object, product_json, read_body, respond
-
-if TYPE_CHECKING:
-    from gram.serve.app import Service
+from gram.serve.service import Service
 
 LINE = 1_000_000  # bytes of one product
 AT_ONCE = 200  # products that are coded and committed together
@@ -227,13 +225,14 @@ async def _records(request: Request) -> AsyncIterator[tuple[int, Any]]:
     What is no JSON comes as an HTTPError.
     """
     begun, rest, line = False, b"", 0
+    stream = request.stream()
     try:
-        async for part in request.stream():
+        async for part in stream:
             rest += part
             if not begun and rest.lstrip()[:1]:
                 begun = True
                 if rest.lstrip()[:1] == b"[":
-                    async for item in _array(request, rest):
+                    async for item in _array(stream, rest):
                         yield item
                     return
             *lines, rest = rest.split(b"\n")
@@ -251,9 +250,9 @@ async def _records(request: Request) -> AsyncIterator[tuple[int, Any]]:
         yield line + 1, _parsed(rest)
 
 
-async def _array(request: Request, begun: bytes) -> AsyncIterator[tuple[int, Any]]:
+async def _array(stream: AsyncIterator[bytes], begun: bytes) -> AsyncIterator[tuple[int, Any]]:
     parts, size = [begun], len(begun)
-    async for part in request.stream():
+    async for part in stream:
         size += len(part)
         if size > 50 * LINE:
             raise HTTPError(413, "too_large", "an array of more than 50 MB", "send NDJSON, a product a line")

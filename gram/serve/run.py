@@ -13,7 +13,8 @@ from typing import Any
 import uvicorn
 
 from gram.errors import SettingError
-from gram.serve.app import ServeSettings, make_app
+from gram.serve.app import make_app
+from gram.serve.service import ServeSettings
 from gram.shop import Shop
 
 log = logging.getLogger("gram.serve")

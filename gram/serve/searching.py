@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rapidfuzz import fuzz, process
 from starlette.requests import Request
@@ -12,9 +12,7 @@ from starlette.responses import Response
 from gram.answer import SearchRequest, SearchResult
 from gram.rules import in_force, parse_rule
 from gram.serve.bodies import HTTPError, hit_json, parse_object, read_body, respond, result_json, search_request
-
-if TYPE_CHECKING:
-    from gram.serve.app import Service
+from gram.serve.service import Service
 
 MOST_SUGGESTED = 20
 CLOSE = 80.0

@@ -1,0 +1,189 @@
+// The page of a shop. Everything that comes from the catalogue is set as text, never as HTML.
+import { ask, element, byId } from "/page/tools.js";
+import { openTeam } from "/page/team.js";
+
+const LIMIT = 20, FACETS = "brand,colour,color,category,material,size,price";
+const state = { q: "", filters: [], sort: "", limit: LIMIT };
+let running = null, suggesting = null, timer = 0, chosen = -1;
+
+const quote = (text) => `"${text.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
+
+function readAddress() {
+  const given = new URLSearchParams(location.search);
+  Object.assign(state, { q: given.get("q") ?? "", filters: given.getAll("filter"), sort: given.get("sort") ?? "", limit: LIMIT });
+  byId("q").value = state.q;
+  byId("sort").value = state.sort;
+}
+
+function writeAddress(push) {
+  const given = new URLSearchParams();
+  if (state.q) given.set("q", state.q);
+  state.filters.forEach((filter) => given.append("filter", filter));
+  if (state.sort) given.set("sort", state.sort);
+  const address = given.size ? `?${given}` : location.pathname;
+  history[push ? "pushState" : "replaceState"](null, "", address);
+}
+
+async function search(push = false) {
+  writeAddress(push);
+  running?.abort();
+  running = new AbortController();
+  const filter = state.filters.map((one) => `(${one})`).join(" AND ");
+  const body = { q: state.q, limit: state.limit, filter, sort: state.sort, facets: FACETS, explain: true };
+  if (!state.q && !filter) return show({ hits: [], found: 0, facets: {}, refinements: [], query: { read_as: "" } }, true);
+  byId("status").textContent = "Searching…";
+  try {
+    show(await ask("POST", "/search", body, running.signal));
+  } catch (error) {
+    if (error.name !== "AbortError") showError(error);
+  }
+}
+
+function show(answer, blank = false) {
+  if (answer.redirect && /^(\/|https?:)/.test(answer.redirect)) {
+    byId("status").replaceChildren("This search leads to ", element("a", { href: answer.redirect }, answer.redirect));
+  } else {
+    const read = answer.query.read_as && answer.query.read_as !== state.q.toLowerCase().trim() ? `, read as “${answer.query.read_as}”` : "";
+    byId("status").textContent = blank ? "Type to search." : answer.found ? `${answer.found} products${read}` : `Nothing found${read}. Try fewer words or filters.`;
+  }
+  byId("results").replaceChildren(...answer.hits.map(hit));
+  byId("more").hidden = answer.hits.length >= answer.found || !answer.hits.length;
+  byId("chips").replaceChildren(...state.filters.map((filter) => button(`${filter} ✕`, `Remove the filter ${filter}`, () => toggle(filter))));
+  byId("refinements").replaceChildren(...answer.refinements.filter((r) => r.filter && !state.filters.includes(r.filter))
+    .map((r) => button(`${r.code} (${r.products})`, `Only ${r.code}, ${r.products} products`, () => toggle(r.filter))));
+  byId("facets").replaceChildren(...Object.entries(answer.facets).map(([name, values]) => facet(name, values, answer.ranges?.[name])).filter(Boolean));
+}
+
+function showError(error) {
+  byId("status").textContent = "";
+  byId("results").replaceChildren(element("li", { class: "card error" }, `${error.message}${error.fix ? ` — ${error.fix}` : ""}`));
+  if (error.status === 401 || error.status === 403) byId("status").textContent = "A key is needed: set it under Team.";
+}
+
+function button(text, label, act) {
+  const made = element("button", { type: "button", "aria-label": label }, text);
+  made.addEventListener("click", act);
+  return made;
+}
+
+function hit(one, at) {
+  const address = String(one.image ?? "");
+  const picture = /^(https?:\/\/|data:image\/)/i.test(address) ? [element("img", { src: address, alt: "", loading: "lazy" })] : [];
+  const price = one.price === undefined ? [] : [element("span", { class: "price" }, Number(one.price).toFixed(2))];
+  const said = [one.brand, one.category].filter(Boolean).join(" · ");
+  const why = button("Why?", `Why ${one.title} was found`, () => explain(one));
+  const title = element("h3", {}, one.title);
+  const made = element("li", { class: picture.length ? "hit" : "hit bare" }, ...picture,
+    element("div", {}, title, element("p", {}, said), element("p", {}, ...price)), why);
+  made.addEventListener("click", (event) => { if (event.target !== why) report(one, at); });
+  return made;
+}
+
+function report(one) {
+  if (state.q) ask("POST", "/clicks", { query: state.q, product_id: one.product_id }).catch(() => {});
+}
+
+function explain(one) {
+  byId("drawer-title").textContent = one.title;
+  const codes = (one.codes ?? []).map((code) => element("li", {}, element("span", {}, code.code),
+    element("span", { class: "count" }, `${(code.share * 100).toFixed(1)}% · query ${code.query}, product ${code.product}`)));
+  byId("drawer-codes").replaceChildren(...(codes.length ? codes : [element("li", {}, "None: words and vectors found it.")]));
+  const features = Object.entries(one.features ?? {}).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
+  const most = Math.max(0.001, ...features.map(([, part]) => Math.abs(part)));
+  byId("drawer-features").replaceChildren(...features.map(([name, part]) => element("li", {}, element("span", {}, name),
+    element("meter", { min: "0", max: String(most), value: String(Math.abs(part)), "aria-hidden": "true" }), element("span", {}, part.toFixed(2)))));
+  byId("drawer").showModal();
+}
+
+function facet(name, values, ranges) {
+  const choices = ranges ? ranges.map((r) => [`${r.from} to ${r.to}`, r.count, `${quote(name)} BETWEEN ${r.from} AND ${r.to}`])
+    : Object.entries(values).slice(0, 8).map(([value, count]) => [value, count, `${quote(name)} = ${quote(value)}`]);
+  if (!choices.length) return null;
+  return element("fieldset", {}, element("legend", {}, name), ...choices.map(([text, count, filter]) => {
+    const box = element("input", { type: "checkbox" });
+    box.checked = state.filters.includes(filter);
+    box.addEventListener("change", () => toggle(filter));
+    return element("label", {}, box, element("span", {}, text), element("span", { class: "count" }, String(count)));
+  }));
+}
+
+function toggle(filter) {
+  state.filters = state.filters.includes(filter) ? state.filters.filter((one) => one !== filter) : [...state.filters, filter];
+  state.limit = LIMIT;
+  search(true);
+}
+
+async function suggest() {
+  suggesting?.abort();
+  suggesting = new AbortController();
+  try {
+    const { suggestions } = await ask("GET", `/suggest?q=${encodeURIComponent(byId("q").value)}`, undefined, suggesting.signal);
+    const items = suggestions.slice(0, 8).map(({ text }, i) => {
+      const item = element("li", { role: "option", id: `suggestion-${i}`, "aria-selected": "false" }, text);
+      item.addEventListener("pointerdown", (event) => { event.preventDefault(); take(text); });
+      return item;
+    });
+    chosen = -1;
+    byId("suggestions").replaceChildren(...items);
+    open(items.length > 0 && document.activeElement === byId("q"));
+  } catch { open(false); }
+}
+
+function open(shown) {
+  byId("suggestions").hidden = !shown;
+  byId("q").setAttribute("aria-expanded", String(shown));
+  if (!shown) byId("q").removeAttribute("aria-activedescendant");
+}
+
+function take(text) {
+  byId("q").value = text;
+  submit();
+}
+
+function submit() {
+  clearTimeout(timer);
+  suggesting?.abort();
+  open(false);
+  Object.assign(state, { q: byId("q").value.trim(), limit: LIMIT, filters: [] });
+  search(true);
+}
+
+byId("q").addEventListener("input", () => {
+  clearTimeout(timer);
+  timer = setTimeout(() => {
+    suggest();
+    Object.assign(state, { q: byId("q").value.trim(), limit: LIMIT, filters: [] });
+    search();
+  }, 180);
+});
+byId("q").addEventListener("keydown", (event) => {
+  const items = [...byId("suggestions").children];
+  if (event.key === "Escape") open(false);
+  if (!["ArrowDown", "ArrowUp"].includes(event.key) || !items.length) return;
+  event.preventDefault();
+  open(true);
+  chosen = (chosen + (event.key === "ArrowDown" ? 1 : -1) + items.length) % items.length;
+  items.forEach((item, i) => item.setAttribute("aria-selected", String(i === chosen)));
+  byId("q").setAttribute("aria-activedescendant", items[chosen].id);
+});
+byId("q").addEventListener("blur", () => open(false));
+byId("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const item = byId("suggestions").children[chosen];
+  if (item && !byId("suggestions").hidden) take(item.textContent); else submit();
+});
+byId("sort").addEventListener("change", () => { state.sort = byId("sort").value; search(true); });
+byId("more").addEventListener("click", () => { state.limit += LIMIT; search(); });
+byId("close").addEventListener("click", () => byId("drawer").close());
+for (const [name, other] of [["search", "team"], ["team", "search"]]) {
+  byId(`view-${name}`).addEventListener("click", () => {
+    byId("shop").hidden = name === "team";
+    byId("team").hidden = name !== "team";
+    byId(`view-${name}`).setAttribute("aria-pressed", "true");
+    byId(`view-${other}`).setAttribute("aria-pressed", "false");
+    if (name === "team") openTeam();
+  });
+}
+addEventListener("popstate", () => { readAddress(); search(); });
+readAddress();
+search();

@@ -1,0 +1,20 @@
+// What the page's parts share: elements made of text, and questions to the service.
+export const byId = (id) => document.getElementById(id);
+
+export function element(name, attributes = {}, ...inside) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...inside.map((part) => (part instanceof Node ? part : document.createTextNode(String(part)))));
+  return made;
+}
+
+export async function ask(method, path, body, signal) {
+  const headers = {};
+  const key = sessionStorage.getItem("key");
+  if (key) headers.Authorization = `Bearer ${key}`;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const response = await fetch(path, { method, headers, signal, keepalive: path === "/clicks", body: body === undefined ? undefined : JSON.stringify(body) });
+  const answer = await response.json().catch(() => ({ error: { message: `The service answered ${response.status}.` } }));
+  if (!response.ok) throw Object.assign(new Error(answer.error.message), { fix: answer.error.fix, status: response.status });
+  return answer;
+}

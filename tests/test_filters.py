@@ -1,0 +1,153 @@
+"""Filters: what they let through against a slow reading, and errors that point at the character."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyroaring import BitMap
+
+from gram.index.fields import Fields, facet, to_number
+from gram.index.filters import FilterError, parse_filter, quote
+from gram.records import Product
+
+SHELF = [
+    Product("a", "Red shoe", brand="Nike", category=("Shoes", "Running"), price=50.0, attributes={"colour": ("red",)}),
+    Product("b", "Blue shoe", brand="nike", category=("Shoes",), price=80.0, attributes={"colour": ("blue", "red")}),
+    Product("c", "Sofa", brand="Acme & Sons", attributes={"size": ("72",), "seats": ("3",)}),
+    Product("d", "Lamp", price=50.5),
+]
+FIELDS = Fields(SHELF)
+
+
+def found(text: str, codes: dict[str, set[int]] | None = None) -> str:
+    rows = parse_filter(text).rows(FIELDS, lambda code: BitMap((codes or {}).get(code, set())))
+    return "".join(SHELF[row].product_id for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("", "abcd"),
+        ("brand = nike", "ab"),
+        ('brand="NIKE"', "ab"),
+        ("brand != nike", "cd"),
+        ("not brand = nike and price >= 50", "d"),
+        ("price < 50.5", "a"),
+        ("price <= 50.5", "ad"),
+        ("price > 50", "bd"),
+        ("price between 50 and 60", "ad"),
+        ('colour IN ["red", blue]', "ab"),
+        ("colour = blue OR size = 72.0", "bc"),
+        ('category = "Shoes > Running"', "a"),
+        ("category = shoes AND (price > 60 OR colour = green)", "b"),
+        ("EXISTS size", "c"),
+        ("NOT EXISTS price", "c"),
+        ('brand = "Acme & Sons"', "c"),
+        ("weight = 3", ""),
+        ('code = "type: sofa"', "c"),
+        ('NOT (code = "type: sofa" OR price = 50)', "bd"),
+    ],
+)
+def test_what_a_filter_lets_through(text: str, ids: str) -> None:
+    assert found(text, {"type: sofa": {2}}) == ids
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "says"),
+    [
+        ("brand", 6, "expected =, !=,"),
+        ("brand =", 8, "expected a value, found the end"),
+        ("brand = nike nike", 14, "expected AND, OR or the end"),
+        ("price < cheap", 9, "expected a number, found 'cheap'"),
+        ("price BETWEEN 1 2", 17, "expected AND and the upper end"),
+        ('brand = "nike', 9, "a quotation mark that is not closed"),
+        ("(brand = nike", 14, "a closing parenthesis"),
+        ("colour IN red", 11, 'a list such as ["red", "blue"]'),
+        ("colour IN [red", 15, "a comma or the end of the list"),
+        ("AND brand = x", 1, "the name of a field"),
+        ("brand ! nike", 7, "means nothing here"),
+        ("(" * 60 + "a = b", 41, "no more than 40 parentheses"),
+        ("a = b" * 2000, 4001, "at most 4000 characters"),
+    ],
+)
+def test_an_error_points_at_the_character(text: str, at: int, says: str) -> None:
+    with pytest.raises(FilterError) as caught:
+        parse_filter(text)
+    assert caught.value.at == at
+    assert says in str(caught.value)
+    assert "Fix: write it as" in str(caught.value)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        rows, at = parse_filter(text).rows(FIELDS, lambda _: BitMap()), 1
+    except FilterError as error:
+        rows, at = BitMap(), error.at
+    assert 1 <= at <= len(text) + 1
+    assert set(rows) <= {0, 1, 2, 3}
+
+
+@given(st.text(min_size=1, max_size=20))
+def test_a_quoted_value_is_read_back(value: str) -> None:
+    fields = Fields([Product("a", "x", attributes={"kind": (value,)}), Product("b", "y")])
+    assert set(parse_filter(f"kind = {quote(value)}").rows(fields, lambda _: BitMap())) == {0}
+
+
+COMPARISONS = st.sampled_from(
+    [
+        ("price < 60", lambda p: p.price is not None and p.price < 60),
+        ("brand = nike", lambda p: p.brand.lower() == "nike"),
+        ("EXISTS size", lambda p: "size" in p.attributes),
+        ("colour = red", lambda p: "red" in p.attributes.get("colour", ())),
+    ]
+)
+TREES = st.recursive(
+    COMPARISONS,
+    lambda inner: st.one_of(
+        st.tuples(st.just("NOT"), inner),
+        st.tuples(st.sampled_from(["AND", "OR"]), inner, inner),
+    ),
+    max_leaves=6,
+)
+
+
+def as_text(tree: Any) -> str:
+    if tree[0] == "NOT":
+        return f"NOT ({as_text(tree[1])})"
+    if tree[0] in ("AND", "OR"):
+        return f"({as_text(tree[1])}) {tree[0]} ({as_text(tree[2])})"
+    return str(tree[0])
+
+
+def lets_through(tree: Any, product: Product) -> bool:
+    if tree[0] == "NOT":
+        return not lets_through(tree[1], product)
+    if tree[0] in ("AND", "OR"):
+        both = [lets_through(part, product) for part in tree[1:]]
+        return all(both) if tree[0] == "AND" else any(both)
+    return bool(tree[1](product))
+
+
+@given(TREES)
+def test_trees_of_comparisons_against_a_slow_reading(tree: Any) -> None:
+    assert found(as_text(tree)) == "".join(p.product_id for p in SHELF if lets_through(tree, p))
+
+
+def test_facets_count_values_and_ranges() -> None:
+    counted = facet([(FIELDS, BitMap([0, 1])), (FIELDS, BitMap([2]))], "colour")
+    assert counted == {"values": {"red": 2, "blue": 1}}
+    prices = facet([(FIELDS, FIELDS.every())], "price")
+    assert (prices["min"], prices["max"]) == (50.0, 80.0)
+    assert sum(part["count"] for part in prices["ranges"]) == 3
+    assert facet([(FIELDS, FIELDS.every())], "unknown") == {"values": {}}
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("12", 12.0), (" -0.5 ", -0.5), ("1e3", 1000.0), ("12 in", None), ("nan", None)]
+)
+def test_which_values_are_numbers(text: str, number: float | None) -> None:
+    assert to_number(text) == number

@@ -1,0 +1,211 @@
+"""A live index: what is answered is there, after a restart and a kill as well; segments give what one gives."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gram.errors import DataError, IndexFolderError, SettingError
+from gram.index.store import Change, Store, store_path
+from gram.indexing import make_index
+from gram.records import Product
+from gram.shop import Shop
+
+
+@pytest.fixture
+def folder(small_shop: Path, tmp_path: Path) -> Path:
+    """A copy of the small shop's index, with its model beside it."""
+    shutil.copytree(small_shop / "index", tmp_path / "index")
+    shutil.copytree(small_shop / "model", tmp_path / "model")
+    return tmp_path / "index"
+
+
+def ids(shop: Shop, query: str, **options: object) -> list[str]:
+    return [hit.product_id for hit in shop.search(query, **options).hits]
+
+
+def test_a_fresh_index_answers_as_its_searcher_does(folder: Path) -> None:
+    shop = Shop.open(folder)
+    searcher = shop.live.searcher
+    for query in ("black sofa", "womens running shoes", "lamp 20 in"):
+        hits = searcher.search(query, k=20)
+        assert [(h.product_id, h.score) for h in shop.search(query, limit=20).hits] == [
+            (h.product_id, h.score) for h in hits
+        ]
+    shop.close()
+
+
+def test_what_is_answered_is_visible_and_stays(folder: Path) -> None:
+    shop = Shop.open(folder)
+    n = len(shop)
+    assert shop.update([Product("new", "Zumbrel navy sofa", brand="Zumbrel", price=9.0)]) == 1
+    assert ids(shop, "zumbrel")[0] == "new"
+    shop.update([Product("new", "Zumbrel green lamp", price=11.0)])
+    assert shop.product("new").title == "Zumbrel green lamp"  # type: ignore[union-attr]
+    assert ids(shop, "zumbrel", filter="price = 11") == ["new"]
+    old = str(shop.live.searcher.index.table.ids[0])
+    assert shop.delete([old, "unknown"]) == 1
+    shop.patch("new", {"price": 12.5, "stock": ("7",)})
+    assert len(shop) == n
+    shop.close()
+    again = Shop.open(folder)
+    assert len(again) == n
+    assert again.product(old) is None
+    assert (again.product("new").price, again.product("new").attributes) == (12.5, {"stock": ("7",)})  # type: ignore[union-attr]
+    assert ids(again, "zumbrel")[0] == "new"
+    again.close()
+
+
+def test_a_patch_of_price_codes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop.open(folder)
+    product_id = str(shop.live.searcher.index.table.ids[3])
+    title = shop.product(product_id).title  # type: ignore[union-attr]
+    before = {h.product_id: h.score for h in shop.search(title, limit=20).hits}
+    coder = type(shop.live.searcher.coder)
+    monkeypatch.setattr(coder, "represent_tokenized", lambda *_, **__: pytest.fail("something was coded"))
+    shop.patch(product_id, {"price": 3.0})
+    monkeypatch.undo()
+    after = {h.product_id: h.score for h in shop.search(title, limit=20).hits}
+    assert shop.search("", filter="price = 3").hits[0].product_id == product_id
+    assert after == pytest.approx(before, abs=1e-3)
+    shop.close()
+
+
+def test_several_segments_give_what_one_gives(folder: Path, small_shop: Path, tmp_path: Path) -> None:
+    """Every third product goes and comes back in segments of memory; a merge makes the same index as one written
+    anew."""
+    shop = Shop.open(folder)
+    table = shop.live.searcher.index.table
+    some = [table[row] for row in range(0, len(table), 3)]
+    for begin in range(0, len(some), 7):
+        shop.update(some[begin : begin + 7])
+    assert len(shop.live.snapshot.segments) > 2
+    queries = ["black sofa", "womens running shoes", "navy dress", "lamp 20 in", "hydrating shampoo"]
+    one = Shop.open(shutil.copytree(small_shop / "index", tmp_path / "one"), small_shop / "model")
+    for query in queries:
+        split, whole = ids(shop, query, limit=100), ids(one, query, limit=100)
+        assert len(set(split) & set(whole)) >= 0.9 * len(whole)
+        assert split[0] == whole[0]
+    shop.live.merge()
+    assert len(shop.live.snapshot.segments) == 1
+    assert shop.store.changes() == []
+    for query in queries:
+        merged = {h.product_id: h.score for h in shop.search(query, limit=100).hits}
+        assert merged == pytest.approx({h.product_id: h.score for h in one.search(query, limit=100).hits}, abs=1e-4)
+    shop.close()
+    one.close()
+
+
+def test_all_that_match_a_filter_are_found(folder: Path) -> None:
+    shop = Shop.open(folder)
+    shop.update(Product(f"r{i}", f"Plain thing {i}", attributes={"rare": ("yes",)}) for i in range(5))
+    assert sorted(ids(shop, "black sofa", filter="rare = yes", limit=100)) == [f"r{i}" for i in range(5)]
+    everything = shop.search("", filter="EXISTS price", sort="-price", limit=300)
+    prices = [shop.product(h.product_id).price for h in everything.hits]  # type: ignore[union-attr]
+    assert prices == sorted(prices, reverse=True)  # type: ignore[type-var]
+    assert everything.found == len(prices)
+    shop.close()
+
+
+def test_rules_steer(folder: Path) -> None:
+    shop = Shop.open(folder)
+    first, second, third = ids(shop, "black sofa")[:3]
+    shop.put_rule("pin", {"action": "pin", "query": "black sofas", "products": [third]})
+    shop.put_rule("hide", {"action": "hide", "query": "black sofa", "products": [first]})
+    result = shop.search("black sofa")
+    assert [h.product_id for h in result.hits[:2]] == [third, second]
+    assert sorted(result.rules) == ["hide", "pin"]
+    shop.put_rule("bury", {"action": "bury", "query": "black sofa", "products": [second]})
+    found = ids(shop, "black sofa", limit=1000)
+    assert found[-1] == second
+    shop.close()
+    again = Shop.open(folder)
+    assert ids(again, "black sofa")[0] == third
+    assert again.remove_rule("pin")
+    assert sorted(again.search("black sofa").rules) == ["bury", "hide"]
+    again.close()
+
+
+def test_two_may_not_write_but_many_may_read(folder: Path) -> None:
+    shop = Shop.open(folder)
+    with pytest.raises(DataError, match="is writing it"):
+        Shop.open(folder)
+    reader = Shop.open(folder, read_only=True)
+    with pytest.raises(SettingError, match="reading only"):
+        reader.update([Product("x", "y")])
+    shop.update([Product("new", "Zumbrel sofa")])
+    assert reader.product("new") is None
+    assert reader.live.refresh()
+    assert ids(reader, "zumbrel")[0] == "new"
+    reader.close()
+    shop.close()
+
+
+def test_an_index_written_anew_takes_the_place_of_what_changed(folder: Path) -> None:
+    shop = Shop.open(folder)
+    shop.update([Product("new", "Zumbrel sofa")])
+    products = list(shop.live.searcher.index.table)
+    make_index(folder.parent / "model", products[:100], folder)
+    assert shop.live.refresh()
+    assert len(shop) == 100
+    assert shop.product("new") is None
+    shop.close()
+
+
+def test_a_store_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "x.shop.sqlite").write_bytes(b"no database at all, but long enough to look like one " * 20)
+    with pytest.raises(IndexFolderError, match="the store cannot be used"):
+        Store.open(tmp_path / "x.shop.sqlite")
+
+
+def test_changes_replace_each_other(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "x.sqlite")
+    assert store.last() == 0
+    assert store.write([Change("a", "1"), Change("b", "2"), Change("a", "3")]) == 3
+    assert [(c.product_id, c.product) for c in store.changes()] == [("b", "2"), ("a", "3")]
+    store.forget(2)
+    assert [c.product_id for c in store.changes(after=2)] == ["a"]
+    store.forget(3)
+    assert store.write([Change("c")]) == 4, "numbers are never used again"
+    store.close()
+
+
+def test_killed_at_any_moment_nothing_answered_is_lost(folder: Path) -> None:
+    script = Path(__file__).parents[1] / "scripts" / "crash_test.py"
+    command = [sys.executable, str(script), str(folder), "--kills", "4", "--seed", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["kills"] == 4
+    assert report["lost"] == report["half"] == 0
+    assert report["answered"] > 0
+
+
+def test_packed_representations_come_back(folder: Path) -> None:
+    from gram.coder.base import PRODUCT_CODING, Side
+    from gram.coder.packing import join, pack, read_back, unpack
+
+    shop = Shop.open(folder, read_only=True)
+    index, coder = shop.live.searcher.index, shop.live.searcher.coder
+    products = [index.table[row] for row in (4, 9, 0)]
+    made = coder.represent(products, Side.PRODUCT, PRODUCT_CODING)
+    width, token_width = made.dense.shape[1], made.token_vectors.vectors.shape[1]
+    back = unpack([pack(made, row) for row in range(3)], width, token_width)
+    apart = join([unpack([pack(made, row)], width, token_width) for row in range(3)])
+    stored = read_back(index, np.array([4, 9, 0]))
+    for name in ("lexical", "expansion", "compound"):
+        for row in range(3):
+            wanted = dict(zip(*map(np.ndarray.tolist, getattr(made, name).of(row)), strict=True))
+            for other in (back, apart, stored):
+                found = dict(zip(*map(np.ndarray.tolist, getattr(other, name).of(row)), strict=True))
+                assert found == pytest.approx(wanted, abs=1e-4)
+    assert np.allclose(back.dense, made.dense)
+    assert np.array_equal(back.token_vectors.vectors, made.token_vectors.vectors)
+    assert store_path(folder).name == "index.shop.sqlite"
+    shop.close()

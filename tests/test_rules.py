@@ -1,0 +1,82 @@
+"""Rules: which are kept, which match, what they ask."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from gram.errors import SettingError
+from gram.rules import in_force, parse_rule, replace_synonyms, steer
+from gram.text.analysis import default_analyzer
+
+ANALYZER = default_analyzer()
+PIN = {"action": "pin", "query": "x", "products": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ([], "is a list, not a map"),
+        ({"action": "jump", "query": "x"}, "action is 'jump'. Fix: choose from pin"),
+        ({"action": "pin", "query": "x", "product": ["a"]}, "knows no 'product'"),
+        ({"action": "pin", "products": ["a"]}, "by a query or by a code"),
+        ({"action": "pin", "query": "x", "code": "type: x", "products": ["a"]}, "by a query or by a code"),
+        ({"action": "pin", "query": "x", "products": "a"}, "products is no list of ids"),
+        ({"action": "pin", "query": "x"}, "pin needs products"),
+        ({"action": "filter", "query": "x"}, "filter needs a filter"),
+        ({"action": "filter", "query": "x", "filter": "price <"}, "cannot be read at character 8"),
+        ({"action": "boost", "query": "x", "products": ["a"], "weight": float("nan")}, "weight is nan"),
+        ({"action": "synonym", "code": "type: x", "target": "y"}, "synonym needs a query and a target"),
+        (PIN | {"from": "soon"}, "from is 'soon'"),
+        (
+            {"action": "pin", "query": "x", "products": ["a"], "from": "2026-02-01", "until": "2026-01-01"},
+            "ends before",
+        ),
+        ({"action": "pin", "query": "x", "products": ["a"], "draft": 1}, "draft is 1"),
+    ],
+)
+def test_a_wrong_rule_is_told_what_to_mend(data: Any, says: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        parse_rule("r", data)
+    assert says in str(caught.value)
+    assert "Fix: " in str(caught.value)
+
+
+def test_a_rule_matches_words_in_any_form_or_codes() -> None:
+    by_query = parse_rule("a", {"action": "pin", "query": "red sofas", "products": ["s1"]})
+    by_code = parse_rule("b", {"action": "filter", "code": "type: sofa | colour: red", "filter": "price < 5"})
+    both = steer([by_query, by_code], ["Red Sofa"], ANALYZER, ["type: sofa", "colour: red"])
+    assert (both.rules, both.pins, both.filters) == (["a", "b"], ["s1"], ["price < 5"])
+    neither = steer([by_query, by_code], ["sofa red"], ANALYZER, ["type: sofa"])
+    assert neither.rules == []
+
+
+def test_what_each_action_asks() -> None:
+    def one(**data: Any) -> Any:
+        return steer([parse_rule("r", {"query": "x", **data})], ["x"], ANALYZER, [])
+
+    assert one(action="hide", products=["a"]).hidden == {"a"}
+    assert one(action="hide", filter="brand = b").filters == ["NOT (brand = b)"]
+    assert one(action="bury", products=["a"]).boosts[0].weight == -100.0
+    assert one(action="boost", filter="brand = b", weight=2).boosts[0].weight == 2.0
+    assert one(action="redirect", target="/stores").redirect == "/stores"
+
+
+def test_synonyms_stand_in_for_words() -> None:
+    rules = [parse_rule("s", {"action": "synonym", "query": "settee", "target": "sofa"})]
+    assert replace_synonyms(rules, "red Settees now", ANALYZER) == ("red sofa now", ["s"])
+    assert replace_synonyms(rules, "red", ANALYZER) == ("red", [])
+
+
+def test_a_rule_has_its_time_and_a_draft_none() -> None:
+    now = datetime(2026, 6, 1, tzinfo=timezone.utc)
+    base = {"action": "pin", "query": "x", "products": ["a"]}
+    rules = [
+        parse_rule("past", base | {"until": "2026-05-01"}),
+        parse_rule("now", base | {"from": "2026-05-01T00:00:00Z", "until": "2026-07-01"}),
+        parse_rule("draft", base | {"draft": True}),
+        parse_rule("always", base),
+    ]
+    assert [rule.rule_id for rule in in_force(rules, now)] == ["always", "now"]

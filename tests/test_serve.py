@@ -1,0 +1,289 @@
+"""The service: its contract endpoint by endpoint, its keys, and what no one should send it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from gram.errors import SettingError
+from gram.serve.app import make_app
+from gram.serve.keys import make_key
+from gram.serve.run import is_loopback
+from gram.serve.service import ServeSettings
+from gram.shop import Shop
+
+
+@pytest.fixture(scope="module")
+def shop(small_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("serve")
+    shutil.copytree(small_shop / "index", folder / "index")
+    shop = Shop.open(folder / "index", small_shop / "model")
+    yield shop
+    shop.close()
+
+
+@pytest.fixture(scope="module")
+def client(shop: Shop) -> Iterator[TestClient]:
+    with TestClient(make_app(shop), raise_server_exceptions=False) as client:
+        yield client
+
+
+def error_of(response: Any, status: int) -> dict[str, str]:
+    assert response.status_code == status, response.text
+    error: dict[str, str] = response.json()["error"]
+    assert set(error) == {"code", "message", "fix"}
+    return error
+
+
+def test_search_by_get_and_by_post_is_the_same(client: TestClient) -> None:
+    asked = {"q": "black sofa", "limit": 3, "facets": "brand,price", "explain": "true"}
+    got = client.get("/search", params=asked).json()
+    posted = client.post("/search", json=asked | {"explain": True, "facets": ["brand", "price"]}).json()
+    for answer in (got, posted):
+        assert answer.pop("took_ms") >= 0
+    assert got == posted
+    assert len(got["hits"]) == 3
+    hit = got["hits"][0]
+    assert {"product_id", "title", "score", "codes", "features"} <= set(hit)
+    assert sum(hit["features"].values()) == pytest.approx(hit["score"], abs=1e-3)
+    assert set(hit["codes"][0]) == {"code", "share", "query", "product"}
+    assert sum(got["facets"]["brand"].values()) <= got["found"]
+    assert got["ranges"]["price"][0].keys() == {"from", "to", "count"}
+    assert got["query"]["read_as"] == "black sofa"
+
+
+def test_refinements_lead_to_as_many_products_as_they_say(client: TestClient) -> None:
+    answer = client.get("/search", params={"q": "sofa"}).json()
+    assert answer["refinements"]
+    for refinement in answer["refinements"]:
+        refined = client.get("/search", params={"q": "sofa", "filter": refinement["filter"], "limit": 1000}).json()
+        assert refined["found"] >= refinement["products"] > 0
+
+
+def test_read_after_write(client: TestClient) -> None:
+    for number in range(30):
+        product = {"title": f"Zumbrel{number} navy sofa", "price": number, "stock": "3"}
+        assert client.put(f"/products/z{number % 7}", json=product).status_code in (200, 201)
+        hits = client.get("/search", params={"q": f"zumbrel{number}", "limit": 1}).json()["hits"]
+        assert hits[0]["product_id"] == f"z{number % 7}"
+        found = client.get("/search", params={"filter": f"price = {number} AND stock = 3"}).json()["hits"]
+        assert f"z{number % 7}" in [hit["product_id"] for hit in found]
+    assert client.patch("/products/z1", json={"price": 999, "stock": None}).json()["price"] == 999
+    assert "stock" not in client.get("/products/z1").json()
+    assert client.get("/search", params={"filter": "price = 999"}).json()["found"] == 1
+    assert client.delete("/products/z1").json() == {"deleted": "z1"}
+    error_of(client.get("/products/z1"), 404)
+    error_of(client.delete("/products/z1"), 404)
+    error_of(client.patch("/products/z1", json={"price": 1}), 404)
+
+
+def test_many_products_and_what_is_wrong_with_some(client: TestClient, shop: Shop) -> None:
+    lines = [json.dumps({"product_id": f"m{i}", "title": f"Many thing {i}"}) for i in range(450)]
+    lines[3], lines[9], lines[20] = "{broken", json.dumps({"product_id": "", "title": "x"}), '["no", "object"]'
+    answer = client.post("/products", content="\n".join(lines)).json()
+    assert (answer["accepted"], answer["rejected_count"]) == (447, 3)
+    assert [row["line"] for row in answer["rejected"]] == [4, 10, 21]
+    assert "no product_id" in answer["rejected"][1]["error"]
+    assert shop.product("m449") is not None
+    again = client.post("/products", json=[{"product_id": "m0", "title": "Other"}, {"title": "no id"}]).json()
+    assert (again["accepted"], again["rejected"][0]["line"]) == (1, 2)
+    assert shop.product("m0").title == "Other"  # type: ignore[union-attr]
+
+
+def test_rules_are_kept_tried_and_taken_out(client: TestClient) -> None:
+    first = client.get("/search", params={"q": "lamp"}).json()["hits"][0]["product_id"]
+    hide = {"action": "hide", "query": "lamps", "products": [first]}
+    tried = client.post("/rules/try", json={"q": "lamp", "rules": [{"id": "h", **hide}]}).json()
+    assert tried["before"]["hits"][0]["product_id"] == first
+    assert tried["after"]["hits"][0]["product_id"] != first
+    assert tried["after"]["rules"] == ["h"]
+    assert client.get("/search", params={"q": "lamp"}).json()["hits"][0]["product_id"] == first, "not published"
+    assert client.put("/rules/h", json=hide).json() == hide
+    assert client.get("/rules").json() == {"rules": {"h": hide}}
+    assert client.get("/rules/h").json() == hide
+    assert client.get("/search", params={"q": "lamp"}).json()["hits"][0]["product_id"] != first
+    client.put("/rules/r", json={"action": "redirect", "query": "stores", "target": "/stores"})
+    assert client.get("/search", params={"q": "stores"}).json()["redirect"] == "/stores"
+    assert client.delete("/rules/h").json() == {"deleted": "h"}
+    client.delete("/rules/r")
+    error_of(client.get("/rules/h"), 404)
+    assert error_of(client.put("/rules/x", json={"action": "pin", "query": "x"}), 400)["fix"] == "give it"
+
+
+def test_clicks_become_a_log(client: TestClient) -> None:
+    assert client.post("/clicks", json={"query": "velvet\tsofa", "product_id": "a"}).json() == {"kept": 1}
+    client.post("/clicks", json=[{"query": "zumbrelish", "product_id": "b", "weight": 2, "kind": "purchase"}])
+    rows = [row.split("\t") for row in client.get("/log").text.splitlines()]
+    assert rows[0] == ["query", "product_id", "weight", "user_id", "timestamp"]
+    assert ["velvet sofa", "a", "1", "", ""] in rows
+    assert ["zumbrelish", "b", "2", "", ""] in rows
+    error_of(client.post("/clicks", json={"query": "x"}), 400)
+    error_of(client.post("/clicks", json={"query": "x", "product_id": "a", "weight": -1}), 400)
+
+
+def test_suggestions_complete_and_forgive_typos(client: TestClient) -> None:
+    texts = [s["text"] for s in client.get("/suggest", params={"q": "sof"}).json()["suggestions"]]
+    assert "sofa" in texts
+    assert client.get("/suggest", params={"q": ""}).json() == {"suggestions": []}
+    typed = [s["text"] for s in client.get("/suggest", params={"q": "blakc"}).json()["suggestions"]]
+    assert "black" in typed
+
+
+def test_what_watches_the_service(client: TestClient) -> None:
+    assert client.get("/health").json() == {"status": "ok"}
+    assert client.get("/ready").json()["status"] == "ready"
+    assert "gram_requests_total" in client.get("/metrics").text
+    assert client.get("/stats").json()["top"]
+    assert client.get("/openapi.json").json()["openapi"] == "3.1.0"
+    assert client.post("/reload").json()["reloaded"] is False
+
+
+def test_the_page_and_its_policy(client: TestClient) -> None:
+    page = client.get("/")
+    assert "text/html" in page.headers["content-type"]
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert "<script>" not in page.text
+    for name in ("app.js", "tools.js", "team.js", "style.css"):
+        assert client.get(f"/page/{name}").status_code == 200
+        assert "innerHTML" not in client.get(f"/page/{name}").text
+    for path in ("/page/../app.py", "/page/..%2Fapp.py", "/page/index", "/page/%2e%2e/keys.py", "/page/keys.py"):
+        assert client.get(path).status_code == 404, path
+
+
+HOSTILE: list[tuple[str, str, dict[str, Any], int]] = [
+    ("GET", "/search", {"params": {"q": "x" * 3000}}, 400),
+    ("GET", "/search", {"params": {"q": "x", "limit": "-1"}}, 400),
+    ("GET", "/search", {"params": {"q": "x", "limit": "1.5"}}, 400),
+    ("GET", "/search", {"params": {"q": "x", "limit": "99999"}}, 400),
+    ("GET", "/search", {"params": {"q": "x", "filter": "price <"}}, 400),
+    ("GET", "/search", {"params": {"q": "x", "filter": "(" * 3000}}, 400),
+    ("GET", "/search", {"params": {"q": "x", "sort": "\0"}}, 200),
+    ("GET", "/search", {"params": {"q": "\0\ud7ff", "value": "nan"}}, 400),
+    ("GET", "/search", {"params": {"q": "x", "unknown": "1"}}, 400),
+    ("POST", "/search", {"content": b"\xff\xfe"}, 400),
+    ("POST", "/search", {"content": b"[" * 100_000}, 400),
+    ("POST", "/search", {"content": b'{"q": ' + b'"x"' + b"}" + b" " * 2_000_000}, 413),
+    ("POST", "/search", {"json": {"q": 5}}, 400),
+    ("POST", "/search", {"json": {"q": "x", "facets": {"a": 1}}}, 400),
+    ("POST", "/search", {"json": ["q"]}, 400),
+    ("PUT", "/products/a", {"json": {"title": ""}}, 400),
+    ("PUT", "/products/a", {"json": {"title": "x", "price": "cheap"}}, 400),
+    ("PUT", "/products/a", {"json": {"product_id": "b", "title": "x"}}, 400),
+    ("PUT", "/products/a%00b", {"json": {"title": "x"}}, 400),
+    ("PUT", "/products/a", {"content": b'{"title": "x", "attributes": ' + b"[" * 5000 + b"]" * 5000 + b"}"}, 400),
+    ("PATCH", "/products/a", {"json": {}}, 400),
+    ("POST", "/products", {"content": b"x" * 1_500_000}, 413),
+    ("POST", "/products", {"content": b"[1, 2"}, 400),
+    ("POST", "/rules/try", {"json": {"q": "x", "rules": [5]}}, 400),
+    ("POST", "/rules/try", {"json": {"q": "x"}}, 400),
+    ("POST", "/clicks", {"json": [[1]]}, 400),
+    ("GET", "/nowhere", {}, 404),
+    ("DELETE", "/search", {}, 405),
+    ("GET", "/products/..%2f..%2fetc", {}, 404),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "sent", "status"), HOSTILE, ids=[str(i) for i in range(len(HOSTILE))])
+def test_what_no_one_should_send(client: TestClient, method: str, path: str, sent: dict[str, Any], status: int) -> None:
+    response = client.request(method, path, **sent)
+    assert response.status_code == status, response.text
+    if status >= 400:
+        error_of(response, status)
+
+
+def test_drawn_requests_break_nothing(client: TestClient) -> None:
+    rng = np.random.default_rng(0)
+    pieces = [
+        "sofa",
+        "price",
+        "=",
+        "<",
+        '"',
+        "(",
+        ")",
+        "NOT",
+        "AND",
+        "\0",
+        "日本",
+        "🙂",
+        "-",
+        "IN",
+        "[",
+        "]",
+        "1e9",
+        "'",
+        "%",
+    ]
+    for _ in range(300):
+        text = " ".join(rng.choice(pieces, rng.integers(0, 8)))
+        asked = dict.fromkeys(rng.choice(["q", "filter", "sort", "facets", "distinct"], 2, replace=False), text)
+        assert client.get("/search", params=asked).status_code in (200, 400), asked
+        assert client.get("/suggest", params={"q": text}).status_code == 200
+
+
+def test_pages_of_other_sites_may_not_write(client: TestClient) -> None:
+    click = {"query": "sofa", "product_id": "a"}
+    evil = {"Origin": "https://evil.example"}
+    assert error_of(client.put("/products/a", json={"title": "x"}, headers=evil), 403)["code"] == "bad_origin"
+    assert error_of(client.get("/search?q=x", headers={"Host": "evil.example"}), 403)["code"] == "bad_host"
+    assert client.post("/clicks", json=click, headers={"Origin": "http://testserver"}).status_code == 201
+
+
+def test_keys_and_roles(small_shop: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_shop / "index", tmp_path / "index")
+    shop = Shop.open(tmp_path / "index", small_shop / "model")
+    keys = {role: make_key(shop.store, role, role) for role in ("search", "write", "admin")}
+    with pytest.raises(SettingError, match="already"):
+        make_key(shop.store, "search", "search")
+    with pytest.raises(SettingError, match="no role"):
+        make_key(shop.store, "x", "root")
+    assert not any(key in json.dumps(shop.store.all("key")) for key in keys.values())
+    client = TestClient(make_app(shop, ServeSettings(public=True)))
+    asks = {
+        "search": [("GET", "/search?q=x", None), ("POST", "/clicks", {"query": "x", "product_id": "a"})],
+        "write": [("PUT", "/products/a", {"title": "x"}), ("DELETE", "/products/a", None)],
+        "admin": [("GET", "/rules", None), ("GET", "/log", None), ("GET", "/stats", None), ("POST", "/reload", None)],
+    }
+    order = list(asks)
+    for needed, requests in asks.items():
+        for method, path, body in requests:
+            error_of(client.request(method, path, json=body), 401)
+            error_of(client.request(method, path, json=body, headers={"Authorization": "Bearer no"}), 401)
+            for role, key in keys.items():
+                status = client.request(method, path, json=body, headers={"Authorization": f"Bearer {key}"}).status_code
+                assert (status < 400) == (order.index(role) >= order.index(needed)) or status == 404, (role, path)
+    assert client.get("/health").status_code == 200
+    shop.close()
+
+
+def test_too_many_at_once_are_told_to_come_again(client: TestClient) -> None:
+    service = client.app.state.service  # type: ignore[attr-defined]
+    service.waiting = 10_000
+    response = client.get("/search?q=x")
+    service.waiting = 0
+    assert error_of(response, 503)["code"] == "busy"
+    assert response.headers["retry-after"] == "1"
+
+
+def test_a_read_only_service_takes_no_changes(small_shop: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_shop / "index", tmp_path / "index")
+    shop = Shop.open(tmp_path / "index", small_shop / "model", read_only=True)
+    client = TestClient(make_app(shop))
+    assert error_of(client.put("/products/a", json={"title": "x"}), 403)["code"] == "read_only"
+    assert client.get("/search?q=sofa").json()["hits"]
+    shop.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("shop.example", False)],
+)
+def test_which_addresses_are_this_machines_own(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
