@@ -159,6 +159,9 @@ def index_command(model: Path, products: Path, output: Path, check: bool, device
 @click.option("--run", "run_file", type=FILE, help="Where to write the TREC run of --queries.")
 @click.option("--model", type=FOLDER, help="The model folder, where it is not where the index says.")
 @click.option("--value", type=float, help="Weight of a product's value (rank in 0 … 1) in the score.")
+@click.option("--filter", "filter_", default="", help='Which products may be found: brand = "nike" AND price < 50.')
+@click.option("--facets", default="", help="Fields whose values are counted, comma between.")
+@click.option("--sort", default="", help="A field with numbers to sort by; -price for falling order.")
 @click.option("--only", default="", help="Find and rank by these alone, comma between: codes, words, vectors, tokens.")
 @_check_option
 @_device_option
@@ -171,11 +174,17 @@ def search(
     run_file: Path | None,
     model: Path | None,
     value: float | None,
+    filter_: str,
+    facets: str,
+    sort: str,
     only: str,
     check: bool,
     device: str,
 ) -> None:
     """Answers one QUERY, or all of a file as a TREC run (query_id Q0 product_id rank score tag)."""
+    from gram.answer import SearchRequest
+    from gram.cli_serving import print_answer
+    from gram.index.store import has_changes
     from gram.search import Searcher
 
     if (query is None) == (queries is None):
@@ -186,11 +195,17 @@ def search(
         raise click.UsageError("--explain tells of one QUERY; a run has no room for it")
     if queries is None and run_file is not None:
         raise click.UsageError("--run needs --queries FILE, which it answers")
+    if queries is None and (filter_ or facets or sort or has_changes(index)):
+        if only:
+            raise click.UsageError("--only searches the index as it was written, without filters or changes")
+        request = SearchRequest(str(query), k, 0, filter_, _names(facets), sort, "", explain, value)
+        print_answer(index, model, device, check, request)
+        return
     searcher = Searcher.load(index, model, device, check=check)
     if value is not None:
         searcher = searcher.with_scorer(searcher.scorer.with_value(value))
     if only:
-        searcher = searcher.only([name.strip() for name in only.split(",") if name.strip()])
+        searcher = searcher.only(_names(only))
     if queries is not None and run_file is not None:
         from gram.data.log import read_queries
         from gram.evaluation.measures import check_ids, write_run
@@ -210,6 +225,11 @@ def search(
         click.echo(f"{rank:3d}  {hit.score:7.3f}  {printable(hit.product_id)}  {printable(hit.title)}")
         if explain:
             click.echo(format_hit(hit))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names with commas between."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 @main.command("fit")
@@ -273,11 +293,18 @@ def check(folder: Path) -> None:
 )
 @click.option("--backbone", default="minilm", show_default=True, help="minilm, scratch, a hub id, or a local folder.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
-def demo(output: Path, products: int, steps: int, backbone: str, seed: int) -> None:
+@click.option("--serve", "serving", is_flag=True, help="Serve the shop at its end; an index that is there is served.")
+@click.option("--port", default=8000, type=click.IntRange(1, 65535), show_default=True, help="Of --serve.")
+def demo(output: Path, products: int, steps: int, backbone: str, seed: int, serving: bool, port: int) -> None:
     """Everything on a generated shop, in minutes: shop, training, index, search, and GRAM beside BM25."""
     from gram.demo import run
 
-    run(output, products, steps, backbone, seed)
+    if not (serving and (output / "index" / "meta.json").is_file()):
+        run(output, products, steps, backbone, seed)
+    if serving:
+        from gram.serve.run import serve as serve_shop
+
+        serve_shop(output / "index", None, "127.0.0.1", port, read_only=False)
 
 
 for command in (eval_command, bench, convert, serve, update, delete, merge, keys):

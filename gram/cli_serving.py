@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
+from gram.answer import SearchRequest
 from gram.cli_measuring import FILE, FOLDER
+from gram.display import format_hit, printable
 from gram.errors import MissingExtra, SettingError
 
 MERGE_FROM = 5_000
@@ -16,7 +18,7 @@ MERGE_FROM = 5_000
 @click.command()
 @click.argument("index", type=FOLDER)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8000, type=click.IntRange(1, 65535), show_default=True)
+@click.option("--port", default=8000, type=click.IntRange(1, 65535), show_default=True, help="The port to listen on.")
 @click.option("--model", type=FOLDER, help="The model folder, where it is not where the index says.")
 @click.option("--read-only", is_flag=True, help="Take no changes; several such processes may serve one index.")
 @click.option("--get", "path", help="Answer one request, such as '/search?q=sofa', print it and end.")
@@ -96,6 +98,29 @@ def merge(index: Path, model: Path | None) -> None:
         click.echo(f"{shop.live.merge()} products: {index}")
     finally:
         shop.close()
+
+
+def print_answer(index: Path, model: Path | None, device: str, check: bool, request: SearchRequest) -> None:
+    """Answers one request by the shop as it is now, changes and rules included."""
+    from gram.shop import Shop
+
+    shop = Shop.open(index, model, device, read_only=True, check=check)
+    try:
+        result = shop.search(request)
+    finally:
+        shop.close()
+    if result.read_as != request.query:
+        click.echo(printable(f"read as: {result.read_as}"))
+    for rank, hit in enumerate(result.hits, start=1):
+        click.echo(f"{rank:3d}  {hit.score:7.3f}  {printable(hit.product_id)}  {printable(hit.title)}")
+        if request.explain:
+            click.echo(format_hit(hit))
+    if not result.hits:
+        click.echo("nothing found")
+    for name, found in result.facets.items():
+        counts = ", ".join(f"{value} {count}" for value, count in list(found["values"].items())[:10])
+        ranges = ", ".join(f"{part['from']:g} to {part['to']:g} {part['count']}" for part in found.get("ranges", ()))
+        click.echo(printable(f"{name}: {ranges or counts or 'no product has it'}"))
 
 
 @click.group()

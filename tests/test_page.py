@@ -1,0 +1,143 @@
+"""The page in a real browser. Skipped where there is no Chromium or no Playwright."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from gram.records import Product
+from gram.serve.app import make_app
+from gram.shop import Shop
+
+CHROMIUM = shutil.which("chromium")
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
+XSS = '<img src=x onerror="window.broken=1"><script>window.broken=1</script>'
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
+    *("--disable-component-update", "--disable-sync"),
+]
+
+
+@pytest.fixture(scope="module")
+def address(small_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("page")
+    shutil.copytree(small_shop / "index", folder / "index")
+    shop = Shop.open(folder / "index", small_shop / "model")
+    evil = Product(
+        "evil", f"Zumbrel {XSS}", brand=XSS, price=5.0, attributes={"colour": (XSS,), "image": ("javascript:1",)}
+    )
+    shop.update([evil])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(make_app(shop), host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+    shop.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(address)
+    yield page
+    assert problems == [], "nothing breaks, and the page keeps to its policy"
+    page.close()
+
+
+def test_typing_finds_and_filters_narrow(page: Any) -> None:
+    page.fill("#q", "black sofa")
+    page.wait_for_selector(".hit")
+    before = page.inner_text("#status")
+    page.click("#facets input >> nth=0")
+    page.wait_for_selector("#chips button")
+    page.wait_for_function("before => document.querySelector('#status').textContent !== before", arg=before)
+    assert "filter=" in page.url
+    page.click("#chips button")
+    page.wait_for_function("() => !document.querySelector('#chips button')")
+    page.go_back()
+    page.wait_for_selector("#chips button")
+
+
+def test_suggestions_by_keyboard(page: Any) -> None:
+    page.fill("#q", "sof")
+    page.wait_for_selector("#suggestions li")
+    page.keyboard.press("ArrowDown")
+    assert page.get_attribute("#q", "aria-activedescendant") == "suggestion-0"
+    text = page.inner_text("#suggestion-0")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".hit")
+    assert page.input_value("#q") == text
+    assert page.is_hidden("#suggestions")
+
+
+def test_a_refinement_narrows_and_a_drawer_explains(page: Any) -> None:
+    page.fill("#q", "sofa")
+    page.wait_for_selector("#refinements button")
+    page.click("#refinements button")
+    page.wait_for_selector("#chips button")
+    page.click(".hit button")
+    assert page.is_visible("#drawer")
+    assert page.locator("#drawer-features li").count() > 3
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#drawer")
+
+
+def test_nothing_of_the_catalogue_is_html(page: Any) -> None:
+    page.fill("#q", "zumbrel")
+    page.wait_for_selector(".hit")
+    assert "<script>" in page.inner_text(".hit h3")
+    page.click(".hit button")
+    page.keyboard.press("Escape")
+    page.fill("#q", XSS)
+    page.wait_for_timeout(400)
+    assert page.evaluate("() => window.broken") is None
+    assert page.locator(".hit img").count() == 0
+
+
+def test_the_team_tries_a_rule_before_it_is_published(page: Any) -> None:
+    page.click("#view-team")
+    page.fill("#rule [name=id]", "first")
+    page.fill("#rule [name=query]", "lamp")
+    page.fill("#rule [name=products]", "evil")
+    page.click("#try")
+    page.wait_for_selector("#after li")
+    assert "Zumbrel" in page.inner_text("#after li >> nth=0")
+    assert "Zumbrel" not in page.inner_text("#before li >> nth=0")
+    page.click("#rule [type=submit]")
+    page.wait_for_selector("#rules li")
+    page.click("#rules li button >> nth=1")
+    page.wait_for_function("() => !document.querySelector('#rules li')")
+
+
+def test_it_fits_a_phone(browser: Any, address: str) -> None:
+    page = browser.new_page(viewport={"width": 360, "height": 700})
+    page.goto(f"{address}/?q=black+sofa")
+    page.wait_for_selector(".hit")
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+    page.close()
