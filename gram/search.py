@@ -24,7 +24,7 @@ from gram.index.segment import Index, same_model
 from gram.ranking.asked import Asked
 from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Candidates, find_candidates
 from gram.ranking.features import FEATURES, GROUPS, NAMES, SharedKeys, columns
-from gram.ranking.scorer import Scorer
+from gram.ranking.scorer import ALONE, Scorer, file_of
 from gram.records import Attribute, Code, Hit, SharedCode
 from gram.text.analysis import ClippedQuery
 from gram.text.spelling import RARE, Speller
@@ -47,6 +47,7 @@ class Searcher:
         extra = dict(zip(index.extra_words, index.extra_counts.tolist(), strict=True))
         self.coder = coder.with_words(extra)
         self.index, self.scorer, self.coding = index, scorer, coding
+        self.alone: dict[tuple[str, ...], Scorer] = {}  # of some groups of features alone
         self.lexicon = self.coder.lexicon
         self.speller = make_speller(index, self.lexicon)
 
@@ -67,7 +68,9 @@ class Searcher:
         if check:
             check_model(folder)
         same_model(index, opened.meta, model_hash(folder))
-        return cls(load_coder(folder, device), opened, Scorer.load(folder))
+        searcher = cls(load_coder(folder, device), opened, Scorer.load(folder))
+        searcher.alone = {g: Scorer.load(folder, file_of(g)) for g in ALONE if (folder / file_of(g)).is_file()}
+        return searcher
 
     def search(self, query: str, k: int = 10, explain: bool = False) -> list[Hit]:
         """The k best products of one query, best first; with `explain`, the codes and features behind each.
@@ -134,7 +137,10 @@ class Searcher:
         """
         if not names:
             raise SettingError(f"no group of features is left to search by. Fix: name some of {', '.join(GROUPS)}")
-        others = [name for name, kept in zip(NAMES, columns(names), strict=True) if not kept]
+        kept = columns(names)
+        if tuple(sorted(names)) in self.alone:
+            return self.with_scorer(self.alone[tuple(sorted(names))])
+        others = [name for name, here in zip(NAMES, kept, strict=True) if not here]
         return self.with_scorer(self.scorer.without(others))
 
     def with_scorer(self, scorer: Scorer) -> Searcher:

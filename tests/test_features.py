@@ -443,7 +443,7 @@ def test_features_are_declared_soundly() -> None:
     for feature in FEATURES:
         assert (feature.first_phase is None) != (feature.compute is None), feature.name
         assert feature.compute is not None or not feature.feedback, feature.name
-        assert feature.weight >= 0 or feature.sign == 0, feature.name
+        assert feature.weight * feature.sign >= 0, feature.name
 
 
 def test_default_weights_are_the_declared_ones_in_order() -> None:

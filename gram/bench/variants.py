@@ -23,7 +23,7 @@ QUICK_STEPS = 6
 JOINT = "joint.safetensors"
 """Weights of GRAM's joint training, from which variants of what comes after it begin."""
 FILES = {
-    "codes": ("lexical.", "expansion.", "compound.", "trie."),
+    "codes": ("lexical.", "expansion.", "compound.", "trie.", "code_rows.", "slots."),
     "vectors": ("dense.", "sketch."),
     "tokens": ("token_vectors.",),
     "words": ("bm25.", "titles."),

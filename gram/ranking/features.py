@@ -147,7 +147,7 @@ class Feature:
     name: str
     group: str
     weight: float = 0.0  # without a log
-    sign: Literal[1, 0] = 1  # 1: a fitted sum counts it for a product or not at all; 0: it may speak against it
+    sign: Literal[1, -1] = 1  # a fitted sum counts it for a product, or against one at −1, or not at all
     first_phase: Callable[[Index, QueryRepresentation], Floats | None] | None = None  # (N,), None for nothing
     compute: Callable[[CandidateView], Floats] | None = None  # (C,)
     feedback: bool = False
@@ -216,7 +216,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("code_pairs", "codes", compute=lambda view: view.asked.pairs),
     Feature("weakest_code", "codes", compute=lambda view: view.asked.weakest),
     *(Feature(f"{slot}_agreement", "codes", compute=_slot(Asked.agreement, slot)) for slot in SLOT_FEATURES),
-    *(Feature(f"{slot}_conflict", "codes", sign=0, compute=_slot(Asked.conflict, slot)) for slot in SLOT_FEATURES),
+    *(Feature(f"{slot}_conflict", "codes", sign=-1, compute=_slot(Asked.conflict, slot)) for slot in SLOT_FEATURES),
     Feature("dense", "vectors", 6.0, compute=lambda view: view.dense @ view.query.dense),
     Feature("bm25", "words", 0.5, first_phase=_bm25),
     Feature("bm25_share", "words", compute=_bm25_share),
@@ -225,7 +225,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("idf_coverage", "words", 2.0, compute=lambda view: view.coverage),
     Feature("full_coverage", "words", compute=_full_coverage),
     Feature("number_match", "words", 0.5, compute=_number_match),
-    Feature("measure_conflict", "words", -0.5, sign=0, compute=_measure_conflict),
+    Feature("measure_conflict", "words", -0.5, sign=-1, compute=_measure_conflict),
     # where the query's words stand in the title
     Feature("title_coverage", "words", compute=lambda view: view.in_titles[:, 0]),
     Feature("bigram_proximity", "words", 0.4, compute=lambda view: view.in_titles[:, 1]),
@@ -241,6 +241,12 @@ FEATURES: tuple[Feature, ...] = (
 )
 """Every feature, in the order of every feature array. Default weights were chosen on Home Depot's dev queries
 (docs/log.md)."""
+
+DEFAULTS_ALONE: dict[str, dict[str, float]] = {
+    "codes": {"lexical_lexical": 0.8, "lexical_expansion": 1.5, "expansion_lexical": 1.0, "code_share": 2.0},
+    "codes+words": {"lexical_lexical": 0.4, "lexical_expansion": 1.5, "expansion_lexical": 1.0, "bm25": 0.5},
+}
+"""Default weights where a shop finds and ranks by these groups alone."""
 
 NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(feature.group for feature in FEATURES))

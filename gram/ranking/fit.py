@@ -28,7 +28,7 @@ REFINED_FROM = 400
 """Queries that it takes to fit the network."""
 CALIBRATED_FROM = 30
 """Queries that it takes to tell how likely a score is right."""
-_MAY_COUNT_AGAINST = np.array([feature.sign == 0 for feature in FEATURES])
+_SIGNS = np.array([feature.sign for feature in FEATURES])
 
 
 class JudgedQuery(NamedTuple):
@@ -122,7 +122,7 @@ def _fit_signed_sum(
 ) -> NDArray[np.float32]:
     """(F,) as `_fit_sum`, without the features that would count against a product and must not."""
     weights = _fit_sum(judged, start, pull, left_out)
-    while (wrong := (weights < 0) & ~_MAY_COUNT_AGAINST).any():  # without one, another can turn
+    while (wrong := np.sign(weights) * _SIGNS < 0).any():  # without one, another can turn
         left_out = left_out | wrong
         weights = _fit_sum(judged, start, pull, left_out)
     return weights

@@ -18,13 +18,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from gram.errors import ModelError, SettingError
-from gram.ranking.features import FEATURES, NAMES, columns
+from gram.ranking.features import DEFAULTS_ALONE, FEATURES, GROUPS, NAMES, columns
 
 COMPARED = 200
 """Candidates among which a query's best is sought, those found best: as many in training as in search, whatever k."""
 FAR = 8.0
 """Spreads from the mean beyond which a feature tells the network no more: what was rare is not to decide alone."""
 FILE = "scorer.safetensors"
+ALONE = (("codes",), ("codes", "words"))
+"""Groups of features that a shop may find and rank by alone; each has a scorer of its own beside the whole one."""
 
 
 class Refinement(NamedTuple):
@@ -45,6 +47,11 @@ class Refinement(NamedTuple):
         return np.maximum(both @ self.inner + self.bias, 0) @ self.out
 
 
+def file_of(groups: Sequence[str]) -> str:
+    """The name of the file with the scorer of some groups alone."""
+    return f"scorer.{'+'.join(sorted(groups))}.safetensors"
+
+
 @dataclass(frozen=True)
 class Scorer:
     """A weight for each feature, and what a network adds: score = Σ weight · feature + network + shift."""
@@ -55,10 +62,13 @@ class Scorer:
     shift: float = 0.0
 
     @classmethod
-    def default(cls) -> Scorer:
-        """The declared weights."""
+    def default(cls, groups: Sequence[str] = GROUPS) -> Scorer:
+        """The declared weights; those of some groups alone where `ALONE` has them, else of all, the others left out."""
         weights = np.array([feature.weight for feature in FEATURES], dtype=np.float32)
-        return cls(weights, weights)
+        if tuple(sorted(groups)) in ALONE:
+            declared = DEFAULTS_ALONE["+".join(sorted(groups))]
+            weights = np.array([declared.get(name, 0.0) for name in NAMES], dtype=np.float32)
+        return cls(weights, weights).without([group for group in GROUPS if group not in groups])
 
     def by_name(self) -> dict[str, float]:
         """{feature: weight}, rounded for a person to read."""
@@ -91,21 +101,21 @@ class Scorer:
         weights, first_phase = (np.where(gone, np.float32(0), w) for w in (self.weights, self.first_phase))
         return Scorer(weights, first_phase, network, self.shift)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, file: str = FILE) -> None:
         """Writes `scorer.safetensors`, with the features' names, into an existing folder."""
         parts = {"weights": self.weights, "first_phase": self.first_phase, "shift": np.array([self.shift], np.float32)}
         parts |= {} if self.network is None else {f"network.{k}": v for k, v in self.network._asdict().items()}
         tensors = {k: np.ascontiguousarray(v) for k, v in parts.items()}
-        save_file(tensors, folder / FILE, metadata={"features": " ".join(NAMES)})
+        save_file(tensors, folder / file, metadata={"features": " ".join(NAMES)})
 
     @classmethod
-    def load(cls, folder: Path) -> Scorer:
+    def load(cls, folder: Path, file: str = FILE) -> Scorer:
         """What `save` wrote. Raises ModelError for a file that cannot be read or weighs other features."""
-        path = folder / FILE
+        path = folder / file
         try:
-            with safe_open(path, "numpy") as file:
-                weighs = (file.metadata() or {}).get("features", "").split()
-                parts = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 — it is no mapping
+            with safe_open(path, "numpy") as opened:
+                weighs = (opened.metadata() or {}).get("features", "").split()
+                parts = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 — it is no mapping
             network = None
             if "network.mean" in parts:
                 network = Refinement(*(parts[f"network.{name}"] for name in Refinement._fields))

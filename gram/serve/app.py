@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import anyio
-from prometheus_client import generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from gram.serve.bodies import HTTPError, respond, respond_error
+from gram.serve.bodies import HTTPError, respond_error
 from gram.serve.changes import Changes
-from gram.serve.documents import openapi
 from gram.serve.searching import Searching
 from gram.serve.service import Handler, ServeSettings, Service
+from gram.serve.watching import Watching
 from gram.shop import Shop
 
-PAGE = Path(__file__).with_name("page")
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: data:; connect-src 'self';"
@@ -37,30 +34,7 @@ HEADERS = {
 def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
     """The service of a shop as an ASGI application; `app.state.service` is the `Service`."""
     service = Service(shop, settings)
-    searching, changes = Searching(service), Changes(service)
-
-    async def health(_: Request) -> Response:
-        return respond({"status": "ok"})
-
-    async def ready(_: Request) -> Response:
-        state = {"status": "ready" if service.ready else "stopping", "products": len(shop)}
-        return respond(state, 200 if service.ready else 503)
-
-    async def metrics(_: Request) -> Response:
-        return Response(generate_latest(service.registry), media_type="text/plain; version=0.0.4")
-
-    async def document(_: Request) -> Response:
-        return respond(openapi())
-
-    async def stats(_: Request) -> Response:
-        return respond(service.statistics.report())
-
-    async def page(request: Request) -> Response:
-        name = request.path_params.get("name", "index.html")
-        path = PAGE / name
-        if "/" in name or path.suffix not in (".html", ".js", ".css") or not path.is_file():
-            raise HTTPError(404, "not_found", "there is no such page", "begin at /")
-        return FileResponse(path, headers={"Cache-Control": "no-cache"})
+    searching, changes, watching = Searching(service), Changes(service), Watching(service)
 
     def route(path: str, methods: Mapping[str, tuple[str, Handler]]) -> Route:
         handlers = {m: service.endpoint(path, needed, handler) for m, (needed, handler) in methods.items()}
@@ -71,8 +45,8 @@ def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
         return Route(path, dispatch, methods=list(methods))
 
     routes = [
-        route("/", {"GET": ("", page)}),
-        route("/page/{name}", {"GET": ("", page)}),
+        route("/", {"GET": ("", watching.page)}),
+        route("/page/{name}", {"GET": ("", watching.page)}),
         route("/search", {"GET": ("search", searching.search), "POST": ("search", searching.search)}),
         route("/suggest", {"GET": ("search", searching.suggest)}),
         route("/products", {"POST": ("write", changes.put_many)}),
@@ -97,12 +71,12 @@ def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
         ),
         route("/clicks", {"POST": ("search", changes.clicks)}),
         route("/log", {"GET": ("admin", changes.log)}),
-        route("/stats", {"GET": ("admin", stats)}),
+        route("/stats", {"GET": ("admin", watching.stats)}),
         route("/reload", {"POST": ("admin", changes.reload)}),
-        route("/health", {"GET": ("", health)}),
-        route("/ready", {"GET": ("", ready)}),
-        route("/metrics", {"GET": ("search", metrics)}),
-        route("/openapi.json", {"GET": ("", document)}),
+        route("/health", {"GET": ("", watching.health)}),
+        route("/ready", {"GET": ("", watching.ready)}),
+        route("/metrics", {"GET": ("search", watching.metrics)}),
+        route("/openapi.json", {"GET": ("", watching.document)}),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _as_ours, Exception: _unforeseen})
     app.state.service = service

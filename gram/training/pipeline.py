@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from gram.coder.base import LEXICON
 from gram.folders import check_replaceable, new_folder, write_json
 from gram.locks import lock_folder, resolve
+from gram.ranking.scorer import file_of
 from gram.records import Interaction, Product
 from gram.training import stages as steps
 from gram.training.run import Settings, TrainingRun
@@ -77,6 +78,8 @@ def _write_model(run: TrainingRun, output: Path) -> None:
     with new_folder(output, marker=LEXICON) as folder:
         run.coder.save(folder, config)
         run.scorer.save(folder)
+        for groups, scorer in run.alone.items():
+            scorer.save(folder, file_of(groups))
         write_json(folder / "health.json", run.report)
         if run.record.is_file():
             shutil.copy(run.record, folder / "training.jsonl")

@@ -61,6 +61,7 @@ class TrainingRun:
     resume: bool = False
     joint: Path | None = None  # weights of joint training to begin with, or to write where there are none
     scorer: Scorer = field(default_factory=Scorer.default)
+    alone: dict[tuple[str, ...], Scorer] = field(default_factory=dict)  # of some groups of features alone
     report: dict[str, Any] = field(default_factory=dict)
     coder: EncoderCoder = field(init=False)
     samples: Samples = field(init=False)

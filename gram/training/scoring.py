@@ -16,8 +16,9 @@ from gram.index.bm25 import BM25Index
 from gram.index.segment import Index
 from gram.indexing import build_index
 from gram.ranking.candidates import find_candidates
+from gram.ranking.features import GROUPS
 from gram.ranking.fit import JudgedQuery, fit_scorer
-from gram.ranking.scorer import COMPARED, Scorer
+from gram.ranking.scorer import ALONE, COMPARED, Scorer
 from gram.records import Product
 from gram.search import Searcher
 from gram.text.analysis import Analyzer
@@ -35,16 +36,26 @@ def fit_to_clicks(
     clicks: Clicks,
     seed: int,
     without: Sequence[str] = (),
-) -> Scorer:
-    """The scorer that these interactions ask for; the default one where there are none. `bm25`: of all products."""
+) -> dict[tuple[str, ...], Scorer]:
+    """The scorers that these interactions ask for; default ones where there are none. `bm25`: of all products.
+
+    Under the empty tuple the one of all features, less those of `without`; under each of `ALONE` the one of these
+    groups alone.
+    """
+    wanted: dict[tuple[str, ...], Sequence[str]] = {(): without}
+    if not without:
+        wanted |= {groups: [g for g in GROUPS if g not in groups] for groups in ALONE}
     if not clicks:
-        return Scorer.default().without(without)
+        return {groups: Scorer.default(groups or GROUPS).without(left_out) for groups, left_out in wanted.items()}
     part = sample_products(products, bm25, clicks, coder.lexicon.analyzer, FITTED_ON, seed)
     index = build_index(coder, part, coding=replace(PRODUCT_CODING, codes=0))
     queries = Searcher(coder, index, Scorer.default()).represent(list(clicks), compound=False)
-    scorer = fit_among(index, queries, list(clicks.values()), seed, without)
-    log.info("scorer: %s", json.dumps(scorer.by_name()))
-    return scorer
+    scorers = {}
+    for groups, left_out in wanted.items():
+        start = Scorer.default(groups or GROUPS)
+        scorers[groups] = fit_among(index, queries, list(clicks.values()), seed, left_out, start)
+        log.info("scorer %s: %s", "+".join(groups), json.dumps(scorers[groups].by_name()))
+    return scorers
 
 
 def fit_among(
@@ -53,12 +64,13 @@ def fit_among(
     clicks: Sequence[Mapping[str, float]],
     seed: int,
     without: Sequence[str] = (),
+    start: Scorer | None = None,
 ) -> Scorer:
     """The scorer that these queries' clicks ask for among the products of an index, or the default one of no queries.
 
     Features of `without`, or of groups named there, are left out of finding candidates and of scoring them.
     """
-    scorer = Scorer.default().without(without)
+    start = scorer = (start or Scorer.default()).without(without)
     for refine in (False, True) if queries else ():  # first the sum that finds, then the scorer of what it finds
         first_phase, judged = scorer.weights, []
         for query, clicked in zip(queries, clicks, strict=True):
@@ -66,7 +78,7 @@ def fit_among(
             gains = [clicked.get(product_id, 0.0) for product_id in index.table.ids[found.rows].tolist()]
             judged.append(JudgedQuery(found.features, np.array(gains, dtype=np.float32)))
         left_out = ("compound", *without)
-        scorer = fit_scorer(judged, first_phase=first_phase, without=left_out, seed=seed, refine=refine)
+        scorer = fit_scorer(judged, start, first_phase, left_out, seed, refine)
     return scorer
 
 

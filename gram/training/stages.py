@@ -106,7 +106,9 @@ def co_align(run: TrainingRun) -> None:
 
 def fit_scorer(run: TrainingRun) -> None:
     """The scorer that held-out interactions ask for."""
-    run.scorer = fit_to_clicks(run.coder, run.products, run.bm25, run.clicks, run.seed, run.settings.without)
+    scorers = fit_to_clicks(run.coder, run.products, run.bm25, run.clicks, run.seed, run.settings.without)
+    run.scorer = scorers.pop(())
+    run.alone = scorers
 
 
 def report_health(run: TrainingRun) -> None:

@@ -1,0 +1,45 @@
+"""The endpoints for whoever watches the service, and its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prometheus_client import generate_latest
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from gram.serve.bodies import HTTPError, respond
+from gram.serve.documents import openapi
+from gram.serve.service import Service
+
+PAGE = Path(__file__).with_name("page")
+
+
+class Watching:
+    """Tells of the service."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    async def health(self, _: Request) -> Response:
+        return respond({"status": "ok"})
+
+    async def ready(self, _: Request) -> Response:
+        state = {"status": "ready" if self.service.ready else "stopping", "products": len(self.service.shop)}
+        return respond(state, 200 if self.service.ready else 503)
+
+    async def metrics(self, _: Request) -> Response:
+        return Response(generate_latest(self.service.registry), media_type="text/plain; version=0.0.4")
+
+    async def document(self, _: Request) -> Response:
+        return respond(openapi())
+
+    async def stats(self, _: Request) -> Response:
+        return respond(self.service.statistics.report())
+
+    async def page(self, request: Request) -> Response:
+        name = request.path_params.get("name", "index.html")
+        path = PAGE / name
+        if "/" in name or path.suffix not in (".html", ".js", ".css") or not path.is_file():
+            raise HTTPError(404, "not_found", "there is no such page", "begin at /")
+        return FileResponse(path, headers={"Cache-Control": "no-cache"})
