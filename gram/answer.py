@@ -22,6 +22,7 @@ from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Part, find_in_parts
 from gram.records import Attribute, Hit, code_text
 from gram.rules import Rule, Steering, replace_synonyms, steer
 from gram.search import Searcher
+from gram.text.prices import read_price
 
 DEEPEST = 10_000
 """Hits that offset and limit reach down to."""
@@ -93,12 +94,19 @@ class Answer:
 
     def run(self) -> SearchResult:
         searcher, request = self.searcher, self.request
-        query, synonyms = replace_synonyms(self.rules, request.query, searcher.lexicon.analyzer)
+        price = read_price(request.query)
+        if price and not any("price" in segment.fields.columns for segment in self.snapshot.segments):
+            price = None
+        query, synonyms = replace_synonyms(
+            self.rules, price.query if price else request.query, searcher.lexicon.analyzer
+        )
         represented = searcher.represent([query], compound=False)[0]
         read_as = searcher.read(query)[0]
         codes = self._codes(represented)
-        held = [code for code, source, _ in codes if source == "lexical"]
-        steering = steer(self.rules, [request.query, query], searcher.lexicon.analyzer, held)
+        lexical = [code for code, source, _ in codes if source == "lexical"]
+        steering = steer(self.rules, [request.query, query], searcher.lexicon.analyzer, lexical)
+        if price:
+            steering.filters.append(f"price BETWEEN {price.low:g} AND {min(price.high, 1e12):g}")
         parts = self._parts(steering)
         depth = request.offset + request.limit
         candidates = self._rank(parts, represented, steering, depth) if query.strip() else self._browse(parts)
@@ -119,7 +127,7 @@ class Answer:
             len(candidates.rows),
             {name: facet(fields, name) for name in request.facets},
             self._refinements(represented, candidates.rows, begins) if query.strip() else [],
-            read_as if isinstance(read_as, str) else query,
+            f"{read_as} (price {price.low:g} to {price.high:g})" if price else read_as,
             codes,
             [*synonyms, *steering.rules],
             steering.redirect,
@@ -176,11 +184,11 @@ class Answer:
     def _boosted(self, rule: Rule, parts: Sequence[Part], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(C,) 1 for candidates that a rule names or its filter lets through."""
         begin, every = 0, BitMap()
-        wanted = parse_filter(rule.filter) if rule.filter else None
+        sought = parse_filter(rule.filter) if rule.filter else None
         for segment, part in zip(self.snapshot.segments, parts, strict=True):
             named = BitMap(r for r in map(segment.row, rule.products) if r is not None)
-            if wanted is not None:
-                named |= wanted.rows(segment.fields, lambda code, s=segment: self._having(s, code))  # type: ignore[misc]
+            if sought is not None:
+                named |= sought.rows(segment.fields, lambda code, s=segment: self._having(s, code))  # type: ignore[misc]
             every |= BitMap(row + begin for row in named)
             begin += part.index.n_products
         return np.array([row in every for row in rows.tolist()], dtype=np.float32)
@@ -281,8 +289,8 @@ class Answer:
             counts.update(keys.tolist())
             for key, weight in zip(keys.tolist(), weighed.tolist(), strict=True):
                 weights[key] = weights.get(key, 0.0) + weight
-        asked = {word for key in query.asked.key.tolist() for word in lexicon.forms[key][0]} | set(query.terms.stems)
-        found, used = [], set(asked)
+        said = {word for key in query.codes.key.tolist() for word in lexicon.forms[key][0]} | set(query.terms.stems)
+        found, used = [], set(said)
         for key in sorted(counts, key=lambda key: (-weights[key], key)):
             attribute, words = lexicon.attributes[key], set(lexicon.forms[key][0])
             telling = 2 <= counts[key] <= 0.8 * len(best) and attribute.slot in REFINING_SLOTS

@@ -71,14 +71,14 @@ def delete(index: Path, ids: tuple[str, ...], file: Path | None, model: Path | N
     """Takes the products of these ids out of INDEX."""
     from gram.shop import Shop
 
-    wanted = [*ids, *(file.read_text(encoding="utf-8").split("\n") if file else ())]
-    wanted = [product_id.strip() for product_id in wanted if product_id.strip()]
-    if not wanted:
+    ids_given = [*ids, *(file.read_text(encoding="utf-8").split("\n") if file else ())]
+    ids_given = [product_id.strip() for product_id in ids_given if product_id.strip()]
+    if not ids_given:
         raise SettingError("there are no ids. Fix: name some, or a file of them with --file")
     shop = Shop.open(index, model)
     try:
-        gone = shop.delete(wanted)
-        click.echo(f"{gone} of {len(wanted)} products deleted, {len(shop)} left: {index}")
+        gone = shop.delete(ids_given)
+        click.echo(f"{gone} of {len(ids_given)} products deleted, {len(shop)} left: {index}")
     finally:
         shop.close()
 

@@ -100,7 +100,7 @@ def assemble_index(
         expansion=_postings(represented.expansion, len(lexicon)),
         compound=_postings(represented.compound, len(coder.trie)),
         code_rows=CodeRows.build(represented.lexical, represented.expansion),
-        slots=_slots_held(represented.lexical, lexicon),
+        slots=_mark_slots(represented.lexical, lexicon),
         trie=coder.trie,
         dense=represented.dense,
         sketch=Sketch.build(represented.dense),
@@ -118,11 +118,11 @@ def product_stems(products: Sequence[Product], analyzer: Analyzer) -> Iterator[l
     return ([s for _, text in field_texts(p) for s in analyzer.stems(text)] for p in products)
 
 
-def _slots_held(lexical: SparseRows, lexicon: Lexicon) -> NDArray[np.bool_]:
+def _mark_slots(lexical: SparseRows, lexicon: Lexicon) -> NDArray[np.bool_]:
     """(N, S) whether each product's text holds an attribute of each slot."""
-    held = np.zeros((len(lexical.start) - 1, len(SLOTS) + 1), dtype=bool)
-    held[lexical.rows(), lexicon.default_slot_ids[lexical.key]] = True
-    return held
+    marks = np.zeros((len(lexical.start) - 1, len(SLOTS) + 1), dtype=bool)
+    marks[lexical.rows(), lexicon.default_slot_ids[lexical.key]] = True
+    return marks
 
 
 def _postings(rows: SparseRows, n_keys: int) -> Postings:

@@ -99,7 +99,7 @@ class LiveIndex:
     def __init__(self, folder: Path, searcher: Searcher, store: Store, read_only: bool) -> None:
         self.folder, self.searcher, self.store, self.read_only = folder, searcher, store, read_only
         self._writing = threading.RLock()
-        self._held = ExitStack()
+        self._lock = ExitStack()
         self._identity = (0, 0)
         self.snapshot = Snapshot((), 0)
 
@@ -110,24 +110,24 @@ class LiveIndex:
     ) -> LiveIndex:  # fmt: skip
         """Opens an index folder and its store. Errors as of `Searcher.load`; DataError where another process writes."""
         folder, path = Path(folder), store_path(folder)
-        held = ExitStack()
+        lock = ExitStack()
         if not read_only:
-            held.enter_context(lock_folder(path))
+            lock.enter_context(lock_folder(path))
         try:
             searcher = Searcher.load(folder, model, device, check)
             store = Store.open(path, read_only and path.exists())
             live = cls(folder, searcher, store, read_only)
-            live._held = held
+            live._lock = lock
             live._read(searcher.index)
         except BaseException:
-            held.close()
+            lock.close()
             raise
         return live
 
     def close(self) -> None:
         """Gives back the lock and the store."""
         self.store.close()
-        self._held.close()
+        self._lock.close()
 
     # --- changes ----------------------------------------------------------------------------------------------------
 

@@ -109,9 +109,9 @@ def _check_object(rule: Rule) -> None:
         "redirect": bool(rule.target),
         "synonym": bool(rule.target and rule.query),
     }
-    wanted = {"pin": "products", "filter": "a filter", "redirect": "a target", "synonym": "a query and a target"}
+    lacking = {"pin": "products", "filter": "a filter", "redirect": "a target", "synonym": "a query and a target"}
     if not needs[rule.action]:
-        what = wanted.get(rule.action, "products or a filter")
+        what = lacking.get(rule.action, "products or a filter")
         raise RuleError(f"rule {rule.rule_id!r}: {rule.action} needs {what}. Fix: give it")
     if rule.begins and rule.ends and rule.begins >= rule.ends:
         raise RuleError(f"rule {rule.rule_id!r}: ends before it begins. Fix: exchange from and until")
@@ -144,11 +144,11 @@ def steer(rules: Sequence[Rule], queries: Sequence[str], analyzer: Analyzer, cod
     A rule by query matches the same words in the same order, whatever their form; one by code a query that holds each
     of its attributes.
     """
-    steering, held = Steering(), set(codes)
+    steering, there = Steering(), set(codes)
     forms = [analyzer.stems(query) for query in queries]
     for rule in rules:
         by_query = bool(rule.query) and analyzer.stems(rule.query) in forms
-        by_code = bool(rule.code) and {part.strip() for part in rule.code.split("|")} <= held
+        by_code = bool(rule.code) and {part.strip() for part in rule.code.split("|")} <= there
         if rule.action == "synonym" or not (by_query or by_code):
             continue
         steering.rules.append(rule.rule_id)

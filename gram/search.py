@@ -21,8 +21,8 @@ from gram.codes.lexicon import Lexicon
 from gram.errors import GramError, IndexFolderError, SettingError
 from gram.index.postings import Postings
 from gram.index.segment import Index, same_model
-from gram.ranking.asked import Asked
 from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Candidates, find_candidates
+from gram.ranking.code_match import CodeMatch
 from gram.ranking.features import FEATURES, GROUPS, NAMES, SharedKeys, columns
 from gram.ranking.scorer import ALONE, Scorer, file_of
 from gram.records import Attribute, Code, Hit, SharedCode
@@ -77,7 +77,7 @@ class Searcher:
 
         Raises SettingError for a query that is no text or a k that is no whole number from 1.
         """
-        return self._hits(self.represent([query], compound=explain)[0], k, explain)
+        return self._hits(self.represent([query], compound=False)[0], k, explain)
 
     def search_many(
         self, queries: Mapping[str, str], k: int = 300, progress: bool = False
@@ -189,11 +189,11 @@ class Searcher:
         `speaking_for` is the sum of all parts of the score that speak for the product: what shares are of.
         """
         shared: list[SharedCode] = []
-        asked = Asked(index, query.asked, np.array([row]))
-        whole = dict(zip(asked.codes.key.tolist(), self._part_of_single(asked).tolist(), strict=True))
+        match = CodeMatch(index, query.codes, np.array([row]))
+        whole = dict(zip(match.codes.key.tolist(), self._part_of_single(match).tolist(), strict=True))
         for feature, feature_weight in zip(FEATURES, self.scorer.weights.tolist(), strict=True):
             sides = feature.first_phase
-            if not isinstance(sides, SharedKeys):
+            if not isinstance(sides, SharedKeys) or (sides.query == "compound" and not feature_weight):
                 continue
             keys, postings = sides.keys(query), sides.postings(index)
             for key, weight in zip(keys.key.tolist(), keys.weight.tolist(), strict=True):
@@ -204,20 +204,20 @@ class Searcher:
                         part += whole.pop(key, 0.0)
                     code = self.code_of(key) if sides.query == "compound" else (self.lexicon.attributes[key],)
                     shared.append(SharedCode(code, weight, there, sides.query, sides.product, part))
-        shared += self._compound_codes(asked)
+        shared += self._compound_codes(match)
         shared = [s._replace(share=s.share / max(speaking_for, 1e-9)) for s in shared]
         return tuple(sorted(shared, key=lambda s: -s.share))
 
-    def _part_of_single(self, asked: Asked) -> NDArray[np.float32]:
+    def _part_of_single(self, match: CodeMatch) -> NDArray[np.float32]:
         """(K,) what each attribute that a query holds adds to the score of the one candidate by what it has of it."""
-        held, share = (self.scorer.weights[NAMES.index(name)] for name in ("held_share", "code_share"))
-        return asked.codes.importance * (held * asked.held[0] + share * asked.had[0])
+        lexical, share = (self.scorer.weights[NAMES.index(name)] for name in ("lexical_share", "code_share"))
+        return match.codes.importance * (lexical * match.lexical[0] + share * match.has[0])
 
-    def _compound_codes(self, asked: Asked) -> list[SharedCode]:
+    def _compound_codes(self, match: CodeMatch) -> list[SharedCode]:
         """The compound codes of two attributes that the one candidate has, the most important ones, with their parts of
         the score."""
-        weight, codes = float(self.scorer.weights[NAMES.index("code_pairs")]), asked.codes
-        have = codes.importance * asked.had[0]  # (K,)
+        weight, codes = float(self.scorer.weights[NAMES.index("code_pairs")]), match.codes
+        have = codes.importance * match.has[0]  # (K,)
         every = float(codes.importance @ codes.apart @ codes.importance)
         if every <= 0:
             return []
@@ -228,9 +228,9 @@ class Searcher:
             pair = sorted(divmod(at, len(codes.key)), key=lambda i: (codes.slot[i], codes.key[i]))
             if value > 0:
                 code = tuple(self.lexicon.attributes[int(codes.key[i])] for i in pair)
-                held = all(asked.held[0, i] for i in pair)
-                there = float(np.prod(asked.had[0, pair]))
-                found.append(SharedCode(code, 1.0, there, "lexical", "lexical" if held else "expansion", value))
+                lexical = all(match.lexical[0, i] for i in pair)
+                there = float(np.prod(match.has[0, pair]))
+                found.append(SharedCode(code, 1.0, there, "lexical", "lexical" if lexical else "expansion", value))
         return found
 
     @cached_property

@@ -74,10 +74,10 @@ class Shop:
         old = self.product(product_id)
         if old is None:
             raise KeyError(product_id)
-        own = {name: value for name, value in fields.items() if name in Product._fields and name != "attributes"}
+        changed = {name: value for name, value in fields.items() if name in Product._fields and name != "attributes"}
         attributes = dict(old.attributes) | dict(fields.get("attributes") or {})
         attributes |= {name: values for name, values in fields.items() if name not in Product._fields}
-        product = old._replace(**own, attributes={name: values for name, values in attributes.items() if values})
+        product = old._replace(**changed, attributes={name: values for name, values in attributes.items() if values})
         if all(name in UNCODED for name in fields):
             self.live.replace(product)
         else:

@@ -16,7 +16,7 @@ import pytest
 
 import gram.ranking
 from gram.arrays import SparseRow, SparseRows
-from gram.coder.base import AskedCodes, QueryRepresentation, QueryTerms
+from gram.coder.base import QueryCodes, QueryRepresentation, QueryTerms
 from gram.codes.slots import SLOTS
 from gram.codes.trie import CodeTrie
 from gram.errors import SettingError
@@ -107,7 +107,7 @@ def make_query(
     apart = ~np.eye(len(keys), dtype=bool)
     return QueryRepresentation(
         QueryTerms.read(text, default_analyzer()),
-        AskedCodes(np.array(keys, dtype=np.int64), importance / max(importance.sum(), 1e-9), slots, apart),
+        QueryCodes(np.array(keys, dtype=np.int64), importance / max(importance.sum(), 1e-9), slots, apart),
         *(sparse(row or {}) for row in (lexical, expansion, compound)),
         dense=np.array([0.6, 0.8], dtype=np.float32),
         token_vectors=np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32),
@@ -275,7 +275,7 @@ class Slow:
         """How much of each asked attribute the product has."""
         lexical, expansion = self.codes["lexical"], self.codes["expansion"][self.row]
         found = {}
-        for key in query.asked.key.tolist():
+        for key in query.codes.key.tolist():
             usual = [row[key] for row in lexical if key in row]
             mean = sum(usual) / len(usual) if usual else 1.0
             found[key] = 1.0 if key in lexical[self.row] else min(expansion.get(key, 0.0) / max(mean, 1e-6), 1.0)
@@ -284,14 +284,14 @@ class Slow:
     def by_codes(self, query: QueryRepresentation) -> dict[str, float]:
         """The features of what is asked by codes."""
         had, holds = self.had(query), self.codes["lexical"][self.row]
-        counts = dict(zip(had, query.asked.importance.tolist(), strict=True))
-        slot = dict(zip(had, query.asked.slot.tolist(), strict=True))
+        counts = dict(zip(had, query.codes.importance.tolist(), strict=True))
+        slot = dict(zip(had, query.codes.slot.tolist(), strict=True))
         pairs = [(a, b) for a in had for b in had if a < b]
         every = sum(counts[a] * counts[b] for a, b in pairs)
         share = sum(counts[k] * had[k] for k in had)
         telling = [had[k] for k in had if counts[k] >= 0.2 * max(counts.values())]
         found = {
-            "held_share": sum(counts[k] for k in had if k in holds),
+            "lexical_share": sum(counts[k] for k in had if k in holds),
             "code_share": share,
             "code_pairs": sum(counts[a] * counts[b] * had[a] * had[b] for a, b in pairs) / every if pairs else share,
             "weakest_code": min(telling, default=0.0),
@@ -327,8 +327,7 @@ class Slow:
             "compound": self.shared(query.compound, "compound"),
             **self.by_codes(query),
             "dense": float(self.index.dense[self.row] @ query.dense),
-            "bm25": self.bm25(query),
-            "bm25_share": self.bm25(query) / (sum(map(self.idf, terms.stems)) or 1.0),
+            "bm25": self.bm25(query) / (sum(map(self.idf, terms.stems)) or 1.0),
             "idf_coverage": self.coverage(query, text),
             "full_coverage": float(bool(terms.telling) and set(terms.telling) <= set(text)),
             "number_match": sum(numbers) / max(len(numbers), 1),

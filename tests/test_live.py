@@ -113,6 +113,17 @@ def test_all_that_match_a_filter_are_found(folder: Path) -> None:
     shop.close()
 
 
+def test_a_price_in_the_query_is_a_range(folder: Path) -> None:
+    shop = Shop.open(folder)
+    result = shop.search("sofa under $600", limit=100)
+    prices = [shop.product(h.product_id).price for h in result.hits]  # type: ignore[union-attr]
+    assert prices
+    assert max(p for p in prices if p is not None) <= 600
+    assert result.read_as == "sofa (price 0 to 600)"
+    assert shop.search("sofa under 600").read_as == "sofa under 600", "a bare number may be a size"
+    shop.close()
+
+
 def test_rules_steer(folder: Path) -> None:
     shop = Shop.open(folder)
     first, second, third = ids(shop, "black sofa")[:3]

@@ -64,7 +64,7 @@ class QueryTerms(NamedTuple):
         return cls(row, [stem for stem in dict.fromkeys(row) if stem not in analyzer.stopwords], measures)
 
 
-class AskedCodes(NamedTuple):
+class QueryCodes(NamedTuple):
     """The attributes that a query holds, as its single and compound codes ask for them together."""
 
     key: NDArray[np.int64]  # (K,) attribute ids, rising
@@ -73,7 +73,7 @@ class AskedCodes(NamedTuple):
     apart: NDArray[np.bool_]  # (K, K) whether two of them say different things: neither repeats a word of the other
 
     @classmethod
-    def read(cls, lexical: SparseRow, lexicon: Lexicon) -> AskedCodes:
+    def read(cls, lexical: SparseRow, lexicon: Lexicon) -> QueryCodes:
         """From a query's lexical weights. A weight is the root of idf, times what the model makes of the word, so its
         square says how much of what is asked the attribute is."""
         key, first = np.unique(lexical.key.astype(np.int64), return_index=True)
@@ -88,7 +88,7 @@ class QueryRepresentation(NamedTuple):
     """All that a coder says of one query; keys are attribute ids, or code ids for `compound`."""
 
     terms: QueryTerms
-    asked: AskedCodes
+    codes: QueryCodes
     lexical: SparseRow
     expansion: SparseRow
     compound: SparseRow
@@ -113,7 +113,7 @@ class Representations(NamedTuple):
         tokens = slice(int(self.token_vectors.start[row]), int(self.token_vectors.start[row + 1]))
         return QueryRepresentation(
             terms,
-            AskedCodes.read(self.lexical.of(row), lexicon),
+            QueryCodes.read(self.lexical.of(row), lexicon),
             self.lexical.of(row),
             self.expansion.of(row),
             self.compound.of(row),

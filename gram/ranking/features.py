@@ -23,12 +23,14 @@ from gram.errors import SettingError
 from gram.index.entries import RowEntries, gather, likeness
 from gram.index.postings import Postings
 from gram.index.segment import Index
-from gram.ranking.asked import Asked
+from gram.ranking.code_match import CodeMatch
 from gram.text.words import has_digit
 
 Floats = NDArray[np.float32]
 SLOT_FEATURES = ("type", "brand", "colour", "material", "size", "model")
 """Slots in which agreement and conflict are features of their own."""
+CONFLICTS = {"brand": -1.0, "colour": -1.0, "size": -0.5}
+"""What conflicts in a slot weigh without a log."""
 FEEDBACK_CODES = 48
 """Attributes of the best candidates that others are compared by."""
 NOTHING = SparseRow(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
@@ -91,9 +93,9 @@ class CandidateView:
         return self.index.titles.match(self.index.bm25, terms.stems, terms.telling, self.titles)
 
     @cached_property
-    def asked(self) -> Asked:
+    def code_match(self) -> CodeMatch:
         """What the query asks by its codes, and what the candidates have of it."""
-        return Asked(self.index, self.query.asked, self.rows)
+        return CodeMatch(self.index, self.query.codes, self.rows)
 
     @cached_property
     def code_rows(self) -> RowEntries:
@@ -154,7 +156,9 @@ class Feature:
 
 
 def _bm25(index: Index, query: QueryRepresentation) -> Floats:
-    return index.bm25.score(query.terms.stems)
+    """Of what BM25 would give a text that repeats each word for ever: free of the query's length and the shop's idf."""
+    reach = sum(index.bm25.idf(stem) for stem in query.terms.stems)
+    return index.bm25.score(query.terms.stems) / np.float32(reach or 1.0)
 
 
 def _number_match(view: CandidateView) -> Floats:
@@ -181,18 +185,13 @@ def _prf_title(view: CandidateView) -> Floats:
     return likeness(view.titles, view.feedback.titles)
 
 
-def _slot(share: Callable[[Asked, int], Floats], slot: str) -> Callable[[CandidateView], Floats]:
+def _slot(share: Callable[[CodeMatch, int], Floats], slot: str) -> Callable[[CandidateView], Floats]:
     number = SLOTS.index(slot)
-    return lambda view: share(view.asked, number)
+    return lambda view: share(view.code_match, number)
 
 
 def _prf_codes(view: CandidateView) -> Floats:
     return likeness(view.code_rows, view.feedback.codes)
-
-
-def _bm25_share(view: CandidateView) -> Floats:
-    reach = sum(view.index.bm25.idf(stem) for stem in view.query.terms.stems)
-    return view.index.bm25.score(view.query.terms.stems)[view.rows] / np.float32(reach or 1.0)
 
 
 def _value(view: CandidateView) -> Floats:
@@ -211,15 +210,17 @@ FEATURES: tuple[Feature, ...] = (
     Feature("expansion_expansion", "codes", 0.3, first_phase=SharedKeys("expansion", "expansion")),
     Feature("compound", "codes", first_phase=SharedKeys("compound", "compound")),
     # how much of what the query asks by its codes a product has: holds it, or was given it
-    Feature("held_share", "codes", compute=lambda view: view.asked.held_share),
-    Feature("code_share", "codes", compute=lambda view: view.asked.share),
-    Feature("code_pairs", "codes", compute=lambda view: view.asked.pairs),
-    Feature("weakest_code", "codes", compute=lambda view: view.asked.weakest),
-    *(Feature(f"{slot}_agreement", "codes", compute=_slot(Asked.agreement, slot)) for slot in SLOT_FEATURES),
-    *(Feature(f"{slot}_conflict", "codes", sign=-1, compute=_slot(Asked.conflict, slot)) for slot in SLOT_FEATURES),
+    Feature("lexical_share", "codes", compute=lambda view: view.code_match.lexical_share),
+    Feature("code_share", "codes", compute=lambda view: view.code_match.share),
+    Feature("code_pairs", "codes", 0.3, compute=lambda view: view.code_match.pairs),
+    Feature("weakest_code", "codes", compute=lambda view: view.code_match.weakest),
+    *(Feature(f"{slot}_agreement", "codes", compute=_slot(CodeMatch.agreement, slot)) for slot in SLOT_FEATURES),
+    *(
+        Feature(f"{slot}_conflict", "codes", CONFLICTS.get(slot, 0.0), -1, compute=_slot(CodeMatch.conflict, slot))
+        for slot in SLOT_FEATURES
+    ),
     Feature("dense", "vectors", 6.0, compute=lambda view: view.dense @ view.query.dense),
-    Feature("bm25", "words", 0.5, first_phase=_bm25),
-    Feature("bm25_share", "words", compute=_bm25_share),
+    Feature("bm25", "words", 6.0, first_phase=_bm25),
     # how much of the query a product holds: of its words by idf, all of them, of its numbers; and measures it has in
     # another size
     Feature("idf_coverage", "words", 2.0, compute=lambda view: view.coverage),
@@ -236,15 +237,32 @@ FEATURES: tuple[Feature, ...] = (
     # what is like the best ten is often relevant too
     Feature("prf_dense", "vectors", 1.5, compute=_prf_dense, feedback=True),
     Feature("prf_title", "words", 0.4, compute=_prf_title, feedback=True),
-    Feature("prf_codes", "codes", compute=_prf_codes, feedback=True),
+    Feature("prf_codes", "codes", 1.0, compute=_prf_codes, feedback=True),
     Feature("value", "value", compute=_value),  # what the shop says it is worth; the shop sets its weight
 )
-"""Every feature, in the order of every feature array. Default weights were chosen on Home Depot's dev queries
-(docs/log.md)."""
+"""Every feature, in the order of every feature array. Default weights: docs/log.md, "Weights that hold on any shop"."""
 
 DEFAULTS_ALONE: dict[str, dict[str, float]] = {
-    "codes": {"lexical_lexical": 0.8, "lexical_expansion": 1.5, "expansion_lexical": 1.0, "code_share": 2.0},
-    "codes+words": {"lexical_lexical": 0.4, "lexical_expansion": 1.5, "expansion_lexical": 1.0, "bm25": 0.5},
+    "codes": {
+        **{"lexical_lexical": 1.0, "lexical_expansion": 5.0, "expansion_lexical": 8.0, "expansion_expansion": 20.0},
+        **{"code_share": 1.8, "code_pairs": 0.5, "type_agreement": 0.8, "brand_agreement": 1.3},
+        **{"material_agreement": 2.5, "type_conflict": -1.8, "brand_conflict": -0.6, "colour_conflict": -1.1},
+        **{"material_conflict": -1.5, "prf_codes": 5.0},
+    },
+    "codes+words": {
+        "lexical_lexical": 0.4,
+        "lexical_expansion": 1.5,
+        "expansion_lexical": 1.0,
+        "expansion_expansion": 0.3,
+        "code_pairs": 0.5,
+        "bm25": 6.0,
+        "idf_coverage": 2.0,
+        "number_match": 0.5,
+        "measure_conflict": -0.5,
+        "bigram_proximity": 0.4,
+        "prf_title": 0.8,
+        "prf_codes": 1.0,
+    },
 }
 """Default weights where a shop finds and ranks by these groups alone."""
 

@@ -152,14 +152,14 @@ def _names(given: Mapping[str, Any], name: str) -> list[str]:
 def product_json(product: Product, only: Iterable[str] | None = None) -> dict[str, Any]:
     """A product's fields, empty ones left out; attributes beside the others, a list where there are several values."""
     found: dict[str, Any] = {"product_id": product.product_id, "title": product.title}
-    own = {
+    filled = {
         "brand": product.brand,
         "category": " > ".join(product.category),
         "description": product.description,
         "price": product.price,
         "value": product.value,
     }
-    found |= {name: value for name, value in own.items() if value not in ("", None)}
+    found |= {name: value for name, value in filled.items() if value not in ("", None)}
     for name, values in product.attributes.items():
         found.setdefault(name, values[0] if len(values) == 1 else list(values))
     if only is not None:

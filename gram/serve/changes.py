@@ -24,7 +24,7 @@ LINE = 1_000_000  # bytes of one product
 AT_ONCE = 200  # products that are coded and committed together
 TOLD = 100  # rejected products that are named
 MERGE_FROM = 2_000  # changes from which a merge is worth its time
-KINDS = ("click", "purchase")
+CLICKED = ("click", "purchase")
 
 
 class Changes:
@@ -209,7 +209,7 @@ def _click(row: Any) -> Click:
         raise HTTPError(400, "bad_click", f"a click is a {type(row).__name__}, not an object", fix)
     texts = {name: row.get(name, "") for name in ("query", "product_id", "user_id", "timestamp")}
     kind, weight = row.get("kind", "click"), row.get("weight", 1.0)
-    if not all(isinstance(text, str) and len(text) <= 2000 for text in texts.values()) or kind not in KINDS:
+    if not all(isinstance(text, str) and len(text) <= 2000 for text in texts.values()) or kind not in CLICKED:
         raise HTTPError(400, "bad_click", "a click has texts, and is of the kind click or purchase", fix)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < 1e6:
         raise HTTPError(400, "bad_click", "a click's weight is a number above 0", fix)

@@ -51,12 +51,12 @@ def _path(name: str) -> dict[str, Any]:
 
 def openapi() -> dict[str, Any]:
     """The document, OpenAPI 3.1."""
-    asked = [{"name": n, "in": "query", "schema": s, "description": d} for n, (s, d) in SEARCH.items()]
+    parameters = [{"name": n, "in": "query", "schema": s, "description": d} for n, (s, d) in SEARCH.items()]
     body = {"type": "object", "properties": {name: schema for name, (schema, _) in SEARCH.items()}}
     product, rule = _path("product_id"), _path("rule_id")
     click = {"type": "object", "required": ["query", "product_id"], "properties": {"query": TEXT, "product_id": TEXT}}
     paths = {
-        "/search": {"get": _operation("Search", None, *asked), "post": _operation("Search", body)},
+        "/search": {"get": _operation("Search", None, *parameters), "post": _operation("Search", body)},
         "/suggest": {"get": _operation("Complete", None, {"name": "q", "in": "query", "schema": TEXT})},
         "/products": {
             "post": _operation("Add or replace products (NDJSON or an array)", {"type": "array", "items": _PRODUCT})

@@ -29,16 +29,16 @@ class Searching:
     async def search(self, request: Request) -> Response:
         posted = request.method == "POST"
         given = parse_object(await read_body(request)) if posted else dict(request.query_params)
-        asked, fields = search_request(given)
-        return respond(await self.service.work(lambda: self._answer(asked, fields)))
+        sought, fields = search_request(given)
+        return respond(await self.service.work(lambda: self._answer(sought, fields)))
 
-    def _answer(self, asked: SearchRequest, fields: list[str] | None) -> dict[str, Any]:
+    def _answer(self, sought: SearchRequest, fields: list[str] | None) -> dict[str, Any]:
         begin = time.perf_counter()
-        result = self.service.shop.search(asked)
+        result = self.service.shop.search(sought)
         took = (time.perf_counter() - begin) * 1000
-        if not asked.offset:
-            self.service.statistics.note_search(asked.query.strip(), len(result.hits), took)
-        return self._shown(result, fields, asked.explain, took)
+        if not sought.offset:
+            self.service.statistics.note_search(sought.query.strip(), len(result.hits), took)
+        return self._shown(result, fields, sought.explain, took)
 
     def _shown(self, result: SearchResult, fields: list[str] | None, explain: bool, took: float) -> dict[str, Any]:
         shop = self.service.shop
@@ -56,11 +56,11 @@ class Searching:
         bare = [{k: v for k, v in d.items() if k != "id"} if isinstance(d, dict) else d for d in data]
         tried = [parse_rule(name, one) for name, one in zip(names, bare, strict=True)]
         kept = [rule for rule in in_force(self.service.shop.rules()) if rule.rule_id not in names]
-        asked, fields = search_request({"q": query, "limit": given.get("limit", 10)})
+        sought, fields = search_request({"q": query, "limit": given.get("limit", 10)})
 
         def both() -> dict[str, Any]:
             shop = self.service.shop
-            before, after = shop.search(asked), shop.search(asked, rules=[*kept, *tried])
+            before, after = shop.search(sought), shop.search(sought, rules=[*kept, *tried])
             return {"before": self._shown(before, fields, False, 0), "after": self._shown(after, fields, False, 0)}
 
         return respond(await self.service.work(both))

@@ -17,7 +17,7 @@ class Statistics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.asked: Counter[str] = Counter()
+        self.queries: Counter[str] = Counter()
         self.without_hits: Counter[str] = Counter()
         self.clicked: Counter[str] = Counter()
         self.took_ms: deque[float] = deque(maxlen=10_000)
@@ -26,7 +26,7 @@ class Statistics:
         with self._lock:
             self.took_ms.append(took_ms)
             if query:
-                self._count(self.asked, query)
+                self._count(self.queries, query)
                 if not hits:
                     self._count(self.without_hits, query)
 
@@ -43,13 +43,13 @@ class Statistics:
     def report(self, most: int = 50) -> dict[str, Any]:
         """The top queries, those without hits and without clicks, and percentiles of the time taken."""
         with self._lock:
-            unclicked = Counter({q: n for q, n in self.asked.items() if not self.clicked[q]})
+            unclicked = Counter({q: n for q, n in self.queries.items() if not self.clicked[q]})
             took = np.array(self.took_ms) if self.took_ms else np.zeros(1)
             p50, p95, p99 = np.percentile(took, [50, 95, 99]).tolist()
             return {
                 "searches": len(self.took_ms),
                 "took_ms": {"p50": round(p50, 2), "p95": round(p95, 2), "p99": round(p99, 2)},
-                "top": self.asked.most_common(most),
+                "top": self.queries.most_common(most),
                 "without_hits": self.without_hits.most_common(most),
                 "without_clicks": unclicked.most_common(most),
             }

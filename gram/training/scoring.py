@@ -42,16 +42,16 @@ def fit_to_clicks(
     Under the empty tuple the one of all features, less those of `without`; under each of `ALONE` the one of these
     groups alone.
     """
-    wanted: dict[tuple[str, ...], Sequence[str]] = {(): without}
+    by_groups: dict[tuple[str, ...], Sequence[str]] = {(): without}
     if not without:
-        wanted |= {groups: [g for g in GROUPS if g not in groups] for groups in ALONE}
+        by_groups |= {groups: [g for g in GROUPS if g not in groups] for groups in ALONE}
     if not clicks:
-        return {groups: Scorer.default(groups or GROUPS).without(left_out) for groups, left_out in wanted.items()}
+        return {groups: Scorer.default(groups or GROUPS).without(left_out) for groups, left_out in by_groups.items()}
     part = sample_products(products, bm25, clicks, coder.lexicon.analyzer, FITTED_ON, seed)
     index = build_index(coder, part, coding=replace(PRODUCT_CODING, codes=0))
     queries = Searcher(coder, index, Scorer.default()).represent(list(clicks), compound=False)
     scorers = {}
-    for groups, left_out in wanted.items():
+    for groups, left_out in by_groups.items():
         start = Scorer.default(groups or GROUPS)
         scorers[groups] = fit_among(index, queries, list(clicks.values()), seed, left_out, start)
         log.info("scorer %s: %s", "+".join(groups), json.dumps(scorers[groups].by_name()))

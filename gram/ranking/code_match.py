@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from gram.coder.base import AskedCodes
+from gram.coder.base import QueryCodes
 from gram.index.segment import Index
 
 Floats = NDArray[np.float32]
@@ -23,10 +23,10 @@ WEAK = 0.2
 """Attributes of less than this share of the weightiest one's importance are not missed by `weakest`. Not tuned."""
 
 
-class Asked:
+class CodeMatch:
     """The attributes that a query holds, and what the candidates have of them."""
 
-    def __init__(self, index: Index, codes: AskedCodes, rows: NDArray[np.int64]) -> None:
+    def __init__(self, index: Index, codes: QueryCodes, rows: NDArray[np.int64]) -> None:
         """`rows` (C,) of the candidates."""
         self.index, self.codes, self.rows = index, codes, rows
 
@@ -34,40 +34,40 @@ class Asked:
     def _both(self) -> tuple[Floats, Floats]:
         number = np.full(self.index.n_products, -1, dtype=np.int32)
         number[self.rows] = np.arange(len(self.rows))
-        held = np.zeros((len(self.rows), len(self.codes.key)), dtype=np.float32)
-        given = np.zeros_like(held)
+        lexical = np.zeros((len(self.rows), len(self.codes.key)), dtype=np.float32)
+        expansion = np.zeros_like(lexical)
         for k, key in enumerate(self.codes.key.tolist()):
             if not 0 <= key < self.index.lexical.n_keys:  # newer than the index
                 continue
             products, weights = self.index.lexical.of(key)
             usual = float(weights.mean()) if len(weights) else 1.0
             at = number[products]
-            held[at[at >= 0], k] = 1.0
+            lexical[at[at >= 0], k] = 1.0
             products, weights = self.index.expansion.of(key)
             at = number[products]
             inside = at >= 0
-            given[at[inside], k] = np.minimum(weights[inside] / max(usual, 1e-6), 1.0)
-        return held, given
+            expansion[at[inside], k] = np.minimum(weights[inside] / max(usual, 1e-6), 1.0)
+        return lexical, expansion
 
     @property
-    def held(self) -> Floats:
+    def lexical(self) -> Floats:
         """(C, K) 1 where a candidate's text holds the attribute."""
         return self._both[0]
 
     @cached_property
-    def had(self) -> Floats:
-        """(C, K) in [0, 1]: 1 where it is held, else how much the model gave it to the candidate."""
+    def has(self) -> Floats:
+        """(C, K) in [0, 1]: 1 where it is lexical, else how much the model gave it to the candidate."""
         return np.maximum(*self._both)
 
     @cached_property
-    def held_share(self) -> Floats:
+    def lexical_share(self) -> Floats:
         """(C,) of what is asked, by importance, that a candidate holds."""
-        return self.held @ self.codes.importance
+        return self.lexical @ self.codes.importance
 
     @cached_property
     def share(self) -> Floats:
         """(C,) of what is asked, by importance, that a candidate has."""
-        return self.had @ self.codes.importance
+        return self.has @ self.codes.importance
 
     @cached_property
     def pairs(self) -> Floats:
@@ -76,7 +76,7 @@ class Asked:
         every = self.codes.importance @ self.codes.apart @ self.codes.importance
         if every <= 0:
             return self.share
-        have = self.had * self.codes.importance  # (C, K)
+        have = self.has * self.codes.importance  # (C, K)
         return np.einsum("ck,ck->c", have @ self.codes.apart.astype(np.float32), have) / np.float32(every)
 
     @cached_property
@@ -85,12 +85,12 @@ class Asked:
         if not len(self.codes.key):
             return np.zeros(len(self.rows), dtype=np.float32)
         telling = self.codes.importance >= WEAK * self.codes.importance.max()
-        return self.had[:, telling].min(1)
+        return self.has[:, telling].min(1)
 
     def agreement(self, slot: int) -> Floats:
         """(C,) of what is asked, by importance, in one slot that a candidate has."""
         here = self.codes.slot == slot
-        return self.had[:, here] @ self.codes.importance[here]
+        return self.has[:, here] @ self.codes.importance[here]
 
     def conflict(self, slot: int) -> Floats:
         """(C,) of what is asked, by importance, in one slot, where a candidate has none of it and holds something else:
@@ -98,6 +98,6 @@ class Asked:
         here = self.codes.slot == slot
         if not here.any():
             return np.zeros(len(self.rows), dtype=np.float32)
-        nothing = self.had[:, here].max(1) <= 0
+        nothing = self.has[:, here].max(1) <= 0
         other = self.index.slots[self.rows, slot] > 0
         return (nothing & other).astype(np.float32) * self.codes.importance[here].sum()
