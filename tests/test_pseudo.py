@@ -98,3 +98,19 @@ def test_a_product_without_attributes_has_none() -> None:
 @pytest.mark.parametrize(("queries", "share"), [(0, 1.0), (750, 0.6), (1500, 0.2), (100_000, 0.2)])
 def test_a_poor_log_is_made_up_for(queries: int, share: float) -> None:
     assert pseudo_share(queries) == pytest.approx(share)
+
+
+def test_what_is_hidden_from_a_text_is_neither_read_nor_lexical() -> None:
+    import torch
+
+    from gram.coder.encoder.tokens import Batch, hide
+
+    tags = torch.tensor([[0, 0, 1, 2], [0, 1, 3, 4], [0, 2, 1, 4], [1, 0, 1, 2]])  # row, attribute, start, end
+    ids = torch.tensor([[101, 5, 6, 7, 102], [101, 5, 102, 0, 0]])
+    batch = Batch(ids, (ids > 0).long(), torch.tensor([3.0, 1.0]), *tags.T, torch.zeros(4, dtype=torch.long))
+    words = [frozenset({"oak"}), frozenset({"desk"}), frozenset({"oak", "desk"})]
+    hidden = hide(batch, {0: [0]}, words, mask_id=103)
+    assert hidden.token_ids.tolist() == [[101, 103, 6, 7, 102], [101, 5, 102, 0, 0]]
+    assert list(zip(hidden.tag_row.tolist(), hidden.tag_attribute.tolist(), strict=True)) == [(0, 1), (1, 0)]
+    assert batch.token_ids[0, 1] == 5, "the batch it is made of stays"
+    assert hide(batch, {}, words, 103) is batch

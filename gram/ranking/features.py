@@ -235,7 +235,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("maxsim", "tokens", 8.0, compute=lambda view: view.late_interaction[:, 0]),
     Feature("min_maxsim", "tokens", 1.0, compute=lambda view: view.late_interaction[:, 1]),
     # what is like the best ten is often relevant too
-    Feature("prf_dense", "vectors", 1.5, compute=_prf_dense, feedback=True),
+    Feature("prf_dense", "vectors", 2.0, compute=_prf_dense, feedback=True),
     Feature("prf_title", "words", 0.4, compute=_prf_title, feedback=True),
     Feature("prf_codes", "codes", 1.0, compute=_prf_codes, feedback=True),
     Feature("value", "value", compute=_value),  # what the shop says it is worth; the shop sets its weight
@@ -250,18 +250,10 @@ DEFAULTS_ALONE: dict[str, dict[str, float]] = {
         **{"material_conflict": -1.5, "prf_codes": 5.0},
     },
     "codes+words": {
-        "lexical_lexical": 0.4,
-        "lexical_expansion": 1.5,
-        "expansion_lexical": 1.0,
-        "expansion_expansion": 0.3,
-        "code_pairs": 0.5,
-        "bm25": 6.0,
-        "idf_coverage": 2.0,
-        "number_match": 0.5,
-        "measure_conflict": -0.5,
-        "bigram_proximity": 0.4,
-        "prf_title": 0.8,
-        "prf_codes": 1.0,
+        **{"lexical_lexical": 0.4, "lexical_expansion": 3.0, "expansion_lexical": 4.0, "expansion_expansion": 8.0},
+        **{"code_pairs": 0.5, "brand_agreement": 0.5, "type_conflict": -1.0, "brand_conflict": -0.6},
+        **{"colour_conflict": -1.0, "prf_codes": 2.0, "bm25": 4.0, "idf_coverage": 2.0, "number_match": 0.5},
+        **{"measure_conflict": -0.5, "bigram_proximity": 0.4, "prf_title": 1.0},
     },
 }
 """Default weights where a shop finds and ranks by these groups alone."""

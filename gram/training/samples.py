@@ -30,7 +30,7 @@ from gram.text.words import has_digit
 DESCRIPTION = FIELDS.index("description")  # lexical, but not counted as what a product is
 SHORTENED = 0.15
 """How often a logged query of three words or more is trained on without one of them."""
-HIDDEN = 0.0
+HIDDEN = 0.5
 """Share of pseudo-queries of two attributes and more one of which is hidden from the product they are made of, so that
 the model has to write it: of what a product says anyway it learns nothing."""
 HARD_FROM, HARD_TO = 15, 200  # ranks from which hard negatives are drawn
