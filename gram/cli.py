@@ -183,7 +183,7 @@ def search(
 ) -> None:
     """Answers one QUERY, or all of a file as a TREC run (query_id Q0 product_id rank score tag)."""
     from gram.answer import SearchRequest
-    from gram.cli_serving import print_answer
+    from gram.cli_serving import print_answer, search_shop
     from gram.index.store import has_changes
     from gram.search import Searcher
 
@@ -212,7 +212,10 @@ def search(
 
         texts = read_queries(queries)
         check_ids([*texts, *searcher.index.table.ids.tolist()])
-        write_run(run_file, searcher.search_many(texts, k, progress=True), tag="gram")
+        if has_changes(index) and not only:
+            write_run(run_file, search_shop(index, model, device, texts, k), tag="gram")
+        else:
+            write_run(run_file, searcher.search_many(texts, k, progress=True), tag="gram")
         click.echo(f"run: {run_file}")
         return
     read, left_out = searcher.read(str(query))

@@ -123,6 +123,20 @@ def print_answer(index: Path, model: Path | None, device: str, check: bool, requ
         click.echo(printable(f"{name}: {ranges or counts or 'no product has it'}"))
 
 
+def search_shop(
+    index: Path, model: Path | None, device: str, queries: dict[str, str], k: int
+) -> dict[str, dict[str, float]]:
+    """A run by the shop as it is now, changes and rules included."""
+    from gram.shop import Shop
+
+    shop = Shop.open(index, model, device, read_only=True, check=False)
+    try:
+        found = {query_id: shop.search(query, limit=k).hits for query_id, query in queries.items()}
+    finally:
+        shop.close()
+    return {query_id: {hit.product_id: hit.score for hit in hits} for query_id, hits in found.items()}
+
+
 @click.group()
 @click.argument("index", type=FOLDER)
 @click.pass_context

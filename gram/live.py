@@ -21,7 +21,7 @@ from pyroaring import BitMap
 
 from gram.coder.base import PRODUCT_CODING, Representations, Side
 from gram.coder.packing import join, pack, read_back, unpack
-from gram.errors import SettingError
+from gram.errors import IndexFolderError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
 from gram.index.segment import Index
@@ -115,7 +115,7 @@ class LiveIndex:
             lock.enter_context(lock_folder(path))
         try:
             searcher = Searcher.load(folder, model, device, check)
-            store = Store.open(path, read_only and path.exists())
+            store = Store.open(path, read_only) if path.exists() or not read_only else _empty_store(path)
             live = cls(folder, searcher, store, read_only)
             live._lock = lock
             live._read(searcher.index)
@@ -264,6 +264,15 @@ def merge_segments(searcher: Searcher, segments: Sequence[LiveSegment], number: 
 def to_json(product: Product) -> str:
     """A product as the store keeps it."""
     return json.dumps(product._asdict() | {"attributes": dict(product.attributes)}, separators=(",", ":"))
+
+
+def _empty_store(path: Path) -> Store:
+    """The store of an index that nothing has changed yet: a new file, so that a reader sees what a writer will write;
+    where this process may not write one, nothing."""
+    try:
+        return Store.open(path)
+    except IndexFolderError:
+        return Store.open(":memory:")
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -111,6 +111,15 @@ class Shop:
             self._rules = rules
             self._rules_version += 1
 
+    def refresh(self) -> bool:
+        """Takes in what other processes wrote: a segment, changes, rules. Whether there was something."""
+        rules = [parse_rule(key, data) for key, data in self.store.all("rule").items()]
+        fresh = self.live.refresh()
+        if rules != self._rules:
+            self._set_rules(rules)
+            fresh = True
+        return fresh
+
     # --- searching --------------------------------------------------------------------------------------------------
 
     def search(self, request: SearchRequest | str, rules: Sequence[Rule] | None = None, **options: Any) -> SearchResult:

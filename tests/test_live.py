@@ -154,6 +154,10 @@ def test_two_may_not_write_but_many_may_read(folder: Path) -> None:
     assert reader.product("new") is None
     assert reader.live.refresh()
     assert ids(reader, "zumbrel")[0] == "new"
+    shop.put_rule("hide", {"action": "hide", "query": "zumbrel", "products": ["new"]})
+    assert reader.refresh()
+    assert "new" not in ids(reader, "zumbrel")
+    assert not reader.refresh()
     reader.close()
     shop.close()
 

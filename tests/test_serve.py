@@ -143,6 +143,7 @@ def test_what_watches_the_service(client: TestClient) -> None:
     assert client.get("/stats").json()["top"]
     assert client.get("/openapi.json").json()["openapi"] == "3.1.0"
     assert client.post("/reload").json()["reloaded"] is False
+    assert error_of(client.put("/attributes/type/sofa", json={}), 501)["code"] == "not_yet"
 
 
 def test_the_page_and_its_policy(client: TestClient) -> None:

@@ -75,10 +75,11 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path, read_only: bool = False) -> Store:
-        """Opens the file, or makes it. Raises IndexFolderError for one that is no store."""
+        """Opens the file, or makes it; ":memory:" keeps nothing. Raises IndexFolderError for one that is no store."""
+        in_memory = str(path) == ":memory:"
         path = Path(path)
         try:
-            uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+            uri = "file::memory:" if in_memory else f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
             connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None, timeout=30)
             connection.execute("PRAGMA synchronous=FULL")
             if not read_only:

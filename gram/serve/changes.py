@@ -126,9 +126,7 @@ class Changes:
         live = self.service.shop.live
         if self._merging is not None and self._merging.poll() is None:
             return
-        if self._merging is not None:
-            self._merging = None
-            live.refresh()
+        self._merging = None
         if sum(len(segment.alive) for segment in live.snapshot.segments[1:]) >= MERGE_FROM:
             command = [sys.executable, "-m", "gram.cli", "merge", str(live.folder)]
             self._merging = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -181,9 +179,15 @@ class Changes:
 
         return StreamingResponse(lines(), media_type="text/tab-separated-values")
 
+    async def put_attribute(self, _: Request) -> Response:
+        """An attribute without training changes the ids of all that are lexical only, so that every index of the model
+        has to be written anew: not while it serves."""
+        fix = "add it to a product's attributes and run gram train and gram index again"
+        raise HTTPError(501, "not_yet", "attributes cannot be taught while the service runs", fix)
+
     async def reload(self, _: Request) -> Response:
         """Takes in a segment that was written anew."""
-        fresh = await self.service.work(self.service.shop.live.refresh)
+        fresh = await self.service.work(self.service.shop.refresh)
         return respond({"reloaded": bool(fresh), "products": len(self.service.shop)})
 
 

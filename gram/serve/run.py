@@ -19,6 +19,9 @@ from gram.shop import Shop
 
 log = logging.getLogger("gram.serve")
 
+EVERY = 1.0
+"""Seconds between looks for what other processes wrote."""
+
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address."""
@@ -49,17 +52,27 @@ def serve(index: Path, model: Path | None, host: str, port: int, read_only: bool
         server = uvicorn.Server(config)
         if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_reload, args=(shop,)).start())
+        stopping = threading.Event()
+        threading.Thread(target=_watch, args=(shop, stopping), daemon=True).start()
         log.info("%d products at http://%s:%d", len(shop), f"[{host}]" if ":" in host else host, port)
         server.run()
+        stopping.set()
     finally:
         shop.close()
 
 
+def _watch(shop: Shop, stopping: threading.Event) -> None:
+    """Takes in what a merge, `gram index` or, where this process only reads, another one wrote."""
+    while not stopping.wait(EVERY):
+        _reload(shop)
+
+
 def _reload(shop: Shop) -> None:
     try:
-        log.info("a new segment" if shop.live.refresh() else "nothing new")
-    except Exception:  # the old one goes on answering
-        log.exception("the new segment cannot be taken in")
+        if shop.refresh():
+            log.info("%d products, taken in anew", len(shop))
+    except Exception:  # the old segment goes on answering
+        log.exception("what was written anew cannot be taken in")
 
 
 def answer_once(index: Path, model: Path | None, path: str) -> tuple[int, str]:
