@@ -9,7 +9,7 @@ import click
 from gram.answer import SearchRequest
 from gram.cli_measuring import FILE, FOLDER
 from gram.display import format_hit, printable
-from gram.errors import MissingExtra, SettingError
+from gram.errors import IndexFolderError, MissingExtra, SettingError
 
 MERGE_FROM = 5_000
 """Changes from which `gram update` merges by itself."""
@@ -142,8 +142,11 @@ def search_shop(
 @click.pass_context
 def keys(ctx: click.Context, index: Path) -> None:
     """Makes, lists and removes the keys of the service of INDEX."""
+    from gram.index.segment import META
     from gram.index.store import Store, store_path
 
+    if not (index / META).is_file():
+        raise IndexFolderError(f"{index}: is no index. Fix: gram index MODEL PRODUCTS -o {index}")
     store = Store.open(store_path(index))
     ctx.call_on_close(store.close)
     ctx.obj = store

@@ -115,9 +115,9 @@ def test_a_synonym_is_found_through_the_coders_expansions(searcher: Searcher) ->
         ((Attribute("type", "couch"),), "lexical", "expansion"),
         ((Attribute("type", "sofa"),), "expansion", "lexical"),
         ((Attribute("color", "red"),), "lexical", "lexical"),
-        ((Attribute("type", "sofa"), Attribute("color", "red")), "compound", "compound"),
+        ((Attribute("type", "couch"), Attribute("color", "red")), "lexical", "expansion"),
     ]
-    # weights of the two sides are 2 for what a text holds, 1 for expansions and compound codes
+    # weights of the two sides are 2 for what a text holds, 1 for expansions
     assert hit.features["lexical_expansion"] == pytest.approx(1.5 * 2 * 1)
     assert hit.features["expansion_lexical"] == pytest.approx(1.0 * 1 * 2)
     assert hit.features["lexical_lexical"] == pytest.approx(0.4 * 2 * 2)
