@@ -35,10 +35,6 @@ class Changes:
         self._merging: subprocess.Popen[bytes] | None = None
 
     async def _write(self, task: Any) -> Any:
-        def alone() -> Any:
-            with self.service.changing:
-                return task()
-
         if self.service.shop.live.read_only:
             raise HTTPError(
                 403,
@@ -46,7 +42,7 @@ class Changes:
                 "this service is for reading only",
                 "write to the one that was started without --read-only",
             )
-        return await self.service.work(alone)
+        return await self.service.work(task, writes=True)
 
     # --- products ---------------------------------------------------------------------------------------------------
 

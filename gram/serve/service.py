@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -41,8 +40,8 @@ class Service:
     def __init__(self, shop: Shop, settings: ServeSettings | None = None) -> None:
         self.shop, self.settings = shop, settings or ServeSettings()
         self.statistics = Statistics()
-        self.limiter = anyio.CapacityLimiter(self.settings.at_once)
-        self.changing = threading.Lock()
+        self.reading = anyio.CapacityLimiter(self.settings.at_once)
+        self.writing = anyio.CapacityLimiter(1)  # changes do not stand behind searches
         self.waiting = 0
         self.ready = True
         registry = self.registry = CollectorRegistry()
@@ -50,13 +49,13 @@ class Service:
         self.seconds = Histogram("gram_seconds", "Seconds a request took", ["route"], registry=registry)
         Gauge("gram_products", "Products", registry=registry).set_function(lambda: len(self.shop))
 
-    async def work(self, task: Callable[[], Any]) -> Any:
+    async def work(self, task: Callable[[], Any], writes: bool = False) -> Any:
         """Runs a task in a thread when it is its turn; 503 where too many wait already."""
         if self.waiting >= self.settings.waiting + self.settings.at_once:
             raise HTTPError(503, "busy", "too many requests at once", "come again in a second", {"Retry-After": "1"})
         self.waiting += 1
         try:
-            return await anyio.to_thread.run_sync(task, limiter=self.limiter)
+            return await anyio.to_thread.run_sync(task, limiter=self.writing if writes else self.reading)
         finally:
             self.waiting -= 1
 
