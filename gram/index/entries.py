@@ -45,10 +45,8 @@ def merge(parts: list[SparseRow]) -> SparseRow:
 
 def likeness(entries: RowEntries, sought: SparseRow) -> NDArray[np.float32]:
     """(C,) Σ over the keys sought of their weight times the row's."""
-    if not len(sought.key):
+    if not (len(sought.key) and len(entries.key)):
         return np.zeros(entries.n_rows, dtype=np.float32)
-    order = np.argsort(sought.key)
-    keys, weights = sought.key[order], sought.weight[order]
-    at = np.searchsorted(keys, entries.key).clip(max=len(keys) - 1)
-    met = np.where(keys[at] == entries.key, weights[at] * entries.weight, 0.0)
-    return np.bincount(entries.row, met, entries.n_rows).astype(np.float32)
+    table = np.zeros(1 + max(int(sought.key.max()), int(entries.key.max())), dtype=np.float32)  # faster than a search
+    table[sought.key] = sought.weight
+    return np.bincount(entries.row, table[entries.key] * entries.weight, entries.n_rows).astype(np.float32)

@@ -26,14 +26,19 @@ WEAK = 0.2
 class CodeMatch:
     """The attributes that a query holds, and what the candidates have of them."""
 
-    def __init__(self, index: Index, codes: QueryCodes, rows: NDArray[np.int64]) -> None:
-        """`rows` (C,) of the candidates."""
+    def __init__(
+        self, index: Index, codes: QueryCodes, rows: NDArray[np.int64], number: NDArray[np.int32] | None = None
+    ) -> None:
+        """`rows` (C,) of the candidates, `number` (N,) the candidate's number of each product, −1 for none."""
         self.index, self.codes, self.rows = index, codes, rows
+        if number is None:
+            number = np.full(index.n_products, -1, dtype=np.int32)
+            number[rows] = np.arange(len(rows))
+        self.number = number
 
     @cached_property
     def _both(self) -> tuple[Floats, Floats]:
-        number = np.full(self.index.n_products, -1, dtype=np.int32)
-        number[self.rows] = np.arange(len(self.rows))
+        number = self.number
         lexical = np.zeros((len(self.rows), len(self.codes.key)), dtype=np.float32)
         expansion = np.zeros_like(lexical)
         for k, key in enumerate(self.codes.key.tolist()):

@@ -58,11 +58,16 @@ class CandidateView:
         return {stem: self.index.bm25.idf(stem) for stem in self.query.terms.telling}
 
     @cached_property
-    def holds(self) -> dict[str, NDArray[np.bool_]]:
-        """For each of the query's stems which candidates hold it, (C,)."""
+    def number(self) -> NDArray[np.int32]:
+        """(N,) the candidate's number of each product, −1 for none."""
         number = np.full(self.index.n_products, -1, dtype=np.int32)
         number[self.rows] = np.arange(len(self.rows))
-        found = {}
+        return number
+
+    @cached_property
+    def holds(self) -> dict[str, NDArray[np.bool_]]:
+        """For each of the query's stems which candidates hold it, (C,)."""
+        number, found = self.number, {}
         for stem in dict.fromkeys(self.query.terms.stems):
             row = np.zeros(len(self.rows), dtype=bool)
             at = number[self.index.bm25.holding(stem)]
@@ -95,7 +100,7 @@ class CandidateView:
     @cached_property
     def code_match(self) -> CodeMatch:
         """What the query asks by its codes, and what the candidates have of it."""
-        return CodeMatch(self.index, self.query.codes, self.rows)
+        return CodeMatch(self.index, self.query.codes, self.rows, self.number)
 
     @cached_property
     def code_rows(self) -> RowEntries:
