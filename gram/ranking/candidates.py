@@ -27,6 +27,8 @@ FROM_FEEDBACK = 200
 FEEDBACK_KEYS = 16
 """Attributes that these are found by."""
 
+COMMON, FEW = 0.02, 100
+"""Share, and number, of products that may have such an attribute: what more have tells little and takes long."""
 FEW_ALLOWED = 20_000
 """Products that a filter leaves, up to which every vector of theirs is read."""
 
@@ -157,12 +159,15 @@ def _add_what_is_like_the_first(looks: Sequence[_FirstLook]) -> None:
         common.append(gather(look.part.index.code_rows.read(chosen), np.full(len(chosen), share)))
     every = merge(common)
     at, weights = top_k(every.weight, FEEDBACK_KEYS)
+    keys = every.key[at]
     for look in looks:
         index, allowed = look.part.index, look.part.allowed
         found = np.zeros(index.n_products, dtype=np.float32)
         for postings in (index.lexical, index.expansion):
-            known = every.key[at] < postings.n_keys
-            postings.accumulate(every.key[at][known], weights[known], found)
+            known = np.flatnonzero(keys < postings.n_keys)
+            holding = postings.start[keys[known] + 1] - postings.start[keys[known]]
+            rare = known[holding <= max(FEW, COMMON * index.n_products)]
+            postings.accumulate(keys[rare], weights[rare], found)
         rows = np.flatnonzero(found > 0 if allowed is None else (found > 0) & allowed)
         look.rows = each_once(np.concatenate([look.rows, top_k(found[rows], FROM_FEEDBACK, rows)[0]]))
 
