@@ -84,6 +84,33 @@ def test_typing_finds_and_filters_narrow(page: Any) -> None:
     page.wait_for_selector("#chips button")
 
 
+def test_two_values_of_one_facet_are_either_of_them(page: Any) -> None:
+    page.fill("#q", "sofa")
+    page.wait_for_selector("#facets fieldset input")
+    for number in (0, 1):
+        page.locator("#facets fieldset").first.locator("input").nth(number).click()
+        page.wait_for_function("n => document.querySelectorAll('#chips button').length === n", arg=number + 1)
+    page.wait_for_selector(".hit")
+    assert page.locator(".hit").count() > 1
+
+
+def test_editing_a_rule_keeps_what_it_says(page: Any, address: str) -> None:
+    import httpx
+
+    rule = {"action": "hide", "query": "lamp", "products": ["evil"], "until": "2999-01-01", "draft": True}
+    httpx.put(f"{address}/rules/kept", json=rule)
+    httpx.put(f"{address}/rules/other", json={"action": "redirect", "query": "stores", "target": "/stores"})
+    page.click("#view-team")
+    page.wait_for_selector("#rules li >> nth=1")
+    for number in (1, 0):  # the other one first: nothing of it may stay
+        page.locator("#rules li").nth(number).locator("button").first.click()
+    page.click("#rule [type=submit]")
+    page.wait_for_function("() => document.querySelector('#rule-status').textContent.startsWith('Published')")
+    assert httpx.get(f"{address}/rules/kept").json() == rule
+    for name in ("kept", "other"):
+        httpx.delete(f"{address}/rules/{name}")
+
+
 def test_suggestions_by_keyboard(page: Any) -> None:
     page.fill("#q", "sof")
     page.wait_for_selector("#suggestions li")
@@ -101,7 +128,7 @@ def test_a_refinement_narrows_and_a_drawer_explains(page: Any) -> None:
     page.wait_for_selector("#refinements button")
     page.click("#refinements button")
     page.wait_for_selector("#chips button")
-    page.click(".hit button")
+    page.click(".hit button:not(.title)")
     assert page.is_visible("#drawer")
     assert page.locator("#drawer-features li").count() > 3
     page.keyboard.press("Escape")
@@ -112,7 +139,7 @@ def test_nothing_of_the_catalogue_is_html(page: Any) -> None:
     page.fill("#q", "zumbrel")
     page.wait_for_selector(".hit")
     assert "<script>" in page.inner_text(".hit h3")
-    page.click(".hit button")
+    page.click(".hit button:not(.title)")
     page.keyboard.press("Escape")
     page.fill("#q", XSS)
     page.wait_for_timeout(400)

@@ -30,13 +30,14 @@ class Searching:
         posted = request.method == "POST"
         given = parse_object(await read_body(request)) if posted else dict(request.query_params)
         sought, fields = search_request(given)
-        return respond(await self.service.work(lambda: self._answer(sought, fields)))
+        typing = "x-typing" in request.headers  # half a word is no query to count
+        return respond(await self.service.work(lambda: self._answer(sought, fields, not typing)))
 
-    def _answer(self, sought: SearchRequest, fields: list[str] | None) -> dict[str, Any]:
+    def _answer(self, sought: SearchRequest, fields: list[str] | None, counted: bool) -> dict[str, Any]:
         begin = time.perf_counter()
         result = self.service.shop.search(sought)
         took = (time.perf_counter() - begin) * 1000
-        if not sought.offset:
+        if counted and not sought.offset:
             self.service.statistics.note_search(sought.query.strip(), len(result.hits), took)
         return self._shown(result, fields, sought.explain, took)
 

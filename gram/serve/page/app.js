@@ -4,7 +4,7 @@ import { openTeam } from "/page/team.js";
 
 const LIMIT = 20, FACETS = "brand,colour,color,category,material,size,price";
 const state = { q: "", filters: [], sort: "", limit: LIMIT };
-let running = null, suggesting = null, timer = 0, chosen = -1;
+let running = null, suggesting = null, timer = 0, settled = 0, chosen = -1;
 
 const quote = (text) => `"${text.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
 
@@ -24,16 +24,28 @@ function writeAddress(push) {
   history[push ? "pushState" : "replaceState"](null, "", address);
 }
 
-async function search(push = false) {
+// Values of one field are either this or that; different fields hold together, and so does every code.
+function joined(filters) {
+  const fields = new Map();
+  for (const filter of filters) {
+    const field = /^"(?:[^"\\]|\\.)*"/.exec(filter)?.[0] ?? filter;
+    fields.set(field, [...(fields.get(field) ?? []), `(${filter})`]);
+  }
+  return [...fields.values()].map((same) => `(${same.join(" OR ")})`).join(" AND ");
+}
+
+async function search(push = false, typing = false) {
+  clearTimeout(settled);
+  if (typing) settled = setTimeout(() => search(), 2000); // what stays is asked once more, and counted
   writeAddress(push);
   running?.abort();
   running = new AbortController();
-  const filter = state.filters.map((one) => `(${one})`).join(" AND ");
+  const filter = joined(state.filters);
   const body = { q: state.q, limit: state.limit, filter, sort: state.sort, facets: FACETS, explain: true };
   if (!state.q && !filter) return show({ hits: [], found: 0, facets: {}, refinements: [], query: { read_as: "" } }, true);
   byId("status").textContent = "Searching…";
   try {
-    show(await ask("POST", "/search", body, running.signal));
+    show(await ask("POST", "/search", body, running.signal, typing));
   } catch (error) {
     if (error.name !== "AbortError") showError(error);
   }
@@ -46,7 +58,7 @@ function show(answer, blank = false) {
     const read = answer.query.read_as && answer.query.read_as !== state.q.toLowerCase().trim() ? `, read as “${answer.query.read_as}”` : "";
     byId("status").textContent = blank ? "Type to search." : answer.found ? `${answer.found} products${read}` : `Nothing found${read}. Try fewer words or filters.`;
   }
-  byId("results").replaceChildren(...answer.hits.map(hit));
+  byId("results").replaceChildren(...answer.hits.map((one) => hit(one)));
   byId("more").hidden = answer.hits.length >= answer.found || !answer.hits.length;
   byId("chips").replaceChildren(...state.filters.map((filter) => button(`${filter} ✕`, `Remove the filter ${filter}`, () => toggle(filter))));
   byId("refinements").replaceChildren(...answer.refinements.filter((r) => r.filter && !state.filters.includes(r.filter))
@@ -66,17 +78,18 @@ function button(text, label, act) {
   return made;
 }
 
-function hit(one, at) {
+function hit(one) {
   const address = String(one.image ?? "");
-  const picture = /^(https?:\/\/|data:image\/)/i.test(address) ? [element("img", { src: address, alt: "", loading: "lazy" })] : [];
+  const picture = /^(https:\/\/|data:image\/)/i.test(address) ? [element("img", { src: address, alt: "", loading: "lazy" })] : [];
   const price = one.price === undefined ? [] : [element("span", { class: "price" }, Number(one.price).toFixed(2))];
   const said = [one.brand, one.category].filter(Boolean).join(" · ");
   const why = button("Why?", `Why ${one.title} was found`, () => explain(one));
-  const title = element("h3", {}, one.title);
-  const made = element("li", { class: picture.length ? "hit" : "hit bare" }, ...picture,
+  const link = /^https?:\/\//i.test(String(one.url ?? ""));
+  const name = element(link ? "a" : "button", link ? { href: one.url } : { type: "button", class: "title" }, one.title);
+  name.addEventListener("click", () => report(one));
+  const title = element("h3", {}, name);
+  return element("li", { class: picture.length ? "hit" : "hit bare" }, ...picture,
     element("div", {}, title, element("p", {}, said), element("p", {}, ...price)), why);
-  made.addEventListener("click", (event) => { if (event.target !== why) report(one, at); });
-  return made;
 }
 
 function report(one) {
@@ -95,7 +108,12 @@ function explain(one) {
   byId("drawer").showModal();
 }
 
+// While a field is filtered its other values stay to choose from, as they were before.
+const unfiltered = new Map();
+
 function facet(name, values, ranges) {
+  if (!state.filters.some((filter) => filter.startsWith(quote(name)))) unfiltered.set(name, [values, ranges]);
+  else [values, ranges] = unfiltered.get(name) ?? [values, ranges];
   const choices = ranges ? ranges.map((r) => [`${r.from} to ${r.to}`, r.count, `${quote(name)} BETWEEN ${r.from} AND ${r.to}`])
     : Object.entries(values).slice(0, 8).map(([value, count]) => [value, count, `${quote(name)} = ${quote(value)}`]);
   if (!choices.length) return null;
@@ -153,7 +171,7 @@ byId("q").addEventListener("input", () => {
   timer = setTimeout(() => {
     suggest();
     Object.assign(state, { q: byId("q").value.trim(), limit: LIMIT, filters: [] });
-    search();
+    search(false, true);
   }, 180);
 });
 byId("q").addEventListener("keydown", (event) => {

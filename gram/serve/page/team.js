@@ -9,6 +9,8 @@ function draft() {
   for (const name of ["query", "code", "filter", "target"]) if (given[name].trim()) rule[name] = given[name].trim();
   if (given.products.trim()) rule.products = given.products.split(",").map((id) => id.trim()).filter(Boolean);
   if (given.action === "boost") rule.weight = Number(given.weight);
+  for (const name of ["from", "until"]) if (given[name].trim()) rule[name] = given[name].trim();
+  if (given.draft) rule.draft = true;
   return { id: given.id.trim(), rule, sample: given.sample.trim() || given.query.trim() };
 }
 
@@ -21,7 +23,11 @@ async function list() {
   byId("rules").replaceChildren(...Object.entries(rules).map(([id, rule]) => {
     const edit = element("button", { type: "button" }, "Edit"), remove = element("button", { type: "button" }, "Delete");
     edit.addEventListener("click", () => {
-      for (const [name, value] of Object.entries({ id, ...rule })) if (form.elements[name]) form.elements[name].value = value;
+      form.reset();
+      for (const [name, value] of Object.entries({ id, ...rule })) {
+        if (name === "draft") form.elements.draft.checked = value;
+        else if (form.elements[name]) form.elements[name].value = value;
+      }
     });
     remove.addEventListener("click", () => ask("DELETE", `/rules/${encodeURIComponent(id)}`).then(list).catch(tell));
     return element("li", {}, element("span", {}, `${id}: ${JSON.stringify(rule)}`), edit, remove);
@@ -46,7 +52,7 @@ byId("key").addEventListener("change", () => { sessionStorage.setItem("key", byI
 byId("try").addEventListener("click", async () => {
   const { id, rule, sample } = draft();
   try {
-    const { before, after } = await ask("POST", "/rules/try", { q: sample, rules: [{ id: id || "draft", ...rule }] });
+    const { before, after } = await ask("POST", "/rules/try", { q: sample, rules: [{ id: id || "draft", ...rule, draft: false }] });
     byId("tried").hidden = false;
     for (const [name, answer] of [["before", before], ["after", after]]) {
       byId(name).replaceChildren(...answer.hits.map((hit) => element("li", {}, hit.title)));

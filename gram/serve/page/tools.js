@@ -8,13 +8,16 @@ export function element(name, attributes = {}, ...inside) {
   return made;
 }
 
-export async function ask(method, path, body, signal) {
-  const headers = {};
+export async function ask(method, path, body, signal, typing = false) {
+  const headers = typing ? { "X-Typing": "1" } : {};
   const key = sessionStorage.getItem("key");
   if (key) headers.Authorization = `Bearer ${key}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const response = await fetch(path, { method, headers, signal, keepalive: path === "/clicks", body: body === undefined ? undefined : JSON.stringify(body) });
-  const answer = await response.json().catch(() => ({ error: { message: `The service answered ${response.status}.` } }));
+  const answer = await response.json().catch((error) => {
+    if (error.name === "AbortError") throw error;
+    return { error: { message: `The service answered ${response.status}.` } };
+  });
   if (!response.ok) throw Object.assign(new Error(answer.error.message), { fix: answer.error.fix, status: response.status });
   return answer;
 }
