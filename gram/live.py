@@ -227,8 +227,14 @@ class LiveIndex:
         with self._writing:
             if _identity(self.folder) != self._identity:
                 opened = Index.open(self.folder)
-                searcher = Searcher(self.searcher.coder, opened, self.searcher.scorer)
-                self.searcher = searcher
+                same = opened.meta["model_hash"] == self.searcher.index.meta["model_hash"]
+                alone = self.searcher.alone
+                if same:
+                    self.searcher = Searcher(self.searcher.coder, opened, self.searcher.scorer)
+                    self.searcher.alone = alone
+                else:  # trained anew: the model that the new segment names
+                    self.searcher = Searcher.load(self.folder)
+                    opened = self.searcher.index
                 self._read(opened)
                 if not self.read_only:
                     self.store.forget(int(opened.meta.get(MERGED, 0)))

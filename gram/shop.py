@@ -16,6 +16,8 @@ from gram.rules import Rule, in_force, parse_rule
 
 CACHED = 2_000
 """Answers that are remembered until something changes."""
+REMEMBERED = 100
+"""Hits of an answer that is remembered, at most."""
 UNCODED = ("price", "value", "stock", "image", "url")
 """Fields that say nothing of what a product is: they change without coding it anew."""
 
@@ -136,7 +138,8 @@ class Shop:
         result = Answer(
             self.live.searcher, self.live.snapshot, request, in_force(self._rules) if rules is None else list(rules)
         ).run()
-        if rules is None and not any(r.begins or r.ends for r in self._rules):
+        small = request.limit <= REMEMBERED  # so that what is remembered stays small
+        if small and rules is None and not any((r.begins or r.ends) and not r.draft for r in self._rules):
             self._remember(key, result)
         return result
 

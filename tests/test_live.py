@@ -173,6 +173,34 @@ def test_an_index_written_anew_takes_the_place_of_what_changed(folder: Path) -> 
     shop.close()
 
 
+def test_a_model_trained_anew_is_taken_with_its_index(folder: Path, tmp_path: Path) -> None:
+    """The weights of the other model are the same but for one number, so that its hash is another."""
+    from safetensors.numpy import load_file, save_file
+
+    from gram.coder.folder import model_hash
+    from gram.folders import new_folder
+
+    shop = Shop.open(folder)
+    products = list(shop.live.searcher.index.table)
+    model, before = folder.parent / "model", model_hash(folder.parent / "model")
+    with new_folder(model, marker="lexicon.jsonl") as draft:
+        for file in model.iterdir():
+            if file.name not in ("checksums.json", "model.safetensors"):
+                shutil.copy(file, draft / file.name)
+        weights = load_file(model / "model.safetensors")
+        weights["network.length_slope"] = np.array(weights["network.length_slope"] + 0.5, dtype=np.float32)
+        save_file(weights, draft / "model.safetensors")
+    assert model_hash(model) != before
+    make_index(model, products, folder)
+    assert shop.live.refresh()
+    fresh = Shop.open(shutil.copytree(folder, tmp_path / "copy"), model, read_only=True)
+    assert [(h.product_id, h.score) for h in shop.search("lamp").hits] == [
+        (h.product_id, h.score) for h in fresh.search("lamp").hits
+    ]
+    fresh.close()
+    shop.close()
+
+
 def test_a_store_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "x.shop.sqlite").write_bytes(b"no database at all, but long enough to look like one " * 20)
     with pytest.raises(IndexFolderError, match="the store cannot be used"):

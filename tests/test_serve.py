@@ -185,6 +185,8 @@ HOSTILE: list[tuple[str, str, dict[str, Any], int]] = [
     ("POST", "/rules/try", {"json": {"q": "x", "rules": [5]}}, 400),
     ("POST", "/rules/try", {"json": {"q": "x"}}, 400),
     ("POST", "/clicks", {"json": [[1]]}, 400),
+    ("POST", "/clicks", {"json": [{"query": "x", "product_id": "a"}] * 1001}, 413),
+    ("POST", "/search", {"content": b'{"q": "x", "value": 1' + b"0" * 400 + b"}"}, 400),
     ("GET", "/nowhere", {}, 404),
     ("DELETE", "/search", {}, 405),
     ("GET", "/products/..%2f..%2fetc", {}, 404),
@@ -235,6 +237,7 @@ def test_pages_of_other_sites_may_not_write(client: TestClient) -> None:
     assert error_of(client.put("/products/a", json={"title": "x"}, headers=evil), 403)["code"] == "bad_origin"
     assert error_of(client.get("/search?q=x", headers={"Host": "evil.example"}), 403)["code"] == "bad_host"
     assert client.post("/clicks", json=click, headers={"Origin": "http://testserver"}).status_code == 201
+    assert error_of(client.post("/clicks", json=click, headers=evil), 403)["code"] == "bad_origin"
 
 
 def test_keys_and_roles(small_shop: Path, tmp_path: Path) -> None:

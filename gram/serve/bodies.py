@@ -125,7 +125,7 @@ def _whole(given: Mapping[str, Any], name: str, default: int) -> int:
 def _number(name: str, value: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if isinstance(value, bool) or not abs(number) < 1e9:
         raise _bad("bad_parameter", f"{name} is {value!r:.60}", "write a number such as 0.5")

@@ -24,6 +24,7 @@ LINE = 1_000_000  # bytes of one product
 AT_ONCE = 200  # products that are coded and committed together
 TOLD = 100  # rejected products that are named
 MERGE_FROM = 2_000  # changes from which a merge is worth its time
+CLICKS = 1_000  # at once
 CLICKED = ("click", "purchase")
 
 
@@ -93,25 +94,25 @@ class Changes:
     async def put_many(self, request: Request) -> Response:
         """NDJSON, or a JSON array, of any length: read, coded and committed part by part; what is wrong is named by its
         line and left out."""
-        accepted, rejected, told = 0, 0, []
+        accepted, rejected = 0, 0
+        told: list[dict[str, object]] = []
         batch: dict[str, Product] = {}
         async for line, data in _records(request):
             if isinstance(data, HTTPError):
                 rejected += 1
-                told += [{"line": line, "error": data.message}]
+                told = [*told, {"line": line, "error": data.message}][:TOLD]
                 continue
             try:
                 product = _read(data, line)
             except DataError as error:
                 rejected += 1
-                told += [{"line": line, "error": f"{error.problem} Fix: {error.fix}"}]
+                told = [*told, {"line": line, "error": f"{error.problem} Fix: {error.fix}"}][:TOLD]
                 continue
             batch[product.product_id] = product
             accepted += 1
             if len(batch) >= AT_ONCE:
                 some, batch = list(batch.values()), {}
                 await self._write(partial(self.service.shop.update, some))
-            told = told[:TOLD]
         if batch:
             await self._write(lambda: self.service.shop.update(batch.values()))
         self._merge_if_due()
@@ -155,7 +156,9 @@ class Changes:
     async def clicks(self, request: Request) -> Response:
         given = parse(await read_body(request))
         rows = given if isinstance(given, list) else [given]
-        clicks = [_click(row) for row in rows[:1000]]
+        if len(rows) > CLICKS:
+            raise HTTPError(413, "too_many", f"{len(rows)} clicks at once", f"send {CLICKS} at most")
+        clicks = [_click(row) for row in rows]
 
         def keep() -> None:
             self.service.shop.store.append_clicks(clicks)

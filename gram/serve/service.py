@@ -67,7 +67,7 @@ class Service:
         """
         keys = self.shop.store.all("key")
         if not keys and not self.settings.public:
-            self._check_origin(request, needed)
+            self._check_origin(request)
             return
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not given.strip():
@@ -79,13 +79,14 @@ class Service:
             raise HTTPError(403, "not_allowed", f"a key for {role} may not do this", f"use a key for {needed}")
 
     @staticmethod
-    def _check_origin(request: Request, needed: str) -> None:
+    def _check_origin(request: Request) -> None:
         named, origin = request.headers.get("host", ""), request.headers.get("origin")
         host = named[: named.index("]") + 1] if "]" in named else named.rpartition(":")[0] or named
         if host not in LOOPBACK:
             problem = f"this service does not answer to the name {host!r:.60}"
             raise HTTPError(403, "bad_host", problem, "call it 127.0.0.1, or make a key: gram keys add")
-        if needed != "search" and origin is not None and origin.split("://")[-1] != named:
+        writes = request.method not in ("GET", "HEAD") and request.url.path != "/search"
+        if writes and origin is not None and origin.split("://")[-1] != named:
             raise HTTPError(403, "bad_origin", "pages of other sites may not write here", "make a key: gram keys add")
 
     def endpoint(self, route: str, needed: str, handler: Handler) -> Handler:
