@@ -48,6 +48,17 @@ def offsets(counts: Ints) -> NDArray[np.int64]:
     return begins
 
 
+def number_rows(rows: Ints, n: int) -> NDArray[np.int64]:
+    """(n,) the number of each of n rows among some of them, −1 for the others.
+
+    >>> number_rows(np.array([3, 1]), 4).tolist()
+    [-1, 1, -1, 0]
+    """
+    number = np.full(n, -1, dtype=np.int64)
+    number[rows] = np.arange(len(rows))
+    return number
+
+
 def each_once(values: NDArray[np.int64]) -> NDArray[np.int64]:
     """Numbers in rising order, each once: as `np.unique`, which hashes them, in a third of its time.
 

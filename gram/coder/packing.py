@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from gram.arrays import SparseRows, offsets, ragged
+from gram.arrays import SparseRows, number_rows, offsets, ragged
 from gram.coder.base import Representations
 from gram.index.postings import Postings
 from gram.index.segment import Index
@@ -93,9 +93,9 @@ def read_back(index: Index, rows: NDArray[np.int64]) -> Representations:
     Probabilities and tokens' weights, which no index of products keeps, are 1.
     """
 
+    number = number_rows(rows, index.n_products)
+
     def sparse(postings: Postings) -> SparseRows:
-        number = np.full(index.n_products, -1, dtype=np.int64)
-        number[rows] = np.arange(len(rows))
         at = number[postings.product]
         kept = np.flatnonzero(at >= 0)
         keys = np.repeat(np.arange(postings.n_keys), np.diff(postings.start))[kept]

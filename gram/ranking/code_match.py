@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from gram.arrays import number_rows
 from gram.coder.base import QueryCodes
 from gram.index.segment import Index
 
@@ -27,14 +28,11 @@ class CodeMatch:
     """The attributes that a query holds, and what the candidates have of them."""
 
     def __init__(
-        self, index: Index, codes: QueryCodes, rows: NDArray[np.int64], number: NDArray[np.int32] | None = None
+        self, index: Index, codes: QueryCodes, rows: NDArray[np.int64], number: NDArray[np.int64] | None = None
     ) -> None:
-        """`rows` (C,) of the candidates, `number` (N,) the candidate's number of each product, −1 for none."""
+        """`rows` (C,) of the candidates, `number` (N,) as `number_rows` makes it of them, where it is at hand."""
         self.index, self.codes, self.rows = index, codes, rows
-        if number is None:
-            number = np.full(index.n_products, -1, dtype=np.int32)
-            number[rows] = np.arange(len(rows))
-        self.number = number
+        self.number = number_rows(rows, index.n_products) if number is None else number
 
     @cached_property
     def _both(self) -> tuple[Floats, Floats]:

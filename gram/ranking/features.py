@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gram.arrays import SparseRow
+from gram.arrays import SparseRow, number_rows
 from gram.coder.base import QueryRepresentation
 from gram.codes.slots import SLOTS
 from gram.errors import SettingError
@@ -58,11 +58,9 @@ class CandidateView:
         return {stem: self.index.bm25.idf(stem) for stem in self.query.terms.telling}
 
     @cached_property
-    def number(self) -> NDArray[np.int32]:
+    def number(self) -> NDArray[np.int64]:
         """(N,) the candidate's number of each product, −1 for none."""
-        number = np.full(self.index.n_products, -1, dtype=np.int32)
-        number[self.rows] = np.arange(len(self.rows))
-        return number
+        return number_rows(self.rows, self.index.n_products)
 
     @cached_property
     def holds(self) -> dict[str, NDArray[np.bool_]]:

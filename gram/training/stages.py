@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from gram.arrays import number_rows
 from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Side
 from gram.coder.encoder.backbone import load_backbone
 from gram.coder.encoder.coder import EncoderCoder
@@ -88,8 +89,7 @@ def co_align(run: TrainingRun) -> None:
     some = np.unique(np.concatenate(samples.clicked))
     if len(some) > ALIGNED_ON:
         some = np.sort(np.random.default_rng(run.seed).choice(some, ALIGNED_ON, replace=False))
-    row_of = np.full(len(samples.products), -1)
-    row_of[some] = np.arange(len(some))
+    row_of = number_rows(some, len(samples.products))
     clicked = [row_of[row][row_of[row] >= 0] for row in samples.clicked]
     aligned = []
     for side, coding, texts in (
