@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
+from gram.cli_causal import causal_options, causal_settings, code, queries
 from gram.cli_measuring import FILE, FOLDER, bench, convert, eval_command
 from gram.cli_serving import delete, keys, merge, serve, update
 from gram.display import format_hit, printable
@@ -95,6 +96,8 @@ def _check_option(command: Callable[..., Any]) -> Callable[..., Any]:
     "--max-unknown", default=0.05, show_default=True, help="Share of LOG rows that may name unknown products."
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of a run that was stopped.")
+@click.option("--teacher", type=FOLDER, help="A model whose codes are targets too, such as a language model's.")
+@causal_options
 @_device_option
 def train(
     products: Path,
@@ -107,7 +110,9 @@ def train(
     seed: int,
     max_unknown: float,
     resume: bool,
+    teacher: Path | None,
     device: str,
+    **causal: Any,
 ) -> None:
     """Trains a model on a catalogue and a search log.
 
@@ -129,7 +134,19 @@ def train(
     interactions = read_log(log, {p.product_id for p in rows}, max_unknown=max_unknown, progress=True)
     click.echo(f"{len(rows)} products, {len(interactions)} interactions; seed {seed}", err=True)
     training = TrainingSettings(steps=steps, seed=seed)
-    settings = Settings(backbone=backbone, training=training, mining=mining, device=device)
+    settings = Settings(
+        backbone=backbone,
+        training=training,
+        causal=causal_settings(causal, steps, backbone, teacher),
+        mining=mining,
+        teacher=str(teacher or ""),
+        device=device,
+    )
+    if causal["dry_run"]:
+        from gram.training.causal.estimate import estimate
+
+        click.echo(f"training {estimate(rows, interactions, settings)}")
+        return
     run(rows, interactions, output, settings, resume=resume)
     click.echo(format_health(read_json(output / "health.json")))
     click.echo(f"model: {output}")
@@ -310,7 +327,7 @@ def demo(output: Path, products: int, steps: int, backbone: str, seed: int, serv
         serve_shop(output / "index", None, "127.0.0.1", port, read_only=False)
 
 
-for command in (eval_command, bench, convert, serve, update, delete, merge, keys):
+for command in (eval_command, bench, convert, code, queries, serve, update, delete, merge, keys):
     main.add_command(command)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gram.coder.encoder.beam import BeamOptions, BeamResult, Start, TorchTrie, beam_search
+from gram.coder.beam import BeamOptions, BeamResult, Start, TorchTrie, beam_search
 from gram.codes.trie import CodeTrie
 from gram.errors import ModelError, SettingError
 

@@ -18,7 +18,8 @@ from gram.codes.mining import mine
 from gram.codes.trie import CodeTrie
 from gram.data.shop.generate import generate
 from gram.index.bm25 import BM25Index
-from gram.training.co_alignment import AlignedTexts, CoAlignment, CoAlignmentSettings, CompoundCodes, efficiency
+from gram.training.co_alignment import AlignedTexts, CoAlignment, CoAlignmentSettings
+from gram.training.preferences import CompoundCodes, efficiency
 from gram.training.samples import Samples
 
 SETTINGS = CoAlignmentSettings(steps=12, batch=16, rate=3e-3)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gram.coder.base import QUERY_CODING, Side
+from gram.coder.beam import TorchTrie
 from gram.coder.encoder import backbone as backbones
 from gram.coder.encoder.backbone import (
     LONGEST_CACHED,
@@ -25,7 +26,6 @@ from gram.coder.encoder.backbone import (
     scratch_backbone,
     tokenize_words,
 )
-from gram.coder.encoder.beam import TorchTrie
 from gram.coder.encoder.coder import EncoderCoder
 from gram.coder.encoder.decoder import Decoder, Memory
 from gram.coder.encoder.match import SMALL, best_match

@@ -67,7 +67,9 @@ def ablate(workshop: Workshop, queries: Mapping[str, str], qrels: Qrels) -> None
         if searcher.scorer.weights[columns(variant.without)].any():
             measure(variant.name, "weight 0", searcher.scorer.without(variant.without))
         if dev:
-            scorer = fit_among(searcher.index, dev_queries, clicks, workshop.options.seed, variant.without)
+            scorer = fit_among(
+                searcher.index, dev_queries, clicks, workshop.options.seed, ("compound", *variant.without)
+            )
             measure(variant.name, "refitted", scorer)
     write_json(_path(workshop, "done"), {})
 

@@ -129,6 +129,6 @@ def weigh_anew(folder: Path, gram: Path, data: TrainingData, options: Options, v
     _, held_out = hold_out(data.log, options.seed)
     clicks = sum_clicks(held_out)
     queries = searcher.represent(list(clicks), compound=False)
-    scorer = fit_among(searcher.index, queries, list(clicks.values()), options.seed, variant.without)
+    scorer = fit_among(searcher.index, queries, list(clicks.values()), options.seed, ("compound", *variant.without))
     with new_folder(folder, marker=FILE) as draft:
         scorer.save(draft)

@@ -18,11 +18,15 @@ def load_coder(folder: Path, device: str = "cpu") -> Coder:
     Raises ModelError for a folder that is not a model, is of another format, or lacks a part.
     """
     config = read_config(folder)
-    if config["coder"] != "encoder":
-        raise ModelError(f"{folder}: its coder {config['coder']!r} is not known here. Fix: install a newer version")
-    from gram.coder.encoder.coder import EncoderCoder
+    if config["coder"] == "encoder":
+        from gram.coder.encoder.coder import EncoderCoder
 
-    return EncoderCoder.load(folder, config, device)
+        return EncoderCoder.load(folder, config, device)
+    if config["coder"] == "causal":
+        from gram.coder.causal.coder import CausalCoder
+
+        return CausalCoder.load(folder, config, device)
+    raise ModelError(f"{folder}: its coder {config['coder']!r} is not known here. Fix: install a newer version")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

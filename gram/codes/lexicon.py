@@ -8,11 +8,11 @@ numbers, rare names and sizes, which a text has only where it holds them.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,14 @@ Stems = tuple[str, ...]
 NEW_MENTION_RATE = 0.02
 """Mention rate of a word that only a catalogue indexed later holds: half of what mining takes for a word that no log
 tells of. Not tuned."""
+
+
+class Tagged(NamedTuple):
+    """Where a text holds an attribute: the field, and the first of its words and one past the last."""
+
+    field: str
+    start: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,14 @@ class Lexicon:
         them."""
         order = {slot: i for i, slot in enumerate(SLOTS)}
         return np.array([order.get(a.slot, len(SLOTS)) for a in self.attributes], dtype=np.int32)
+
+    def lexical_of(self, fields: Iterable[tuple[str, str]]) -> dict[int, Tagged]:
+        """The attributes that a text of (field, text) pairs holds, each where it stands first."""
+        found: dict[int, Tagged] = {}
+        for name, text in fields:
+            for attribute, start, end in self.tagger.tag(self.analyzer.stems(text)):
+                found.setdefault(attribute, Tagged(name, start, end))
+        return found
 
     def extend(self, words: dict[str, int]) -> Lexicon:
         """With lexical attributes for words that a catalogue has and the lexicon lacks: {stem: products that hold it}.

@@ -5,7 +5,7 @@ Letters: N texts, S attributes of a text that may combine, C codes of the space,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
@@ -25,6 +25,9 @@ LONGEST = 4
 MAX_LEARNT = 65_535
 """Learnt attributes of the largest lexicon that a code space can be made of: a code of LONGEST fits in 64 bits."""
 
+
+GAINED = 0.5
+"""What the codes that a text gains weigh together beside its own, when all are sure. Not tuned."""
 
 QUERY_SHARE = 5.0
 """Products that a query counts as that shares a code with one, where there are more codes than may be. Not tuned."""
@@ -164,3 +167,27 @@ def _make_keys(codes: NDArray[np.int32], n_learnt: int) -> NDArray[np.uint64]:
     for column in codes.T:
         keys = keys * np.uint64(base) + (column + 1).astype(np.uint64)
     return keys
+
+
+def add_targets(targets: CodeTargets, gained: Mapping[int, Mapping[int, float]]) -> CodeTargets:
+    """Targets with what some texts gained, {text: {code: share}}; the weights of a text sum to 1 again.
+
+    >>> none = CodeTargets(np.array([0, 1]), np.array([7]), np.array([1.0], np.float32))
+    >>> add_targets(none, {0: {9: 1.0}}).weight.round(2).tolist()
+    [0.67, 0.33]
+    """
+    rows: list[Sequence[tuple[int, float]]] = []
+    for text in range(len(targets.start) - 1):
+        at = slice(targets.start[text], targets.start[text + 1])
+        row = dict(zip(targets.code[at].tolist(), targets.weight[at].tolist(), strict=True))
+        more = gained.get(text, {})
+        for code, share in more.items():
+            row[code] = row.get(code, 0.0) + GAINED * share / len(more)
+        total = sum(row.values()) or 1.0
+        rows.append([(code, weight / total) for code, weight in row.items()])
+    flat = [pair for row in rows for pair in row]
+    return CodeTargets(
+        offsets(np.array([len(row) for row in rows], dtype=np.int64)),
+        np.array([code for code, _ in flat], dtype=np.int64),
+        np.array([weight for _, weight in flat], dtype=np.float32),
+    )

@@ -63,12 +63,14 @@ class CodeTrie:
         self._n_codes = int(np.count_nonzero(is_end))
 
     @staticmethod
-    def build(codes: Ints) -> CodeTrie:
+    def build(codes: Ints, longest: int = MAX_LENGTH) -> CodeTrie:
         """A trie of codes (C, L), each row padded with −1 at its end; a code's id is its row.
 
-        Raises ValueError for an empty row, a gap in a row, a negative attribute other than −1, and a repeated code.
+        `longest` is the most that L may be: more than six where the rows are not attributes but a text's tokens. Such a
+        trie is not to be added to. Raises ValueError for an empty row, a gap in a row, a negative attribute other than
+        −1, and a repeated code.
         """
-        return CodeTrie(*_build(codes))
+        return CodeTrie(*_build(codes, longest))
 
     @property
     def n_nodes(self) -> int:
@@ -182,13 +184,13 @@ def _find_damage(first_child: Ints, child_token: Ints, is_end: NDArray[np.bool_]
     return ""
 
 
-def _build(codes: Ints) -> tuple[Ints, Ints, NDArray[np.bool_], Ints]:
+def _build(codes: Ints, longest: int = MAX_LENGTH) -> tuple[Ints, Ints, NDArray[np.bool_], Ints]:
     """The arrays of a trie of codes (C, L).
 
     Sorted, the codes that share a prefix stand together, so a node begins wherever a row's prefix differs from the one
     before it. Counting those beginnings depth by depth numbers the nodes breadth first.
     """
-    _check(codes)
+    _check(codes, longest)
     order = np.lexsort(codes.T[::-1]) if len(codes) else np.zeros(0, dtype=np.int64)  # (C,)
     rows = codes[order]  # (C, L)
     fresh = np.ones(rows.shape, dtype=bool)  # (C, L) whether the prefix up to here differs from the last row's
@@ -220,13 +222,13 @@ def _build(codes: Ints) -> tuple[Ints, Ints, NDArray[np.bool_], Ints]:
     return offsets(counts).astype(np.int32), np.concatenate(tokens), is_end, code_id
 
 
-def _check(codes: Ints) -> None:
-    if codes.ndim != 2 or not 1 <= codes.shape[1] <= MAX_LENGTH or not np.issubdtype(codes.dtype, np.integer):
-        raise ValueError(f"codes must be whole numbers (C, 1 to {MAX_LENGTH}), not {codes.dtype} {codes.shape}")
+def _check(codes: Ints, longest: int) -> None:
+    if codes.ndim != 2 or not 1 <= codes.shape[1] <= longest or not np.issubdtype(codes.dtype, np.integer):
+        raise ValueError(f"codes must be whole numbers (C, 1 to {longest}), not {codes.dtype} {codes.shape}")
     filled = codes >= 0  # (C, L)
     wrong = ~filled[:, 0] | (codes < -1).any(axis=1) | (filled[:, 1:] & ~filled[:, :-1]).any(axis=1)  # (C,)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise ValueError(
-            f"codes[{row}] = {codes[row].tolist()} is not a code: one to {MAX_LENGTH} attribute ids ≥ 0, then only −1"
+            f"codes[{row}] = {codes[row].tolist()} is not a code: one to {longest} attribute ids ≥ 0, then only −1"
         )

@@ -158,8 +158,7 @@ def _fit_network(judged: _Judged, left_out: NDArray[np.bool_], seed: int, parts:
     """
     real = judged.x[~judged.padding]
     mean, spread = real.mean(0), real.std(0).clamp(min=1e-3)
-    # the value's weight is the shop's to set; compound codes are left out of most searches
-    ignored = torch.from_numpy(left_out | columns(("value", "compound")))
+    ignored = torch.from_numpy(left_out | columns(("value",)))  # the value's weight is the shop's to set
     ignored |= real.std(0) < 1e-3  # nothing is known of it
     plain = ((judged.x - mean) / spread).masked_fill(ignored, 0.0)
     z = plain.clamp(-FAR, FAR)

@@ -7,7 +7,7 @@ Letters: C candidates of a query, F features, H units of the network's inner lay
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -87,6 +87,12 @@ class Scorer:
         if not isinstance(weight, int | float) or not abs(weight) < 1e9:
             raise SettingError(f"the weight of a product's value is a plain number such as 0.5, not {weight!r}.")
         return replace(self, weights=np.where(columns(("value",)), np.float32(weight), self.weights))
+
+    def with_weights(self, weights: Mapping[str, float]) -> Scorer:
+        """The same sum with other weights of some features, in finding and in scoring."""
+        moved = np.array([weights.get(name, w) for name, w in zip(NAMES, self.weights.tolist(), strict=True)])
+        first = np.array([weights.get(name, w) for name, w in zip(NAMES, self.first_phase.tolist(), strict=True)])
+        return replace(self, weights=moved.astype(np.float32), first_phase=first.astype(np.float32))
 
     def without(self, names: Sequence[str]) -> Scorer:
         """The same deaf to some features, or groups of them, nothing fitted anew: what these are worth.

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gram.arrays import Ints, SparseRows
 from gram.coder.base import Side
-from gram.coder.encoder.beam import TorchTrie
+from gram.coder.beam import TorchTrie
 from gram.coder.encoder.coder import EncoderCoder
 from gram.coder.encoder.decoder import Decoder, Memory
 from gram.coder.encoder.tokens import TokenizedTexts
 from gram.coder.precision import computing
 from gram.training.losses import code_log_probs
+from gram.training.preferences import CompoundCodes, draw_preferences
 
 PASSES = 4
 """Times at most that a small log's interactions are gone through."""
@@ -45,23 +45,6 @@ class CoAlignmentSettings:
     pairs: int = 2  # preferences of an interaction
 
 
-class CompoundCodes(NamedTuple):
-    """The compound codes that a model wrote for many texts, and how many of these wrote each code."""
-
-    codes: SparseRows
-    by_code: NDArray[np.int64]  # (codes of the space,)
-
-    @classmethod
-    def of(cls, codes: SparseRows, n_codes: int) -> CompoundCodes:
-        return cls(codes, np.bincount(codes.key, minlength=n_codes))
-
-    def __len__(self) -> int:
-        return len(self.codes.start) - 1
-
-    def row(self, i: int) -> Ints:
-        return self.codes.of(i).key
-
-
 class AlignedTexts(NamedTuple):
     """One side's texts and the codes that the model wrote for them."""
 
@@ -76,16 +59,6 @@ class Preferences(NamedTuple):
     chosen: Tensor
     rejected: Tensor
     weight: Tensor
-
-
-def efficiency(code: int, clicked: NDArray[np.int64], products: CompoundCodes) -> float:
-    """How much of what a query leads to a code brings back, against how much else it brings: in [0, 1].
-
-    The share of the clicked products that wrote the code × log(N / products that wrote it) / log N.
-    """
-    n = len(products)
-    found = sum(code in products.row(p) for p in clicked.tolist()) / max(len(clicked), 1)
-    return found * float(np.log(n / max(products.by_code[code], 1)) / np.log(max(n, 2)))
 
 
 class CoAlignment:
@@ -160,18 +133,7 @@ class CoAlignment:
 
     def _preferences(self, picked: NDArray[np.int64], rng: np.random.Generator) -> Preferences:
         """Pairs of a code that both sides wrote and one that only one of them did, weighted by efficiency."""
-        rows: list[tuple[int, int, int, float]] = []
-        for i, (query, product) in enumerate(picked.tolist()):
-            of_query, of_product = self.of_queries.row(query), self.of_products.row(product)
-            both = np.intersect1d(of_query, of_product)
-            either = np.setxor1d(of_query, of_product)
-            if len(both) and len(either):
-                clicked, products = self.clicked[query], self.of_products
-                for _ in range(self.settings.pairs):
-                    chosen, rejected = int(rng.choice(both)), int(rng.choice(either))
-                    gain = efficiency(chosen, clicked, products) - efficiency(rejected, clicked, products)
-                    if gain > 0:  # a near miss that serves other clicked products is rejected less, or not at all
-                        rows.append((i, chosen, rejected, gain))
+        rows = draw_preferences(picked, self.of_queries, self.of_products, self.clicked, self.settings.pairs, rng)
         table = np.array(rows, dtype=np.float64).reshape(-1, 4)
         device = self.coder.device
         whole = torch.from_numpy(table[:, :3].astype(np.int64)).to(device)

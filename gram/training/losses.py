@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gram.coder.base import Side
-from gram.coder.encoder.beam import TorchTrie
+from gram.coder.beam import TorchTrie
 from gram.coder.encoder.decoder import Decoder, Memory
 
 MASKED = -1e4

@@ -14,6 +14,7 @@ from gram.locks import lock_folder, resolve
 from gram.ranking.scorer import file_of
 from gram.records import Interaction, Product
 from gram.training import stages as steps
+from gram.training.causal import stages as causal
 from gram.training.run import Settings, TrainingRun
 
 
@@ -21,7 +22,7 @@ class Stage(NamedTuple):
     """A step of training: it changes the run it is given."""
 
     name: str
-    run: Callable[[TrainingRun], None]
+    run: Callable[[Any], None]
 
 
 STAGES = (
@@ -34,6 +35,16 @@ STAGES = (
 )
 """All stages in order. The first two are needed; any other can be left out."""
 
+CAUSAL_STAGES = (
+    Stage("lexicon", causal.mine_lexicon),
+    Stage("joint", causal.train_jointly),
+    Stage("co-training", causal.co_train),
+    Stage("co-alignment", causal.co_align),
+    Stage("scorer", causal.fit_scorer),
+    Stage("health", steps.report_health),
+)
+"""The same where a language model writes the codes."""
+
 
 def train(
     products: Sequence[Product],
@@ -42,7 +53,7 @@ def train(
     settings: Settings | None = None,
     resume: bool = False,
     joint: Path | None = None,
-    stages: Sequence[Stage] = STAGES,
+    stages: Sequence[Stage] | None = None,
 ) -> Path:
     """Trains a model and writes its folder; the log may be empty.
 
@@ -60,16 +71,17 @@ def train(
     check_replaceable(output, marker=LEXICON)
     work = output.with_name(output.name + ".work")
     with lock_folder(work):
-        run = TrainingRun.begin(products, interactions, settings, work, resume)
+        kind = TrainingRun if settings.causal is None else causal.CausalRun
+        run = kind.begin(products, interactions, settings, work, resume)
         run.joint = joint
-        for stage in stages:
+        for stage in stages or (STAGES if settings.causal is None else CAUSAL_STAGES):
             stage.run(run)
         _write_model(run, output)
         shutil.rmtree(work)
     return output
 
 
-def _write_model(run: TrainingRun, output: Path) -> None:
+def _write_model(run: TrainingRun | causal.CausalRun, output: Path) -> None:
     config: dict[str, Any] = {
         "settings": asdict(run.settings),
         "scorer": run.scorer.by_name(),

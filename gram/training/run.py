@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,9 +24,13 @@ from gram.index.bm25 import BM25Index
 from gram.indexing import unique_ids
 from gram.ranking.scorer import Scorer
 from gram.records import Interaction, Product
+from gram.training.causal.settings import CausalSettings
 from gram.training.co_alignment import CoAlignmentSettings
 from gram.training.joint import TrainingSettings
 from gram.training.samples import Samples, TrainingBatch
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 log = logging.getLogger("gram.train")
 
@@ -45,13 +49,15 @@ class Settings:
     alignment: CoAlignmentSettings = field(default_factory=CoAlignmentSettings)
     mining: MiningSettings = field(default_factory=MiningSettings)
     scratch: ScratchSettings = field(default_factory=ScratchSettings)
+    causal: CausalSettings | None = None  # a language model writes the codes; None for the encoder
+    teacher: str = ""  # a model folder whose codes are targets of the encoder too
     device: str = "cpu"
     without: tuple[str, ...] = ()  # features, or groups of them, that the scorer leaves out: for controls
 
 
 @dataclass
-class TrainingRun:
-    """What stages read and write. The first stage makes `coder` and `samples`, a later one `scorer` and `report`."""
+class Run:
+    """What stages read and write, whichever coder is trained: a later stage makes `scorer` and `report`."""
 
     products: Sequence[Product]
     logged: list[Interaction]  # what is trained on
@@ -63,15 +69,13 @@ class TrainingRun:
     scorer: Scorer = field(default_factory=Scorer.default)
     alone: dict[tuple[str, ...], Scorer] = field(default_factory=dict)  # of some groups of features alone
     report: dict[str, Any] = field(default_factory=dict)
-    coder: EncoderCoder = field(init=False)
-    samples: Samples = field(init=False)
     bm25: BM25Index = field(init=False)  # of all products
 
     @classmethod
     def begin(
         cls, products: Sequence[Product], interactions: Sequence[Interaction], settings: Settings, work: Path,
         resume: bool,
-    ) -> TrainingRun:  # fmt: skip
+    ) -> Self:  # fmt: skip
         """Checks the data and holds out a part of the log's queries.
 
         Raises SettingError for no products, an id twice, or `resume` with other data or settings than the work
@@ -100,6 +104,21 @@ class TrainingRun:
         """The held-out interactions."""
         return sum_clicks(self.held_out)
 
+    def write_record(self, stage: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Appends a stage's figures to the record."""
+        with self.record.open("a", encoding="utf-8") as out:
+            for row in rows:
+                shown = {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}
+                out.write(json.dumps({"stage": stage} | shown) + "\n")
+
+
+@dataclass
+class TrainingRun(Run):
+    """A run that trains an encoder. The first stage makes `coder` and `samples`."""
+
+    coder: EncoderCoder = field(init=False)
+    samples: Samples = field(init=False)
+
     @cached_property
     def validation(self) -> list[TrainingBatch]:
         """Batches of held-out interactions; of pseudo-queries where nothing is held out."""
@@ -107,13 +126,6 @@ class TrainingRun:
         samples, share = (self.samples.with_log(self.held_out), 0.0) if self.held_out else (self.samples, 1.0)
         size = min(training.batch, len(samples.queries) if self.held_out else len(samples.products))
         return [samples.batch(size, training.hard_negatives, share, rng) for _ in range(VALIDATION_BATCHES)]
-
-    def write_record(self, stage: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Appends a stage's figures to the record."""
-        with self.record.open("a", encoding="utf-8") as out:
-            for row in rows:
-                shown = {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}
-                out.write(json.dumps({"stage": stage} | shown) + "\n")
 
 
 def sum_clicks(interactions: Iterable[Interaction]) -> Clicks:

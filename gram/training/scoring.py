@@ -26,6 +26,8 @@ from gram.training.run import Clicks
 
 log = logging.getLogger("gram.train")
 
+COMPOUND = 4.0
+"""What the compound codes weigh without a log where they are what the coder is for. Not tuned."""
 FITTED_ON = 60_000  # products at most that the scorer is fitted among
 
 
@@ -36,8 +38,11 @@ def fit_to_clicks(
     clicks: Clicks,
     seed: int,
     without: Sequence[str] = (),
+    compound: bool = False,
 ) -> dict[tuple[str, ...], Scorer]:
     """The scorers that these interactions ask for; default ones where there are none. `bm25`: of all products.
+
+    `compound` weighs the compound codes that the coder writes too, and without interactions by COMPOUND.
 
     Under the empty tuple the one of all features, less those of `without`; under each of `ALONE` the one of these
     groups alone.
@@ -45,15 +50,18 @@ def fit_to_clicks(
     by_groups: dict[tuple[str, ...], Sequence[str]] = {(): without}
     if not without:
         by_groups |= {groups: [g for g in GROUPS if g not in groups] for groups in ALONE}
+    starts = {groups: Scorer.default(groups or GROUPS) for groups in by_groups}
+    if compound:
+        starts = {groups: scorer.with_weights({"compound": COMPOUND}) for groups, scorer in starts.items()}
     if not clicks:
-        return {groups: Scorer.default(groups or GROUPS).without(left_out) for groups, left_out in by_groups.items()}
+        return {groups: starts[groups].without(left_out) for groups, left_out in by_groups.items()}
     part = sample_products(products, bm25, clicks, coder.lexicon.analyzer, FITTED_ON, seed)
-    index = build_index(coder, part, coding=replace(PRODUCT_CODING, codes=0))
-    queries = Searcher(coder, index, Scorer.default()).represent(list(clicks), compound=False)
+    index = build_index(coder, part, coding=PRODUCT_CODING if compound else replace(PRODUCT_CODING, codes=0))
+    queries = Searcher(coder, index, Scorer.default()).represent(list(clicks), compound=compound)
     scorers = {}
     for groups, left_out in by_groups.items():
-        start = Scorer.default(groups or GROUPS)
-        scorers[groups] = fit_among(index, queries, list(clicks.values()), seed, left_out, start)
+        left_out = left_out if compound else ("compound", *left_out)
+        scorers[groups] = fit_among(index, queries, list(clicks.values()), seed, left_out, starts[groups])
         log.info("scorer %s: %s", "+".join(groups), json.dumps(scorers[groups].by_name()))
     return scorers
 
@@ -77,8 +85,7 @@ def fit_among(
             found = find_candidates(index, query, first_phase, keep=COMPARED)
             gains = [clicked.get(product_id, 0.0) for product_id in index.table.ids[found.rows].tolist()]
             judged.append(JudgedQuery(found.features, np.array(gains, dtype=np.float32)))
-        left_out = ("compound", *without)
-        scorer = fit_scorer(judged, start, first_phase, left_out, seed, refine)
+        scorer = fit_scorer(judged, start, first_phase, without, seed, refine)
     return scorer
 
 

@@ -15,6 +15,7 @@ from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Side
 from gram.coder.encoder.backbone import load_backbone
 from gram.coder.encoder.coder import EncoderCoder
 from gram.coder.encoder.tokens import TextTokenizer
+from gram.coder.folder import check_model, load_coder
 from gram.codes.mining import mine
 from gram.codes.trie import CodeTrie
 from gram.folders import new_file
@@ -24,13 +25,15 @@ from gram.ranking.scorer import Scorer
 from gram.records import Product
 from gram.search import Searcher
 from gram.text.fields import field_texts
-from gram.training.co_alignment import AlignedTexts, CoAlignment, CompoundCodes
+from gram.training.co_alignment import AlignedTexts, CoAlignment
 from gram.training.co_training import make_co_training_samples
 from gram.training.health import measure_health, recall_of_codes
 from gram.training.joint import JointTrainer, forget_after
+from gram.training.preferences import CompoundCodes
 from gram.training.run import TrainingRun
 from gram.training.samples import Samples
 from gram.training.scoring import fit_to_clicks, sample_products
+from gram.training.teaching import teach
 
 log = logging.getLogger("gram.train")
 
@@ -50,6 +53,9 @@ def mine_lexicon(run: TrainingRun) -> None:
     run.bm25 = BM25Index.build(product_stems(products, lexicon.analyzer))
     run.samples = Samples.collect(products, tokenizer.products(products), run.logged, tokenizer, run.bm25)
     log.info("code space: %d codes", len(run.samples.space.codes))
+    if settings.teacher:
+        check_model(Path(settings.teacher))
+        run.samples = teach(run.samples, load_coder(Path(settings.teacher), settings.device))
     run.coder = EncoderCoder(backbone, lexicon, CodeTrie.build(run.samples.space.codes)).to(settings.device)
 
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gram.coder.base import FORMAT, LEXICON, WEIGHTS, CodingSettings, Representations, Side
+from gram.coder.beam import TorchTrie
 from gram.coder.encoder.backbone import Backbone, rebuild
-from gram.coder.encoder.beam import TorchTrie
 from gram.coder.encoder.coding import RepresentationBuilder, likeliest_codes
 from gram.coder.encoder.decoder import Decoder
 from gram.coder.encoder.network import Network, NetworkSettings

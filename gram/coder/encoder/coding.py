@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gram.arrays import SparseRows, offsets, ragged
 from gram.coder.base import CodingSettings, Representations, Side
-from gram.coder.encoder.beam import BeamOptions, Start, TorchTrie, beam_search
+from gram.coder.beam import BeamOptions, Start, TorchTrie, beam_search
 from gram.coder.encoder.decoder import Decoder, Memory, NextFromDecoder
 from gram.coder.encoder.network import FirstStep
 from gram.coder.encoder.tokens import Batch, TokenizedTexts

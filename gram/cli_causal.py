@@ -1,0 +1,146 @@
+"""What the command line has for language models: their training's options, writing codes, and writing queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gram.cli_measuring import FILE, FOLDER
+from gram.errors import ModelError, SettingError
+
+if TYPE_CHECKING:
+    from gram.training.causal.settings import CausalSettings
+
+_OPTIONS = (
+    click.option(
+        "--coder",
+        default="encoder",
+        show_default=True,
+        help="encoder, or a language model that writes the codes: a hub id, a local folder, or scratch.",
+    ),
+    click.option("--lora", default=16, show_default=True, type=click.IntRange(0), help="Rank of LoRA; 0: all weights."),
+    click.option("--four-bit", is_flag=True, help="Hold frozen weights in four bits (needs a GPU)."),
+    click.option("--checkpointing", is_flag=True, help="Save memory: compute the language model's activations twice."),
+    click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16, float16."),
+    click.option("--rate", default=0.0, type=click.FloatRange(0), help="The language model's rate; 0 chooses."),
+    click.option("--batch", default=32, show_default=True, type=click.IntRange(1), help="Texts of a side in a step."),
+    click.option("--co-training/--no-co-training", default=True, help="Whether a language model is co-trained."),
+    click.option("--co-alignment/--no-co-alignment", default=True, help="Whether a language model is co-aligned."),
+    click.option("--dry-run", is_flag=True, help="Say how long a language model's training would take, and stop."),
+)
+
+
+def causal_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of `gram train` that only a language model has."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def causal_settings(given: Mapping[str, Any], steps: int, backbone: str, teacher: Path | None) -> CausalSettings | None:
+    """The settings of a language model; None where an encoder is trained.
+
+    Raises SettingError for options that do not go together.
+    """
+    if given["coder"] == "encoder":
+        if given["dry_run"]:
+            raise SettingError("--dry-run tells of a language model's training. Fix: name one with --coder")
+        return None
+    if teacher is not None or backbone != "minilm":
+        raise SettingError("--backbone and --teacher are an encoder's. Fix: leave them out, or leave out --coder")
+    from gram.coder.causal.language_model import LanguageModelSettings
+    from gram.training.causal.settings import CausalSettings
+
+    model = LanguageModelSettings(
+        name=given["coder"],
+        lora=given["lora"],
+        four_bit=given["four_bit"],
+        checkpointing=given["checkpointing"],
+        dtype=given["dtype"],
+    )
+    return CausalSettings(
+        model=model,
+        steps=steps,
+        co_training=-1 if given["co_training"] else 0,
+        co_alignment=-1 if given["co_alignment"] else 0,
+        batch=given["batch"],
+        rate=given["rate"],
+    )
+
+
+@click.command()
+@click.argument("model", type=FOLDER)
+@click.argument("products", type=FILE)
+@click.option("--log", help="Code the queries of this log too: all, or with --head the most frequent ones.")
+@click.option("--head", default=0, type=click.IntRange(0), help="So many queries; 0: all.")
+@click.option("--device", default="cpu", show_default=True)
+def code(model: Path, products: Path, log: str | None, head: int, device: str) -> None:
+    """Writes the codes of a catalogue, and of a log's queries, with a language model, ahead of `gram index`.
+
+    They are kept in MODEL.codes.sqlite by text and model: what is there is not written again, a run that is stopped
+    goes on, and `gram index` and `gram search` find it there.
+    """
+    from collections import Counter
+
+    from gram.coder.base import Side
+    from gram.coder.folder import check_model, load_coder
+    from gram.data.catalogue import read_products
+    from gram.data.log import read_log
+
+    check_model(model)
+    coder = load_coder(model, device)
+    write = getattr(coder, "write", None)
+    if write is None:
+        raise ModelError(f"{model} is an encoder, which codes texts as fast as they come. Fix: use gram index at once")
+    rows = read_products(products, progress=True)
+    counts: Counter[str] = Counter()
+    if log is not None:
+        for interaction in read_log(log, {p.product_id for p in rows}, max_unknown=1.0, progress=True):
+            counts[interaction.query] += interaction.weight  # type: ignore[assignment]
+    queries = [query for query, _ in counts.most_common(head or None)]
+    for texts, side in ((queries, Side.QUERY), (rows, Side.PRODUCT)):
+        if texts:
+            write(texts, side, progress="writing codes")
+    click.echo(f"codes of {len(rows)} products and {len(queries)} queries: {model}.codes.sqlite")
+
+
+@click.command()
+@click.argument("products", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="The log to write, for `gram train`.")
+@click.option("--endpoint", required=True, help="An OpenAI-compatible address, such as http://127.0.0.1:8000/v1.")
+@click.option("--model", required=True, help="The language model's name there.")
+@click.option("--per-product", default=3, show_default=True, type=click.IntRange(1, 20))
+@click.option("--limit", default=0, type=click.IntRange(0), help="Only so many products, drawn at random; 0: all.")
+@click.option("--threads", default=8, show_default=True, type=click.IntRange(1, 64), help="Requests at a time.")
+@click.option("--key-variable", default="OPENAI_API_KEY", show_default=True, help="Where the key stands, if any.")
+@click.option("--language", default="porter", show_default=True, help="How words are stemmed, as of `gram train`.")
+def queries(
+    products: Path, output: Path, endpoint: str, model: str, per_product: int, limit: int, threads: int,
+    key_variable: str, language: str,
+) -> None:  # fmt: skip
+    """Has a language model write what searchers may type, as a log for a shop that has none.
+
+    Sends the products' texts to the endpoint. Queries with which a keyword search does not find their product are left
+    out. A run that is stopped goes on: what was written is kept in OUTPUT.written.jsonl.
+    """
+    import numpy as np
+
+    from gram.coder.causal.queries import Endpoint, keep_found, write_queries
+    from gram.data.catalogue import read_products
+    from gram.data.log import write_log
+    from gram.text.analysis import Analyzer
+    from gram.text.words import check_language
+
+    rows = read_products(products, progress=True)
+    some = rows
+    if limit and limit < len(rows):
+        some = [rows[i] for i in np.sort(np.random.default_rng(0).choice(len(rows), limit, replace=False)).tolist()]
+    journal = output.with_name(output.name + ".written.jsonl")
+    answers = list(write_queries(some, Endpoint(endpoint, model, key_variable), journal, per_product, threads))
+    kept = keep_found(rows, answers, Analyzer(check_language(language)))
+    write_log(output, kept)
+    n = sum(len(queries) for _, queries in answers)
+    click.echo(f"{len(kept)} of {n} queries of {len(some)} products find their product: {output}")

@@ -1,0 +1,292 @@
+"""The language models that write codes: any causal or encoder–decoder model of Hugging Face, with its tokenizer.
+
+Letters: X texts with a code each, L tokens of the longest prompt, t tokens of the longest code, V words of the model.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from gram.errors import MissingExtra, ModelError, SettingError
+
+SCRATCH = ("scratch", "scratch-qwen3", "scratch-llama", "scratch-t5")
+"""Small models of random weights whose tokens are learnt from the catalogue: for tests, and to see the whole run."""
+PROMPT_TOKENS = 160
+"""Tokens of a prompt that are read; what a product says last is cut."""
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class LanguageModelSettings:
+    """How a language model is loaded and which of its weights are trained."""
+
+    name: str = "scratch"
+    lora: int = 16  # rank of the adapters that are trained in place of all weights; 0 trains all
+    four_bit: bool = False  # the frozen weights in four bits (QLoRA); wants a GPU and the package bitsandbytes
+    checkpointing: bool = False  # computes activations again in the backward pass in place of keeping them
+    dtype: str = "auto"  # auto: the fastest that the device has; or float32, bfloat16, float16
+    width: int = 128  # of a model from scratch
+    layers: int = 2
+    vocabulary: int = 4000
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("auto", "float32", "bfloat16", "float16"):
+            raise SettingError(f"dtype is auto, float32, bfloat16 or float16, not {self.dtype!r}")
+        if self.lora < 0:
+            raise SettingError(f"the rank of LoRA's adapters is at least 1, or 0 to train all weights, not {self.lora}")
+        if self.four_bit and (self.from_scratch or not self.lora):
+            raise SettingError("frozen weights in four bits go with LoRA and a pretrained model. Fix: leave out 4-bit")
+
+    @property
+    def from_scratch(self) -> bool:
+        return self.name in SCRATCH
+
+    @property
+    def adapted(self) -> bool:
+        """Whether adapters are trained, not the weights themselves; random weights are worth training whole."""
+        return self.lora > 0 and not self.from_scratch
+
+
+class LanguageModel(nn.Module):
+    """A language model and its tokens. Prompt and code are tokenised apart: what one says never changes the other."""
+
+    def __init__(self, model: nn.Module, tokenizer: Tokenizer, settings: LanguageModelSettings, end_id: int) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.tokenizer, self.settings, self.end_id = tokenizer, settings, end_id
+        config: Any = model.config
+        self.encodes = bool(config.is_encoder_decoder)
+        self.pad_id = int(config.pad_token_id if config.pad_token_id is not None else end_id)
+        self.begin_id: int = int(config.decoder_start_token_id or 0) if self.encodes else -1
+        base: Any = getattr(model, "get_base_model", lambda: model)
+        inner = base()
+        forward = inspect.signature(inner.forward)
+        self.cache_name = "cache" if "cache" in forward.parameters else "past_key_values"  # as transformers calls it
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What is computed in; None for the fastest that the device has."""
+        chosen = self.settings.dtype
+        return None if chosen == "auto" else getattr(torch, chosen)
+
+    def read_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each prompt, at most PROMPT_TOKENS, with the marks that the model is used to."""
+        rows = []
+        for row in self.tokenizer.encode_batch(list(prompts)):
+            ids = row.ids
+            if not self.encodes and ids and ids[-1] == self.end_id:  # the code goes on where the prompt ends
+                ids = ids[:-1]
+            rows.append(ids if len(ids) <= PROMPT_TOKENS else ids[: PROMPT_TOKENS - TAIL] + ids[-TAIL:])
+        return rows
+
+    def read_codes(self, codes: Sequence[str]) -> list[list[int]]:
+        """The tokens of each code, without any mark; a causal model's begin with the blank behind the colon."""
+        lines = [code if self.encodes else f" {code}" for code in codes]
+        return [row.ids for row in self.tokenizer.encode_batch(lines, add_special_tokens=False)]
+
+    def log_probs(self, prompts: Sequence[Sequence[int]], codes: Sequence[Sequence[int]]) -> Tensor:
+        """log P of every token of the codes and of the end behind it, given the prompts: (X, t + 1), 0 past the end."""
+        ended = [[*code, self.end_id] for code in codes]
+        if self.encodes:
+            read, mask = self.pad(prompts)
+            labels = _pad_right(ended, IGNORED, self.device)
+            begun = F.pad(labels.masked_fill(labels == IGNORED, self.pad_id)[:, :-1], (1, 0), value=self.begin_id)
+            logits = self.model(input_ids=read, attention_mask=mask, decoder_input_ids=begun).logits
+            return _picked(logits, labels)
+        joined = [[*prompt, *code] for prompt, code in zip(prompts, ended, strict=True)]
+        ids = _pad_right(joined, self.pad_id, self.device)
+        mask = _pad_right([[1] * len(row) for row in joined], 0, self.device)
+        longest = max(map(len, ended))
+        labels = _pad_right(ended, IGNORED, self.device)
+        starts = torch.tensor([len(prompt) - 1 for prompt in prompts], device=self.device)
+        at = (starts[:, None] + torch.arange(longest, device=self.device)).clamp(max=ids.shape[1] - 1)  # (X, t + 1)
+        logits = self.model(input_ids=ids, attention_mask=mask).logits  # (X, L + t, V)
+        return _picked(logits.gather(1, at[:, :, None].expand(-1, -1, logits.shape[-1])), labels)
+
+    def pad(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Prompts padded on the right and their mask, (X, L) each."""
+        ids = _pad_right(prompts, self.pad_id, self.device)
+        return ids, _pad_right([[1] * len(row) for row in prompts], 0, self.device)
+
+    def trainable(self) -> dict[str, Tensor]:
+        """The weights that training changes, and that a model folder keeps: the adapters', or all."""
+        if self.settings.adapted:
+            return {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+        return dict(self.model.state_dict())
+
+    def describe(self) -> dict[str, Any]:
+        """What `rebuild` needs beside the weights and the tokenizer."""
+        config: Any = self.model.config
+        return {"settings": asdict(self.settings), "end_id": self.end_id, "shape": config.to_dict()}
+
+
+TAIL = 4
+"""Tokens of a prompt's end that are kept where it is cut: `code:` must stand there."""
+
+
+def load_language_model(
+    settings: LanguageModelSettings, texts: Iterable[str] = (), device: str | torch.device = "cpu"
+) -> LanguageModel:
+    """The language model of a hub id or a folder; a `scratch` one learns its tokens from `texts`.
+
+    Raises:
+        ModelError: a model or tokenizer that cannot be read, or has no mark for the end of a text.
+        MissingExtra: LoRA without peft, four bits without bitsandbytes.
+    """
+    if settings.from_scratch:
+        model, tokenizer, end_id = _scratch(settings, texts)
+        return LanguageModel(model, tokenizer, settings, end_id).to(device)
+    from transformers import AutoTokenizer
+
+    try:
+        fast = AutoTokenizer.from_pretrained(settings.name, use_fast=True)
+        model = _pretrained(settings, device)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"The language model {settings.name!r} cannot be loaded: {str(error).splitlines()[0]} "
+            "Fix: give a folder with config.json, model.safetensors and tokenizer.json, or a hub id while online"
+        ) from error
+    if fast.eos_token_id is None:
+        raise ModelError(f"{settings.name}: its tokenizer has no mark for the end of a text. Fix: choose another model")
+    if getattr(model.config, "pad_token_id", None) is None:
+        model.config.pad_token_id = fast.pad_token_id if fast.pad_token_id is not None else fast.eos_token_id
+    tokenizer = Tokenizer.from_str(fast.backend_tokenizer.to_str())
+    made = LanguageModel(_adapt(model, settings), tokenizer, settings, int(fast.eos_token_id))
+    return made if settings.four_bit else made.to(device)
+
+
+def rebuild(described: Mapping[str, Any], tokenizer_json: str, weights: Mapping[str, Tensor]) -> LanguageModel:
+    """A trained language model, as `describe` told of it.
+
+    Raises ModelError for weights that are another model's, or adapters whose model is not to be had.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    settings = LanguageModelSettings(**described["settings"])
+    tokenizer, end_id = Tokenizer.from_str(tokenizer_json), int(described["end_id"])
+    if settings.adapted:
+        made = load_language_model(settings)
+        missing, unexpected = made.model.load_state_dict(dict(weights), strict=False)
+        lacking = set(missing) & set(made.trainable())
+        if unexpected or lacking:
+            raise ModelError(f"its adapters do not fit {settings.name} ({[*lacking, *unexpected][:3]})")
+        return made
+    shape = dict(described["shape"])
+    config = AutoConfig.for_model(**{k: v for k, v in shape.items() if not k.startswith("_")})
+    kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    model = kind.from_config(config)
+    model.load_state_dict(dict(weights), strict=False)
+    model.tie_weights()
+    return LanguageModel(model, tokenizer, settings, end_id)
+
+
+def _pretrained(settings: LanguageModelSettings, device: str | torch.device) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    config = AutoConfig.from_pretrained(settings.name)
+    kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    more: dict[str, Any] = {"dtype": _frozen_dtype(settings, torch.device(device).type)}
+    if settings.four_bit:
+        from transformers import BitsAndBytesConfig
+
+        try:
+            more["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)
+        except ImportError as error:
+            raise MissingExtra("Weights in four bits", "bitsandbytes") from error
+        more["device_map"] = {"": device}
+    model = kind.from_pretrained(settings.name, **more)
+    model.config.use_cache = True
+    return model
+
+
+def _frozen_dtype(settings: LanguageModelSettings, device_type: str) -> torch.dtype:
+    """Of weights as they are held: float32 where they are trained themselves, and mixed precision computes."""
+    if settings.dtype != "auto":
+        chosen: torch.dtype = getattr(torch, settings.dtype)
+        return chosen
+    return torch.bfloat16 if settings.adapted and device_type == "cuda" else torch.float32
+
+
+def _adapt(model: Any, settings: LanguageModelSettings) -> nn.Module:
+    """The model with LoRA's adapters (Hu et al. 2022) on all its linear layers, where these are trained."""
+    if settings.checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if settings.adapted:
+            model.enable_input_require_grads()
+    if not settings.adapted:
+        return model
+    try:
+        from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
+    except ImportError as error:
+        raise MissingExtra("LoRA (without it, all weights are trained: --lora 0)", "causal") from error
+    if settings.four_bit:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=settings.checkpointing)
+    task = TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else TaskType.CAUSAL_LM
+    config = LoraConfig(
+        r=settings.lora, lora_alpha=2 * settings.lora, target_modules="all-linear", task_type=task, lora_dropout=0.0
+    )
+    return get_peft_model(model, config)
+
+
+def _scratch(settings: LanguageModelSettings, texts: Iterable[str]) -> tuple[Any, Tokenizer, int]:
+    """A small model of a well-known shape with random weights, and byte-level BPE trained on the texts."""
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+    from transformers import (
+        LlamaConfig,
+        LlamaForCausalLM,
+        Qwen3Config,
+        Qwen3ForCausalLM,
+        T5Config,
+        T5ForConditionalGeneration,
+    )
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=settings.vocabulary,
+        special_tokens=["<pad>", "<end>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    heads = max(1, settings.width // 32)
+    common = {"vocab_size": tokenizer.get_vocab_size(), "pad_token_id": 0, "eos_token_id": 1}
+    if settings.name == "scratch-t5":
+        shape = {"d_model": settings.width, "d_kv": 32, "d_ff": 4 * settings.width, "num_layers": settings.layers}
+        config = T5Config(**common, **shape, num_heads=heads, decoder_start_token_id=0, dropout_rate=0.0)
+        return T5ForConditionalGeneration(config), tokenizer, 1
+    more: dict[str, Any] = {
+        **{"hidden_size": settings.width, "intermediate_size": 3 * settings.width, "head_dim": 32},
+        **{"num_hidden_layers": settings.layers, "num_attention_heads": heads, "num_key_value_heads": heads},
+        **{"max_position_embeddings": 512, "tie_word_embeddings": True, "bos_token_id": None},
+    }
+    if settings.name == "scratch-llama":
+        return LlamaForCausalLM(LlamaConfig(**common, **more)), tokenizer, 1
+    return Qwen3ForCausalLM(Qwen3Config(**common, **more)), tokenizer, 1
+
+
+def _pad_right(rows: Sequence[Sequence[int]], value: int, device: torch.device) -> Tensor:
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], device=device)
+
+
+def _picked(logits: Tensor, labels: Tensor) -> Tensor:
+    """log P of the labels (X, t), 0 where there is none, from logits (X, t, V)."""
+    known = labels != IGNORED
+    log_prob = torch.log_softmax(logits.float(), dim=-1)
+    return log_prob.gather(-1, labels.clamp(min=0)[:, :, None]).squeeze(-1) * known

@@ -1,0 +1,1 @@
+"""Training of a language model that writes codes as text: the paper's own setting."""

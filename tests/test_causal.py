@@ -1,0 +1,328 @@
+"""A language model as coder: codes as text, decoding along codes that exist, training, and the command line.
+
+Models are made on the spot, of the true architectures, with random weights and a tokenizer learnt from the texts; a
+pretrained one is saved as Hugging Face saves it and loaded as a user's would be.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gram.cli import main
+from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Side
+from gram.coder.beam import BeamOptions, TorchTrie, beam_search
+from gram.coder.causal.cache import CodeCache, TextCodes
+from gram.coder.causal.coder import CausalCoder
+from gram.coder.causal.decoding import NextToken, TokenTrie, code_tokens
+from gram.coder.causal.language_model import LanguageModel, LanguageModelSettings, load_language_model
+from gram.coder.causal.text import read_code, write_code, write_prompt
+from gram.coder.folder import load_coder
+from gram.codes.space import CodeTargets, add_targets
+from gram.data.dataset import Dataset
+from gram.data.shop.generate import generate
+from gram.errors import DataError, ModelError, SettingError
+from gram.indexing import make_index
+from gram.records import Attribute, Product
+from gram.search import Searcher
+from gram.training.causal.co_training import make_co_training_samples
+from gram.training.causal.samples import CodeSamples
+from gram.training.causal.settings import CausalSettings
+from gram.training.joint import TrainingSettings
+from gram.training.pipeline import CAUSAL_STAGES, train
+from gram.training.run import Settings
+
+LINES = ["type: sofa", "type: couch", "type: sofa | colour: blue", "type: sofa | colour: navy", "brand: x, y & z"]
+PROMPTS = ["query: blue couch\ncode:", "product: a large sofa from nowhere ; Aldo\ncode:"]
+KINDS = ("scratch-qwen3", "scratch-llama", "scratch-t5")
+TINY = LanguageModelSettings(name="scratch", width=64, layers=2, vocabulary=600, dtype="float32")
+SETTINGS = Settings(
+    causal=CausalSettings(
+        model=TINY, steps=12, co_training=4, co_alignment=4, batch=8, validate_every=6, rounds=2, texts=40
+    ),
+    training=TrainingSettings(seed=3),
+)
+
+
+def tiny(name: str, **more: Any) -> LanguageModel:
+    torch.manual_seed(0)
+    return load_language_model(LanguageModelSettings(name=name, vocabulary=400, **more), [*LINES, *PROMPTS]).eval()
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return generate(products=120, interactions=500, queries=100, seed=1)
+
+
+@pytest.fixture(scope="module")
+def model(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(data.products, data.log, tmp_path_factory.mktemp("causal") / "model", SETTINGS)
+
+
+class TestText:
+    @given(
+        st.lists(st.builds(Attribute, st.text(max_size=8), st.text(max_size=20)), min_size=1, max_size=6),
+    )
+    @settings(max_examples=300)
+    def test_a_code_is_read_back_as_it_was_written(self, code: list[Attribute]) -> None:
+        line = write_code(code)
+        assert read_code(line) == tuple(code)
+        assert "\n" not in line
+
+    def test_a_line_that_is_no_code(self) -> None:
+        with pytest.raises(ValueError, match="no attribute"):
+            read_code("just words")
+
+    def test_sides_differ_and_a_product_says_each_thing_once(self) -> None:
+        product = Product("1", "Oak Desk", brand="Oak Desk", description="word " * 100)
+        prompt = write_prompt(product, Side.PRODUCT)
+        assert prompt.count("Oak Desk") == 1
+        assert prompt.count("word") == 24
+        assert write_prompt("Oak Desk", Side.QUERY) != write_prompt(product, Side.PRODUCT)
+
+
+class TestDecoding:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_the_beam_is_brute_force(self, kind: str) -> None:
+        """Every code's log-probability, normalised over what may follow, is what the model says token by token."""
+        model = tiny(kind)
+        codes = code_tokens(model, LINES)
+        trie = TokenTrie.build(codes).trie
+        prompts = model.read_prompts(PROMPTS)
+        assert len(set(map(len, prompts))) > 1  # so that one of them is padded
+        with torch.inference_mode():
+            found = beam_search(TorchTrie(trie), NextToken(model, prompts), 2, BeamOptions(8, 8))
+            for row, prompt in enumerate(prompts):
+                expected = {code: self._log_prob(model, trie, prompt, tokens) for code, tokens in enumerate(codes)}
+                ids = found.code_ids[row][found.code_ids[row] >= 0].tolist()
+                assert ids == sorted(expected, key=lambda code: -expected[code])
+                np.testing.assert_allclose(found.log_probs[row][: len(ids)], sorted(expected.values())[::-1], atol=1e-4)
+        assert sum(np.exp(found.log_probs[0][:5].tolist())) == pytest.approx(1, abs=1e-4)
+
+    @staticmethod
+    def _log_prob(model: LanguageModel, trie: Any, prompt: list[int], code: list[int]) -> float:
+        total = 0.0
+        for t, token in enumerate([*code, model.end_id]):
+            node = trie.find(code[:t])
+            allowed = sorted({*trie.children([node]).token.tolist(), *([model.end_id] if trie.is_end[node] else [])})
+            said = torch.stack([model.log_probs([prompt], [[*code[:t], a]])[0, t] for a in allowed])
+            total += float(torch.log_softmax(said, 0)[allowed.index(token)])
+        return total
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_what_a_batch_says_of_a_text_is_what_is_said_of_it_alone(self, kind: str) -> None:
+        model = tiny(kind)
+        prompts, codes = model.read_prompts(PROMPTS), model.read_codes(LINES[1:3])
+        both = model.log_probs(prompts, codes)
+        for row in range(2):
+            alone = model.log_probs(prompts[row : row + 1], codes[row : row + 1])[0]
+            torch.testing.assert_close(both[row, : len(alone)], alone, atol=1e-4, rtol=1e-4)
+            assert not both[row, len(alone) :].any()
+
+    def test_codes_of_the_same_tokens_are_one(self) -> None:
+        trie = TokenTrie.build([[5, 6], [5], [5, 6], []])
+        assert len(trie.trie) == 2
+        assert trie.code_id.tolist() == [0, 1]
+
+    def test_a_long_text_is_cut_and_still_asks_for_a_code(self) -> None:
+        model = tiny("scratch-qwen3")
+        (short,), (long,) = model.read_prompts(["query: x\ncode:"]), model.read_prompts([f"query: {'x ' * 999}\ncode:"])
+        assert len(long) <= 160
+        assert long[-2:] == short[-2:]
+
+
+class TestCache:
+    def test_what_is_kept_is_found_by_the_same_model_alone(self, tmp_path: Path) -> None:
+        row = TextCodes(np.array([3, 1], np.int32), np.array([-0.5, -2.0], np.float32))
+        CodeCache(tmp_path / "c", "a").keep({"p": row})
+        found = CodeCache(tmp_path / "c", "a").find(["p", "q"])
+        assert list(found) == ["p"]
+        assert found["p"].code.tolist() == [3, 1]
+        assert found["p"].log_prob.tolist() == [-0.5, -2.0]
+        assert CodeCache(tmp_path / "c", "b").find(["p"]) == {}
+
+    def test_another_file(self, tmp_path: Path) -> None:
+        (tmp_path / "c").write_text("no database " * 100)
+        with pytest.raises(DataError, match="no cache of written codes"):
+            CodeCache(tmp_path / "c", "a")
+
+
+class TestTraining:
+    def test_the_folder_is_opened_indexed_and_searched_like_any_other(
+        self, data: Dataset, model: Path, tmp_path: Path
+    ) -> None:
+        index = make_index(model, data.products, tmp_path / "index")
+        searcher = Searcher.load(index, model)
+        query = next(iter(data.parts["test"].queries.values()))
+        hits = searcher.search(query, k=5, explain=True)
+        assert len(hits) == 5
+        assert searcher.only(["codes"]).search(query, k=5)
+        coder = searcher.coder
+        assert isinstance(coder, CausalCoder)
+        found = coder.represent(data.products[:9], Side.PRODUCT, PRODUCT_CODING)
+        assert (found.compound.key < len(coder.trie)).all()
+        assert (found.compound.counts() > 0).all()
+        assert found.dense.shape == (9, 1)
+
+    def test_nothing_is_asked_of_the_model_where_no_codes_are_wanted(self, model: Path) -> None:
+        coder = load_coder(model)
+        assert isinstance(coder, CausalCoder)
+        coder.model.model = None
+        from dataclasses import replace
+
+        found = coder.represent(["red sofa"], Side.QUERY, replace(QUERY_CODING, codes=0))
+        assert not len(found.compound.key)
+
+    def test_what_was_written_is_not_written_again(self, model: Path) -> None:
+        coder = load_coder(model)
+        assert isinstance(coder, CausalCoder)
+        first = coder.write(["red sofa", "blue lamp"], Side.QUERY)
+        again = load_coder(model)
+        assert isinstance(again, CausalCoder)
+        again.model.model = None
+        second = again.write(["blue lamp", "red sofa"], Side.QUERY)
+        assert [row.code.tolist() for row in second] == [row.code.tolist() for row in first][::-1]
+
+    def test_saved_and_loaded_it_writes_the_same(self, data: Dataset, model: Path, tmp_path: Path) -> None:
+        coder = load_coder(model)
+        assert isinstance(coder, CausalCoder)
+        coder.save(tmp_path, {})
+        again = load_coder(tmp_path)
+        assert isinstance(again, CausalCoder)
+        texts = data.products[:5]
+        for a, b in zip(coder.write(texts, Side.PRODUCT), again.write(texts, Side.PRODUCT), strict=True):
+            assert a.code.tolist() == b.code.tolist()
+
+    def test_a_stopped_run_ends_in_the_same_weights(
+        self, data: Dataset, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from gram.training.causal.likelihood import LikelihoodTrainer
+
+        step, taken = LikelihoodTrainer.step, 0
+
+        def stop(trainer: LikelihoodTrainer) -> dict[str, float]:
+            nonlocal taken
+            taken += 1
+            if taken == 9:
+                raise KeyboardInterrupt
+            return step(trainer)
+
+        monkeypatch.setattr(LikelihoodTrainer, "step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(data.products, data.log, tmp_path / "model", SETTINGS)
+        train(data.products, data.log, tmp_path / "model", SETTINGS, resume=True)
+        assert taken < 2 * 9 + 12  # it did not begin anew
+        assert (tmp_path / "model" / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+
+    def test_without_a_log(self, data: Dataset, tmp_path: Path) -> None:
+        folder = train(data.products[:60], [], tmp_path / "model", SETTINGS)
+        searcher = Searcher.load(make_index(folder, data.products[:60], tmp_path / "index"), folder)
+        assert searcher.search("sofa")
+
+    def test_likelihood_falls(self, data: Dataset, tmp_path: Path) -> None:
+        import json
+
+        longer = Settings(causal=CausalSettings(model=TINY, steps=60, batch=16, validate_every=20))
+        stages = [stage for stage in CAUSAL_STAGES if stage.name in ("lexicon", "joint")]
+        train(data.products, data.log, tmp_path / "model", longer, stages=stages)
+        rows = [json.loads(line) for line in (tmp_path / "model" / "training.jsonl").open()]
+        assert rows[-1]["query"] < 0.8 * rows[0]["query"]
+        assert rows[-1]["product"] < 0.8 * rows[0]["product"]
+
+    def test_co_training_adds_what_the_other_side_writes(self, data: Dataset, model: Path) -> None:
+        coder = load_coder(model)
+        assert isinstance(coder, CausalCoder)
+        samples = CodeSamples.collect(coder.lexicon, data.products, data.log)
+        taught = make_co_training_samples(coder, samples, 30, 0)
+        before, after = np.diff(samples.of_queries.start), np.diff(taught.of_queries.start)
+        assert (after >= before).all()
+        assert (after - before).max() <= 10
+        assert (after > before).any()
+        sums = np.add.reduceat(taught.of_queries.weight, taught.of_queries.start[:-1][after > 0])
+        np.testing.assert_allclose(sums, 1, atol=1e-5)
+
+    def test_gained_targets(self) -> None:
+        targets = CodeTargets(np.array([0, 1, 1]), np.array([7]), np.array([1.0], np.float32))
+        made = add_targets(targets, {1: {4: 1.0, 5: 1.0}})
+        assert made.start.tolist() == [0, 1, 3]
+        assert made.weight.tolist() == pytest.approx([1, 0.5, 0.5])
+
+
+def save_pretrained(folder: Path, kind: str) -> Path:
+    """A model as a user has it: config.json, model.safetensors and a fast tokenizer."""
+    from transformers import PreTrainedTokenizerFast
+
+    made = tiny(kind)
+    made.model.save_pretrained(folder)
+    fast = PreTrainedTokenizerFast(tokenizer_object=made.tokenizer, eos_token="<end>", pad_token="<pad>")
+    fast.save_pretrained(folder)
+    return folder
+
+
+class TestPretrained:
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("lora", [0, 4])
+    def test_a_folder_of_hugging_face_is_trained_saved_and_opened(
+        self, kind: str, lora: int, data: Dataset, tmp_path: Path
+    ) -> None:
+        pretrained = save_pretrained(tmp_path / "lm", kind)
+        lm = LanguageModelSettings(name=str(pretrained), lora=lora, checkpointing=lora > 0)
+        settings = Settings(
+            causal=CausalSettings(model=lm, steps=3, co_training=1, co_alignment=2, batch=4, texts=10, rounds=1)
+        )
+        folder = train(data.products[:40], data.log, tmp_path / "model", settings)
+        coder = load_coder(folder)
+        assert isinstance(coder, CausalCoder)
+        assert coder.write(["red sofa"], Side.QUERY)[0].code.size
+        names = set(coder.model.trainable())
+        assert all("lora" in name for name in names) == (lora > 0)
+
+    def test_adapters_change_what_is_written_and_are_kept(self, data: Dataset, tmp_path: Path) -> None:
+        pretrained = save_pretrained(tmp_path / "lm", "scratch-qwen3")
+        lm = LanguageModelSettings(name=str(pretrained), lora=4)
+        settings = Settings(causal=CausalSettings(model=lm, steps=8, rate=1e-2, batch=4, co_training=0, co_alignment=0))
+        folder = train(data.products[:40], data.log, tmp_path / "model", settings)
+        coder = load_coder(folder)
+        assert isinstance(coder, CausalCoder)
+        plain = load_language_model(lm)
+        prompts, codes = coder.model.read_prompts(PROMPTS), coder.model.read_codes(LINES[:2])
+        assert not torch.allclose(coder.model.log_probs(prompts, codes), plain.log_probs(prompts, codes), atol=1e-3)
+
+    def test_no_model_there(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelError, match="cannot be loaded"):
+            load_language_model(LanguageModelSettings(name=str(tmp_path / "nothing")))
+
+    def test_settings_that_make_no_sense(self) -> None:
+        with pytest.raises(SettingError, match="dtype"):
+            LanguageModelSettings(dtype="int8")
+        with pytest.raises(SettingError, match="4-bit"):
+            LanguageModelSettings(name="scratch", four_bit=True)
+        with pytest.raises(SettingError, match="LoRA"):
+            LanguageModelSettings(lora=-1)
+
+
+def test_the_command_line(data: Dataset, tmp_path: Path) -> None:
+    data.write(tmp_path)
+    run = CliRunner().invoke
+    products, log = str(tmp_path / "products.jsonl.gz"), str(tmp_path / "log.tsv")
+    model = str(tmp_path / "model")
+    done = run(main, ["train", products, log, "-o", model, "--coder", "scratch", "--steps", "6", "--no-co-training"])
+    assert done.exit_code == 0, done.output
+    done = run(main, ["code", model, products, "--log", log])
+    assert done.exit_code == 0, done.output
+    assert "120 products" in done.output
+    done = run(main, ["index", model, products, "-o", str(tmp_path / "index")])
+    assert done.exit_code == 0, done.output
+    done = run(main, ["search", str(tmp_path / "index"), "red sofa", "--explain"])
+    assert done.exit_code == 0, done.output
+    done = run(main, ["train", products, log, "-o", str(tmp_path / "x"), "--coder", "scratch", "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert "would take" in done.output
+    assert not (tmp_path / "x").exists()
