@@ -70,6 +70,7 @@ class LanguageModel(nn.Module):
         inner = base()
         forward = inspect.signature(inner.forward)
         self.cache_name = "cache" if "cache" in forward.parameters else "past_key_values"  # as transformers calls it
+        self.keeps_few = "logits_to_keep" in forward.parameters
         tokenizer.no_truncation()
         tokenizer.no_padding()
 
@@ -107,14 +108,17 @@ class LanguageModel(nn.Module):
             begun = F.pad(labels.masked_fill(labels == IGNORED, self.pad_id)[:, :-1], (1, 0), value=self.begin_id)
             logits = self.model(input_ids=read, attention_mask=mask, decoder_input_ids=begun).logits
             return _picked(logits, labels)
+        # padded on the left, all codes end at the end: the words' logits are computed there alone
         joined = [[*prompt, *code] for prompt, code in zip(prompts, ended, strict=True)]
-        ids = _pad_right(joined, self.pad_id, self.device)
-        mask = _pad_right([[1] * len(row) for row in joined], 0, self.device)
-        longest = max(map(len, ended))
-        labels = _pad_right(ended, IGNORED, self.device)
-        starts = torch.tensor([len(prompt) - 1 for prompt in prompts], device=self.device)
-        at = (starts[:, None] + torch.arange(longest, device=self.device)).clamp(max=ids.shape[1] - 1)  # (X, t + 1)
-        logits = self.model(input_ids=ids, attention_mask=mask).logits  # (X, L + t, V)
+        longest, kept = max(map(len, joined)), max(map(len, ended))
+        ids = torch.tensor([[self.pad_id] * (longest - len(row)) + row for row in joined], device=self.device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in joined], device=self.device)
+        position = (mask.cumsum(1) - 1).clamp(min=0)
+        few = {"logits_to_keep": kept + 1} if self.keeps_few else {}
+        logits = self.model(input_ids=ids, attention_mask=mask, position_ids=position, **few).logits[:, -kept - 1 : -1]
+        labels = _pad_right(ended, IGNORED, self.device)  # (X, t + 1)
+        behind = torch.tensor([kept - len(code) for code in ended], device=self.device)
+        at = (behind[:, None] + torch.arange(kept, device=self.device)).clamp(max=kept - 1)  # (X, t + 1)
         return _picked(logits.gather(1, at[:, :, None].expand(-1, -1, logits.shape[-1])), labels)
 
     def pad(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
