@@ -76,7 +76,7 @@ def causal_settings(given: Mapping[str, Any], steps: int, backbone: str, teacher
 @click.argument("products", type=FILE)
 @click.option("--log", help="Code the queries of this log too: all, or with --head the most frequent ones.")
 @click.option("--head", default=0, type=click.IntRange(0), help="So many queries; 0: all.")
-@click.option("--device", default="cpu", show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, …")
 def code(model: Path, products: Path, log: str | None, head: int, device: str) -> None:
     """Writes the codes of a catalogue, and of a log's queries, with a language model, ahead of `gram index`.
 
@@ -87,9 +87,11 @@ def code(model: Path, products: Path, log: str | None, head: int, device: str) -
 
     from gram.coder.base import Side
     from gram.coder.folder import check_model, load_coder
+    from gram.coder.precision import check_device
     from gram.data.catalogue import read_products
     from gram.data.log import read_log
 
+    check_device(device)
     check_model(model)
     coder = load_coder(model, device)
     write = getattr(coder, "write", None)
@@ -112,7 +114,7 @@ def code(model: Path, products: Path, log: str | None, head: int, device: str) -
 @click.option("-o", "--output", type=FILE, required=True, help="The log to write, for `gram train`.")
 @click.option("--endpoint", required=True, help="An OpenAI-compatible address, such as http://127.0.0.1:8000/v1.")
 @click.option("--model", required=True, help="The language model's name there.")
-@click.option("--per-product", default=3, show_default=True, type=click.IntRange(1, 20))
+@click.option("--per-product", default=3, show_default=True, type=click.IntRange(1, 20), help="Queries asked for.")
 @click.option("--limit", default=0, type=click.IntRange(0), help="Only so many products, drawn at random; 0: all.")
 @click.option("--threads", default=8, show_default=True, type=click.IntRange(1, 64), help="Requests at a time.")
 @click.option("--key-variable", default="OPENAI_API_KEY", show_default=True, help="Where the key stands, if any.")

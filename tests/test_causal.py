@@ -6,8 +6,14 @@ pretrained one is saved as Hugging Face saves it and loaded as a user's would be
 
 from __future__ import annotations
 
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,6 +22,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gram.coder.causal.queries
 from gram.cli import main
 from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Side
 from gram.coder.beam import BeamOptions, TorchTrie, beam_search
@@ -23,13 +30,19 @@ from gram.coder.causal.cache import CodeCache, TextCodes
 from gram.coder.causal.coder import CausalCoder
 from gram.coder.causal.decoding import NextToken, TokenTrie, code_tokens
 from gram.coder.causal.language_model import LanguageModel, LanguageModelSettings, load_language_model
+from gram.coder.causal.queries import Endpoint, write_queries
 from gram.coder.causal.text import read_code, write_code, write_prompt
+from gram.coder.encoder.backbone import ScratchSettings, load_backbone
+from gram.coder.encoder.tokens import TextTokenizer
 from gram.coder.folder import load_coder
+from gram.codes.mining import mine
 from gram.codes.space import CodeTargets, add_targets
 from gram.data.dataset import Dataset
+from gram.data.log import read_log
 from gram.data.shop.generate import generate
 from gram.errors import DataError, ModelError, SettingError
-from gram.indexing import make_index
+from gram.index.bm25 import BM25Index
+from gram.indexing import make_index, product_stems
 from gram.records import Attribute, Product
 from gram.search import Searcher
 from gram.training.causal.co_training import make_co_training_samples
@@ -38,6 +51,8 @@ from gram.training.causal.settings import CausalSettings
 from gram.training.joint import TrainingSettings
 from gram.training.pipeline import CAUSAL_STAGES, train
 from gram.training.run import Settings
+from gram.training.samples import Samples
+from gram.training.teaching import teach
 
 LINES = ["type: sofa", "type: couch", "type: sofa | colour: blue", "type: sofa | colour: navy", "brand: x, y & z"]
 PROMPTS = ["query: blue couch\ncode:", "product: a large sofa from nowhere ; Aldo\ncode:"]
@@ -45,7 +60,15 @@ KINDS = ("scratch-qwen3", "scratch-llama", "scratch-t5")
 TINY = LanguageModelSettings(name="scratch", width=64, layers=2, vocabulary=600, dtype="float32")
 SETTINGS = Settings(
     causal=CausalSettings(
-        model=TINY, steps=12, co_training=4, co_alignment=4, batch=8, validate_every=6, rounds=2, texts=40
+        model=TINY,
+        steps=140,
+        co_training=10,
+        co_alignment=6,
+        batch=16,
+        validate_every=50,
+        rounds=2,
+        texts=40,
+        rate=3e-3,
     ),
     training=TrainingSettings(seed=3),
 )
@@ -175,8 +198,6 @@ class TestTraining:
         coder = load_coder(model)
         assert isinstance(coder, CausalCoder)
         coder.model.model = None
-        from dataclasses import replace
-
         found = coder.represent(["red sofa"], Side.QUERY, replace(QUERY_CODING, codes=0))
         assert not len(found.compound.key)
 
@@ -210,7 +231,7 @@ class TestTraining:
         def stop(trainer: LikelihoodTrainer) -> dict[str, float]:
             nonlocal taken
             taken += 1
-            if taken == 9:
+            if taken == 65:
                 raise KeyboardInterrupt
             return step(trainer)
 
@@ -218,7 +239,7 @@ class TestTraining:
         with pytest.raises(KeyboardInterrupt):
             train(data.products, data.log, tmp_path / "model", SETTINGS)
         train(data.products, data.log, tmp_path / "model", SETTINGS, resume=True)
-        assert taken < 2 * 9 + 12  # it did not begin anew
+        assert taken < 65 + 140  # it did not begin anew
         assert (tmp_path / "model" / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
 
     def test_without_a_log(self, data: Dataset, tmp_path: Path) -> None:
@@ -226,9 +247,16 @@ class TestTraining:
         searcher = Searcher.load(make_index(folder, data.products[:60], tmp_path / "index"), folder)
         assert searcher.search("sofa")
 
-    def test_likelihood_falls(self, data: Dataset, tmp_path: Path) -> None:
-        import json
+    def test_every_stage_did_something(self, model: Path) -> None:
+        rows = [json.loads(line) for line in (model / "training.jsonl").open()]
+        steps = Counter(row["stage"] for row in rows)
+        assert steps["joint"] == 140
+        assert steps["co-training"] == 10
+        assert 0 < steps["co-alignment"] <= 6
+        aligned = [row for row in rows if row["stage"] == "co-alignment"]
+        assert all(np.isfinite(row["preference"]) for row in aligned)
 
+    def test_likelihood_falls(self, data: Dataset, tmp_path: Path) -> None:
         longer = Settings(causal=CausalSettings(model=TINY, steps=60, batch=16, validate_every=20))
         stages = [stage for stage in CAUSAL_STAGES if stage.name in ("lexicon", "joint")]
         train(data.products, data.log, tmp_path / "model", longer, stages=stages)
@@ -326,3 +354,128 @@ def test_the_command_line(data: Dataset, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "would take" in done.output
     assert not (tmp_path / "x").exists()
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """An OpenAI-compatible endpoint: says what a product is in other words, and something that is not so."""
+
+    requests: ClassVar[list[dict[str, Any]]] = []
+    failing: ClassVar[list[int]] = []  # statuses to answer first
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.requests.append({"path": self.path, "key": self.headers.get("Authorization"), **body})
+        if self.failing:
+            self.send_error(self.failing.pop(0))
+            return
+        title = body["messages"][0]["content"].rpartition("product: ")[2].split(" ; ")[0].split(",")[0]
+        words = f'1. "{title}"\n2. zorblax quux\n3. {" ".join(title.split()[-2:])}'
+        answer = json.dumps({"choices": [{"message": {"content": words}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    _Answers.requests, _Answers.failing = [], []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+class TestQueries:
+    def test_a_shop_without_a_log_is_trained_on_what_a_language_model_wrote(
+        self, data: Dataset, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SHOP_KEY", "secret")
+        data.write(tmp_path)
+        products, log = str(tmp_path / "products.jsonl.gz"), str(tmp_path / "log.new.tsv")
+        asked = ["queries", products, "-o", log, "--endpoint", endpoint, "--model", "m", "--key-variable", "SHOP_KEY"]
+        done = CliRunner().invoke(main, [*asked, "--limit", "40"])
+        assert done.exit_code == 0, done.output
+        assert {request["path"] for request in _Answers.requests} == {"/v1/chat/completions"}
+        assert {request["key"] for request in _Answers.requests} == {"Bearer secret"}
+        kept = read_log(log, {p.product_id for p in data.products})
+        assert len({i.product_id for i in kept}) > 30
+        assert not any("zorblax" in i.query for i in kept)
+        n = len(_Answers.requests)
+        assert CliRunner().invoke(main, [*asked, "--limit", "40"]).exit_code == 0
+        assert len(_Answers.requests) == n  # nothing is asked again
+        done = CliRunner().invoke(
+            main,
+            [
+                "train",
+                products,
+                log,
+                "-o",
+                str(tmp_path / "m"),
+                "--coder",
+                "scratch",
+                "--steps",
+                "4",
+                "--no-co-training",
+            ],
+        )
+        assert done.exit_code == 0, done.output
+
+    def test_an_endpoint_that_stumbles_is_asked_again(self, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(gram.coder.causal.queries, "WAIT", 0.0)
+        _Answers.failing = [500, 429]
+        assert "sofa" in Endpoint(endpoint, "m").ask("product: red sofa")
+        assert len(_Answers.requests) == 3
+
+    def test_an_endpoint_that_refuses(self, endpoint: str, tmp_path: Path) -> None:
+        _Answers.failing = [401] * 50
+        journal = tmp_path / "journal"
+        with pytest.raises(DataError, match=r"answered 401.*OPENAI_API_KEY"):
+            list(write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal))
+        _Answers.failing = []
+        assert list(write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal))
+
+    def test_no_address(self) -> None:
+        with pytest.raises(SettingError, match="http"):
+            Endpoint("file:///etc/passwd", "m")
+
+
+class TestTeaching:
+    def test_what_the_teacher_is_sure_of_becomes_a_target(self, data: Dataset, model: Path) -> None:
+        """A teacher of the same catalogue: its codes are codes of the encoder's space, and its expansions targets."""
+        lexicon = mine(data.products, data.log)
+        backbone = load_backbone("scratch", [p.title for p in data.products], ScratchSettings(width=24, layers=1))
+        tokenizer = TextTokenizer(lexicon, backbone)
+        bm25 = BM25Index.build(product_stems(data.products, lexicon.analyzer))
+        tokenized = tokenizer.products(data.products)
+        samples = Samples.collect(data.products, tokenized, data.log, tokenizer, bm25)
+        taught = teach(samples, load_coder(model))
+        for before, after in (
+            (samples.query_targets, taught.query_targets),
+            (samples.product_targets, taught.product_targets),
+        ):
+            assert (np.diff(after.start) >= np.diff(before.start)).all()
+            assert after.attribute.max() < lexicon.n_learnt
+            assert ((after.weight > 0) & (after.weight <= 1)).all()
+        assert len(taught.query_targets.attribute) > len(samples.query_targets.attribute)
+        assert len(taught.space.of_products.code) > len(samples.space.of_products.code)
+        np.testing.assert_array_equal(taught.space.codes, samples.space.codes)
+
+    def test_an_encoder_is_trained_by_a_language_model(self, data: Dataset, model: Path, tmp_path: Path) -> None:
+        data.write(tmp_path)
+        products, log = str(tmp_path / "products.jsonl.gz"), str(tmp_path / "log.tsv")
+        command = ["train", products, log, "-o", str(tmp_path / "m"), "--backbone", "scratch", "--steps", "2"]
+        done = CliRunner().invoke(main, [*command, "--teacher", str(model)])
+        assert done.exit_code == 0, done.output
+        assert load_coder(tmp_path / "m").represent(["red sofa"], Side.QUERY, QUERY_CODING)
+
+    def test_teacher_and_language_model_exclude_each_other(self, data: Dataset, model: Path, tmp_path: Path) -> None:
+        data.write(tmp_path)
+        command = ["train", str(tmp_path / "products.jsonl.gz"), "none", "-o", str(tmp_path / "m")]
+        done = CliRunner().invoke(main, [*command, "--teacher", str(model), "--coder", "scratch"])
+        assert done.exit_code == 2
+        assert "--teacher" in done.output

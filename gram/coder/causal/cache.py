@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gram.errors import DataError
+
+log = logging.getLogger("gram.coder")
 
 AT_ONCE = 500  # texts asked of SQLite in one statement
 
@@ -42,8 +45,15 @@ class CodeCache:
                 "CREATE TABLE IF NOT EXISTS written (key BLOB PRIMARY KEY, code BLOB NOT NULL, log_prob BLOB NOT NULL)"
                 " WITHOUT ROWID"
             )
-        except sqlite3.Error as error:
-            raise DataError(path, f"no cache of written codes ({error}).", "remove it, or name another file") from error
+        except sqlite3.OperationalError as error:  # a folder that must not be written to
+            log.warning("%s: written codes cannot be kept there (%s)", path, error)
+            self._connection = None
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: sqlite3.Error) -> DataError:
+        path = self.path or "the cache"
+        return DataError(path, f"no cache of written codes ({error}).", "remove it: codes are written anew")
 
     def key(self, prompt: str) -> bytes:
         return hashlib.sha256(f"{self.model}\n{prompt}".encode()).digest()[:16]
@@ -57,9 +67,12 @@ class CodeCache:
         for begin in range(0, len(keys), AT_ONCE):
             part = keys[begin : begin + AT_ONCE]
             marks = ",".join("?" * len(part))
-            for key, code, log_prob in self._connection.execute(
-                f"SELECT key, code, log_prob FROM written WHERE key IN ({marks})", part
-            ):
+            statement = f"SELECT key, code, log_prob FROM written WHERE key IN ({marks})"
+            try:
+                rows = self._connection.execute(statement, part).fetchall()
+            except sqlite3.DatabaseError as error:
+                raise self._damaged(error) from error
+            for key, code, log_prob in rows:
                 row = TextCodes(np.frombuffer(code, dtype=np.int32), np.frombuffer(log_prob, dtype=np.float32))
                 found[by_key[key]] = row
         return found
@@ -72,6 +85,9 @@ class CodeCache:
             (self.key(prompt), row.code.astype(np.int32).tobytes(), row.log_prob.astype(np.float32).tobytes())
             for prompt, row in found.items()
         ]
-        with self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany("INSERT OR REPLACE INTO written VALUES (?, ?, ?)", rows)
+        try:
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.executemany("INSERT OR REPLACE INTO written VALUES (?, ?, ?)", rows)
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error

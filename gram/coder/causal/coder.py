@@ -235,7 +235,10 @@ class CausalCoder:
             raise ModelError(f"{folder}: the model cannot be read ({error}). Fix: train it again") from error
         if len(products) != len(trie):
             raise ModelError(f"{folder}: codes.products.npy is not of its trie. Fix: train it again")
-        mark = hashlib.sha256((folder / WEIGHTS).read_bytes() + (folder / LEXICON).read_bytes()).hexdigest()[:16]
+        digest = hashlib.sha256(repr(config["encoder"]).encode())
+        for name in (WEIGHTS, LEXICON, "tokenizer.json", "trie.child_token.npy", "trie.code_id.npy"):
+            digest.update((folder / name).read_bytes())
+        mark = digest.hexdigest()[:16]
         return cls(model.to(device).eval(), lexicon, trie, products, writing, cache_path(folder), mark)
 
 
