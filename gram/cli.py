@@ -145,7 +145,7 @@ def train(
     if causal["dry_run"]:
         from gram.training.causal.estimate import estimate
 
-        click.echo(f"training {estimate(rows, interactions, settings)}")
+        click.echo(str(estimate(rows, interactions, settings)))
         return
     run(rows, interactions, output, settings, resume=resume)
     click.echo(format_health(read_json(output / "health.json")))

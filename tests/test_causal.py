@@ -352,7 +352,7 @@ def test_the_command_line(data: Dataset, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     done = run(main, ["train", products, log, "-o", str(tmp_path / "x"), "--coder", "scratch", "--dry-run"])
     assert done.exit_code == 0, done.output
-    assert "would take" in done.output
+    assert "it would take" in done.output
     assert not (tmp_path / "x").exists()
 
 

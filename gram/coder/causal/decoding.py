@@ -84,7 +84,7 @@ class NextToken:
                 use_cache=True,
                 **{self.model.cache_name: cache},
             )
-            return out.past_key_values, out.logits[:, -1].float()
+            return getattr(out, self.model.cache_name), out.logits[:, -1].float()
         mask = self.mask[rows]
         n_before = 0 if cache is None else self.prefix.shape[1]
         if cache is None:
@@ -94,7 +94,7 @@ class NextToken:
             position = (self.lengths[rows] + n_before)[:, None]
         kept = {self.model.cache_name: cache}
         out = self.model.model(input_ids=ids, attention_mask=mask, position_ids=position, use_cache=True, **kept)
-        return out.past_key_values, out.logits[:, -1].float()
+        return getattr(out, self.model.cache_name), out.logits[:, -1].float()
 
 
 def _find(row: Tensor, prefix: Tensor, rows: Tensor, prefixes: Tensor) -> Tensor:
