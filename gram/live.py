@@ -97,8 +97,12 @@ class Snapshot:
 class LiveIndex:
     """Takes changes and hands out snapshots. One process at a time may write."""
 
-    def __init__(self, folder: Path, searcher: Searcher, store: Store, read_only: bool) -> None:
+    def __init__(
+        self, folder: Path, searcher: Searcher, store: Store, read_only: bool, model: Path | None = None
+    ) -> None:
+        """`model` is where the model was found, if not where the index says."""
         self.folder, self.searcher, self.store, self.read_only = folder, searcher, store, read_only
+        self.model = model
         self._writing = threading.RLock()
         self._lock = ExitStack()
         self._identity = (0, 0)
@@ -117,7 +121,7 @@ class LiveIndex:
         try:
             searcher = Searcher.load(folder, model, device, check)
             store = Store.open(path, read_only) if path.exists() or not read_only else _empty_store(path)
-            live = cls(folder, searcher, store, read_only)
+            live = cls(folder, searcher, store, read_only, None if model is None else Path(model))
             live._lock = lock
             live._read(searcher.index)
         except BaseException:
@@ -233,7 +237,7 @@ class LiveIndex:
                     self.searcher = Searcher(self.searcher.coder, opened, self.searcher.scorer)
                     self.searcher.alone = alone
                 else:  # trained anew: the model that the new segment names
-                    self.searcher = Searcher.load(self.folder)
+                    self.searcher = Searcher.load(self.folder, self.model)
                     opened = self.searcher.index
                 self._read(opened)
                 if not self.read_only:

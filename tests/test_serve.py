@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ def shop(small_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="module")
 def client(shop: Shop) -> Iterator[TestClient]:
-    with TestClient(make_app(shop), raise_server_exceptions=False) as client:
+    with TestClient(make_app(shop), "http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
 
 
@@ -236,7 +238,7 @@ def test_pages_of_other_sites_may_not_write(client: TestClient) -> None:
     evil = {"Origin": "https://evil.example"}
     assert error_of(client.put("/products/a", json={"title": "x"}, headers=evil), 403)["code"] == "bad_origin"
     assert error_of(client.get("/search?q=x", headers={"Host": "evil.example"}), 403)["code"] == "bad_host"
-    assert client.post("/clicks", json=click, headers={"Origin": "http://testserver"}).status_code == 201
+    assert client.post("/clicks", json=click, headers={"Origin": "http://127.0.0.1"}).status_code == 201
     assert error_of(client.post("/clicks", json=click, headers=evil), 403)["code"] == "bad_origin"
 
 
@@ -279,7 +281,7 @@ def test_too_many_at_once_are_told_to_come_again(client: TestClient) -> None:
 def test_a_read_only_service_takes_no_changes(small_shop: Path, tmp_path: Path) -> None:
     shutil.copytree(small_shop / "index", tmp_path / "index")
     shop = Shop.open(tmp_path / "index", small_shop / "model", read_only=True)
-    client = TestClient(make_app(shop))
+    client = TestClient(make_app(shop), "http://127.0.0.1")
     assert error_of(client.put("/products/a", json={"title": "x"}), 403)["code"] == "read_only"
     assert client.get("/search?q=sofa").json()["hits"]
     shop.close()
@@ -291,3 +293,29 @@ def test_a_read_only_service_takes_no_changes(small_shop: Path, tmp_path: Path) 
 )
 def test_which_addresses_are_this_machines_own(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+def test_what_breaks_is_counted_and_says_no_more_than_it_should(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a secret path")
+
+    monkeypatch.setattr(Shop, "search", broken)
+    response = client.get("/search?q=sofa")
+    assert error_of(response, 500)["code"] == "internal"
+    assert "secret" not in response.text
+    assert "a secret path" in caplog.text
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert 'gram_requests_total{route="/search",status="500"} 1.0' in client.get("/metrics").text
+
+
+def test_a_merge_that_fails_is_told(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    from gram.serve.changes import Changes
+
+    changes = Changes(client.app.state.service)  # type: ignore[attr-defined]
+    failed = subprocess.Popen([sys.executable, "-c", "raise SystemExit(2)"])
+    failed.wait()
+    changes._merging = failed
+    changes._merge_if_due()
+    assert "a merge failed (2)" in caplog.text

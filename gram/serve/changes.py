@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -25,6 +26,8 @@ AT_ONCE = 200  # products that are coded and committed together
 TOLD = 100  # rejected products that are named
 MERGE_FROM = 2_000  # changes from which a merge is worth its time
 CLICKS = 1_000  # at once
+log = logging.getLogger("gram.serve")
+
 CLICKED = ("click", "purchase")
 
 
@@ -83,12 +86,15 @@ class Changes:
             fields |= {name: Product("", "")._asdict()[name] for name in cleared if name in Product._fields}
             return shop.patch(product_id, fields)
 
-        return respond(product_json(await self._write(change)))
+        product = await self._write(change)
+        self._merge_if_due()
+        return respond(product_json(product))
 
     async def delete(self, request: Request) -> Response:
         product_id = request.path_params["product_id"]
         if not await self._write(lambda: self.service.shop.delete([product_id])):
             raise _unknown(product_id)
+        self._merge_if_due()
         return respond({"deleted": product_id})
 
     async def put_many(self, request: Request) -> Response:
@@ -116,16 +122,19 @@ class Changes:
         if batch:
             await self._write(lambda: self.service.shop.update(batch.values()))
         self._merge_if_due()
-        return respond({"accepted": accepted, "rejected": told[:TOLD], "rejected_count": rejected})
+        return respond({"accepted": accepted, "rejected": told, "rejected_count": rejected})
 
     def _merge_if_due(self) -> None:
         """Merges in a process of its own, behind the searches, once enough has changed; the next change takes it in."""
         live = self.service.shop.live
         if self._merging is not None and self._merging.poll() is None:
             return
+        if self._merging is not None and self._merging.returncode:
+            log.error("a merge failed (%d): gram merge %s tells why", self._merging.returncode, live.folder)
         self._merging = None
         if sum(len(segment.alive) for segment in live.snapshot.segments[1:]) >= MERGE_FROM:
             command = [sys.executable, "-m", "gram.cli", "merge", str(live.folder)]
+            command += [] if live.model is None else ["--model", str(live.model)]
             self._merging = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     # --- rules ------------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def answer_once(index: Path, model: Path | None, path: str) -> tuple[int, str]:
 
     shop = Shop.open(index, model, read_only=True)
     try:
-        client: Any = TestClient(make_app(shop), raise_server_exceptions=False)
+        client: Any = TestClient(make_app(shop), "http://127.0.0.1", raise_server_exceptions=False)
         response = client.get(path)
         return response.status_code, response.text
     finally:

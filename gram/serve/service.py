@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from gram.serve.keys import may, role_of
 from gram.serve.statistics import Statistics
 from gram.shop import Shop
 
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "testserver")
+log = logging.getLogger("gram.serve")
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -31,7 +34,6 @@ class ServeSettings:
     at_once: int = 2
     waiting: int = 64
     public: bool = False
-    seconds: float = 30.0  # that a request may wait for its turn
 
 
 class Service:
@@ -106,6 +108,10 @@ class Service:
                 response = respond_error(HTTPError(400, "bad_product", error.problem, error.fix))
             except GramError as error:
                 response = respond_error(HTTPError(400, type(error).__name__, *split_fix(str(error))))
+            except Exception:  # answered in our form, counted, and told in full where the service is run
+                log.exception("%s %s", request.method, route)
+                problem = "something broke; it is in the service's log"
+                response = respond_error(HTTPError(500, "internal", problem, "try again"))
             self.requests.labels(route, response.status_code).inc()
             self.seconds.labels(route).observe(time.perf_counter() - begin)
             return response
@@ -116,7 +122,3 @@ class Service:
 def _unauthorised(code: str, problem: str) -> HTTPError:
     fix = "send the header Authorization: Bearer KEY; gram keys add makes one"
     return HTTPError(401, code, problem, fix, {"WWW-Authenticate": "Bearer"})
-
-
-async def _unforeseen(_: Request, error: Exception) -> Response:
-    return respond_error(HTTPError(500, "internal", "something broke; it is in the service's log", "try again"))
