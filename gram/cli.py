@@ -13,7 +13,7 @@ import click
 from gram.cli_causal import causal_options, causal_settings, code, queries
 from gram.cli_measuring import FILE, FOLDER, bench, convert, eval_command
 from gram.cli_serving import delete, keys, merge, serve, update
-from gram.display import format_hit, printable
+from gram.display import format_hits, printable
 from gram.errors import DataError, GramError, IndexFolderError, ModelError
 from gram.folders import check_folder, explain_os_error, read_json
 
@@ -200,7 +200,7 @@ def search(
 ) -> None:
     """Answers one QUERY, or all of a file as a TREC run (query_id Q0 product_id rank score tag)."""
     from gram.answer import SearchRequest
-    from gram.cli_serving import print_answer, search_shop
+    from gram.cli_serving import print_answer, write_shop_run
     from gram.index.store import has_changes
     from gram.search import Searcher
 
@@ -212,11 +212,16 @@ def search(
         raise click.UsageError("--explain tells of one QUERY; a run has no room for it")
     if queries is None and run_file is not None:
         raise click.UsageError("--run needs --queries FILE, which it answers")
-    if queries is None and (filter_ or facets or sort or has_changes(index)):
+    if queries is not None and facets:
+        raise click.UsageError("--facets counts for one QUERY; a run has no room for it")
+    if filter_ or facets or sort or (has_changes(index) and (queries is None or not only)):
         if only:
             raise click.UsageError("--only searches the index as it was written, without filters or changes")
-        request = SearchRequest(str(query), k, 0, filter_, _names(facets), sort, "", explain, value)
-        print_answer(index, model, device, check, request)
+        request = SearchRequest(query or "", k, 0, filter_, _names(facets), sort, "", explain, value)
+        if queries is None or run_file is None:
+            print_answer(index, model, device, check, request)
+        else:
+            write_shop_run(index, model, device, check, request, queries, run_file)
         return
     searcher = Searcher.load(index, model, device, check=check)
     if value is not None:
@@ -229,22 +234,14 @@ def search(
 
         texts = read_queries(queries)
         check_ids([*texts, *searcher.index.table.ids.tolist()])
-        if has_changes(index) and not only:
-            write_run(run_file, search_shop(index, model, device, texts, k), tag="gram")
-        else:
-            write_run(run_file, searcher.search_many(texts, k, progress=True), tag="gram")
+        write_run(run_file, searcher.search_many(texts, k, progress=True), tag="gram")
         click.echo(f"run: {run_file}")
         return
     read, left_out = searcher.read(str(query))
     for line in ([] if read == query or left_out else [f"read as: {read}"]) + ([left_out] if left_out else []):
         click.echo(printable(line))
     hits = searcher.search(str(query), k, explain)
-    if not hits:
-        click.echo("nothing found: the query has no word")
-    for rank, hit in enumerate(hits, start=1):
-        click.echo(f"{rank:3d}  {hit.score:7.3f}  {printable(hit.product_id)}  {printable(hit.title)}")
-        if explain:
-            click.echo(format_hit(hit))
+    click.echo(format_hits(hits, explain) if hits else "nothing found: the query has no word")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from gram.answer import SearchRequest
 from gram.cli_measuring import FILE, FOLDER
-from gram.display import format_hit, printable
+from gram.display import format_hits, printable
 from gram.errors import IndexFolderError, MissingExtra, SettingError
 
 MERGE_FROM = 5_000
@@ -111,30 +112,30 @@ def print_answer(index: Path, model: Path | None, device: str, check: bool, requ
         shop.close()
     if result.read_as != request.query:
         click.echo(printable(f"read as: {result.read_as}"))
-    for rank, hit in enumerate(result.hits, start=1):
-        click.echo(f"{rank:3d}  {hit.score:7.3f}  {printable(hit.product_id)}  {printable(hit.title)}")
-        if request.explain:
-            click.echo(format_hit(hit))
-    if not result.hits:
-        click.echo("nothing found")
+    click.echo(format_hits(result.hits, request.explain) if result.hits else "nothing found")
     for name, found in result.facets.items():
         counts = ", ".join(f"{value} {count}" for value, count in list(found["values"].items())[:10])
         ranges = ", ".join(f"{part['from']:g} to {part['to']:g} {part['count']}" for part in found.get("ranges", ()))
         click.echo(printable(f"{name}: {ranges or counts or 'no product has it'}"))
 
 
-def search_shop(
-    index: Path, model: Path | None, device: str, queries: dict[str, str], k: int
-) -> dict[str, dict[str, float]]:
-    """A run by the shop as it is now, changes and rules included."""
+def write_shop_run(
+    index: Path, model: Path | None, device: str, check: bool, request: SearchRequest, queries: Path, run_file: Path
+) -> None:
+    """Writes the answers to a file's queries by the shop as it is now, each asked as the request asks."""
+    from gram.data.log import read_queries
+    from gram.evaluation.measures import check_ids, write_run
     from gram.shop import Shop
 
-    shop = Shop.open(index, model, device, read_only=True, check=False)
+    texts = read_queries(queries)
+    shop = Shop.open(index, model, device, read_only=True, check=check)
     try:
-        found = {query_id: shop.search(query, limit=k).hits for query_id, query in queries.items()}
+        found = {query_id: shop.search(replace(request, query=text)).hits for query_id, text in texts.items()}
     finally:
         shop.close()
-    return {query_id: {hit.product_id: hit.score for hit in hits} for query_id, hits in found.items()}
+    check_ids([*texts, *(hit.product_id for hits in found.values() for hit in hits)])
+    write_run(run_file, {query_id: {hit.product_id: hit.score for hit in hits} for query_id, hits in found.items()})
+    click.echo(f"run: {run_file}")
 
 
 @click.group()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from gram.ranking.features import FEATURES
 from gram.records import Hit, SharedCode, code_text
@@ -25,6 +26,15 @@ def printable(text: str) -> str:
     'sofa\\\\x1b[2J naïve Ж 靴 👨‍👩‍👧'
     """
     return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def format_hits(hits: Sequence[Hit], explain: bool = False) -> str:
+    """Hits as lines, best first; with `explain`, why each was found below it."""
+    lines = []
+    for rank, hit in enumerate(hits, start=1):
+        lines.append(f"{rank:3d}  {hit.score:7.3f}  {printable(hit.product_id)}  {printable(hit.title)}")
+        lines += [format_hit(hit)] if explain else []
+    return "\n".join(lines)
 
 
 def format_hit(hit: Hit) -> str:

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from gram.cli import main
 from gram.data.catalogue import write_products
+from gram.data.shop.generate import generate
 from gram.records import Product
 
 
@@ -62,3 +63,19 @@ def test_keys_are_made_listed_and_removed(index: Path) -> None:
 def test_one_request_in_this_process(index: Path) -> None:
     assert '"status":"ready"' in run("serve", index, "--get", "/ready")
     assert "unknown_parameter" in run("serve", index, "--get", "/search?x=1", code=1)
+
+
+def test_a_run_is_filtered_and_sorted_as_one_query_is(small_shop: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_shop / "index", tmp_path / "index")
+    index, queries, written = str(tmp_path / "index"), tmp_path / "q.tsv", tmp_path / "run.trec"
+    queries.write_text("query_id\tquery\nq1\tbed\nq2\tlamp\n", encoding="utf-8")
+    command = ["search", index, "--model", str(small_shop / "model"), "--queries", str(queries), "--run", str(written)]
+    done = CliRunner().invoke(main, [*command, "--filter", "price < 100"])
+    assert done.exit_code == 0, done.output
+    products = {p.product_id: p for p in generate(products=150, interactions=600, queries=120, seed=1).products}
+    found = [line.split()[2] for line in written.read_text(encoding="utf-8").splitlines()]
+    assert found
+    assert all((products[product_id].price or 0) < 100 for product_id in found)
+    done = CliRunner().invoke(main, [*command, "--facets", "brand"])
+    assert done.exit_code == 2
+    assert "--facets" in done.output
