@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from gram.cli_causal import causal_options, causal_settings, code, queries
-from gram.cli_measuring import FILE, FOLDER, bench, convert, eval_command
+from gram.cli_measuring import FILE, FOLDER, bench, convert, device_option, eval_command
 from gram.cli_serving import delete, keys, merge, serve, update
 from gram.display import format_hits, printable
 from gram.errors import DataError, GramError, IndexFolderError, ModelError
@@ -60,19 +60,6 @@ def main(verbose: bool) -> None:
     logging.getLogger("gram").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
-def _known_device(_: click.Context, __: click.Parameter, name: str) -> str:
-    if name != "cpu":
-        from gram.coder.precision import check_device
-
-        check_device(name)
-    return name
-
-
-def _device_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    help_ = "Where to compute: cpu, cuda, cuda:1, …"
-    return click.option("--device", default="cpu", show_default=True, callback=_known_device, help=help_)(command)
-
-
 def _check_option(command: Callable[..., Any]) -> Callable[..., Any]:
     help_ = "Whether to compare files with their checksums when they are opened."
     return click.option("--check/--no-check", default=True, show_default=True, help=help_)(command)
@@ -98,7 +85,7 @@ def _check_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of a run that was stopped.")
 @click.option("--teacher", type=FOLDER, help="A model whose codes are targets too, such as a language model's.")
 @causal_options
-@_device_option
+@device_option
 def train(
     products: Path,
     log: str,
@@ -157,7 +144,7 @@ def train(
 @click.argument("products", type=FILE)
 @click.option("-o", "--output", type=FOLDER, required=True, help="The index folder to write.")
 @_check_option
-@_device_option
+@device_option
 def index_command(model: Path, products: Path, output: Path, check: bool, device: str) -> None:
     """Reads a catalogue with a trained model and writes an index folder."""
     from gram.data.catalogue import read_products
@@ -181,7 +168,7 @@ def index_command(model: Path, products: Path, output: Path, check: bool, device
 @click.option("--sort", default="", help="A field with numbers to sort by; -price for falling order.")
 @click.option("--only", default="", help="Find and rank by these alone, comma between: codes, words, vectors, tokens.")
 @_check_option
-@_device_option
+@device_option
 def search(
     index: Path,
     query: str | None,
@@ -255,7 +242,7 @@ def _names(text: str) -> tuple[str, ...]:
 @click.argument("queries", type=FILE)
 @click.argument("qrels", type=FILE, required=False)
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
-@_device_option
+@device_option
 def fit_command(model: Path, index: Path, queries: Path, qrels: Path | None, seed: int, device: str) -> None:
     """Fits the score of MODEL anew to judged queries of the shop in INDEX; nothing is trained again.
 

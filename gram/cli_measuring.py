@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,19 @@ from gram.errors import DataError
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def _known_device(_: click.Context, __: click.Parameter, name: str) -> str:
+    if name != "cpu":
+        from gram.coder.precision import check_device
+
+        check_device(name)
+    return name
+
+
+def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    help_ = "Where to compute: cpu, cuda, cuda:1, …"
+    return click.option("--device", default="cpu", show_default=True, callback=_known_device, help=help_)(command)
 
 
 @click.command("eval")
@@ -58,6 +72,7 @@ def eval_command(qrels: Path, runs: tuple[Path, ...], markdown: bool) -> None:
 @click.option("--model", default="minilm", show_default=True, help="The encoder to start from: hub id or local folder.")
 @click.option("--splade-model", default="", help="Weights that a second SPLADE row starts from.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+@device_option
 @click.option(
     "--max-unknown", default=0.05, show_default=True, help="Share of LOG rows that may name unknown products."
 )

@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--model", default="scratch")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", default="", help="rows to run, comma-separated")
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
@@ -52,6 +53,7 @@ def main() -> None:
     cot, coa = args.steps // 3, args.steps // 5
     model = LanguageModelSettings(name=args.model)
     settings = Settings(
+        device=args.device,
         causal=CausalSettings(model=model, steps=args.steps, co_training=cot, co_alignment=coa),
         training=TrainingSettings(seed=args.seed),
     )

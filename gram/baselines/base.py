@@ -53,17 +53,25 @@ class Trained(Engine, Protocol):
     """An engine that was trained into a folder.
 
     `train` writes a folder that appears whole or not at all, and everything in it is made from `data`; `load` opens it
-    again. `settings` are those chosen on the dev part, as JSON can hold them. `index_bytes` is what the engine needs
-    on disk to answer queries: postings, vectors, weights of the query side left out.
+    again. Both compute on `device`. `settings` are those chosen on the dev part, as JSON can hold them. `index_bytes`
+    is what the engine needs on disk to answer queries: postings, vectors, weights of the query side left out.
     """
 
     @classmethod
     def train(
-        cls, folder: Path, data: TrainingData, *, model: str, seed: int = 0, quick: bool = False, bf16: bool = False
+        cls,
+        folder: Path,
+        data: TrainingData,
+        *,
+        model: str,
+        seed: int = 0,
+        quick: bool = False,
+        bf16: bool = False,
+        device: str = "cpu",
     ) -> None: ...
 
     @classmethod
-    def load(cls, folder: Path, products: Sequence[Product]) -> Trained: ...
+    def load(cls, folder: Path, products: Sequence[Product], device: str = "cpu") -> Trained: ...
 
     @property
     def settings(self) -> dict[str, object]: ...

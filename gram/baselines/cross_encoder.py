@@ -64,6 +64,7 @@ class CrossEncoderReranker:
         seed: int = 0,
         quick: bool = False,
         bf16: bool = False,
+        device: str = "cpu",
     ) -> None:
         """Trains `model`, a path or hub id, with a new head, and writes a folder.
 
@@ -79,7 +80,7 @@ class CrossEncoderReranker:
             pairs = Pairs(products, data.log, seed)
             settings |= {"trained": pairs.from_log, "mix": 0.0}
             if pairs.from_log:
-                encoder = _load_model(model, seed)
+                encoder = _load_model(model, seed, device)
                 dev = DevSample(data, products, seed, 10 if quick else _DEV_QUERIES)
                 texts = [joined_text(product, first.fields) for product in products]
                 engine = cls(first.engine, dict(zip(pairs.position, texts, strict=True)), encoder, settings)
@@ -98,10 +99,12 @@ class CrossEncoderReranker:
             write_meta(draft, "cross-encoder", settings, products)
 
     @classmethod
-    def load(cls, folder: Path, products: Sequence[Product], first: Engine) -> CrossEncoderReranker:
+    def load(
+        cls, folder: Path, products: Sequence[Product], first: Engine, device: str = "cpu"
+    ) -> CrossEncoderReranker:
         """Opens a folder over an engine of the same catalogue; raises what `read_settings` does."""
         settings = read_settings(folder, "cross-encoder", products)
-        model = _load_model(str(Path(folder) / "model"), settings["seed"]) if settings["trained"] else None
+        model = _load_model(str(Path(folder) / "model"), settings["seed"], device) if settings["trained"] else None
         texts = {product.product_id: joined_text(product, settings["fields"]) for product in products}
         return cls(first, texts, model, settings)
 
@@ -205,7 +208,7 @@ def _fit(encoder: Any, pairs: Pairs, texts: Sequence[str], negatives: Negatives,
     return fit(encoder, [{"params": list(encoder.parameters()), "lr": _RATE}], loss, plan, score)
 
 
-def _load_model(model: str, seed: int) -> Any:
+def _load_model(model: str, seed: int, device: str) -> Any:
     """A CrossEncoder by path or hub id; a head that the model lacks is drawn by `seed`."""
     try:
         from sentence_transformers import CrossEncoder
@@ -216,7 +219,7 @@ def _load_model(model: str, seed: int) -> Any:
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return CrossEncoder(model, num_labels=1, max_length=TOKENS)
+            return CrossEncoder(model, num_labels=1, max_length=TOKENS, device=device)
     except (OSError, ValueError) as error:
         fix = "give a folder of a transformer, or a hub id while online"
         raise ModelError(f"The model '{model}' cannot be loaded: {str(error).splitlines()[0]} Fix: {fix}.") from error

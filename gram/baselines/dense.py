@@ -93,11 +93,11 @@ class Dense(Rival):
     name = "dense"
     _index: ClassVar[type[Exact] | type[Graph]] = Exact
 
-    def __init__(self, folder: Path, products: Sequence[Product]) -> None:
+    def __init__(self, folder: Path, products: Sequence[Product], device: str = "cpu") -> None:
         """Opens what `train` wrote; `load` says which errors come."""
         super().__init__(products, read_settings(folder, Dense.name, products))
         self._positions = {product_id: position for position, product_id in enumerate(self._ids)}
-        self._model = load_model(str(folder / "model"))
+        self._model = load_model(str(folder / "model"), device)
         self._store = self._index(folder, self._settings)
         self._bytes = (folder / self._index.file).stat().st_size
         self._encoded: tuple[list[str], np.ndarray] = ([], np.empty((0, 0), np.float32))
@@ -112,6 +112,7 @@ class Dense(Rival):
         seed: int = 0,
         quick: bool = False,
         bf16: bool = False,
+        device: str = "cpu",
         plan: Plan | None = None,
     ) -> None:
         """Fine-tunes `model`, a path or hub id, and writes a folder that both `Dense` and `DenseHNSW` load.
@@ -124,7 +125,7 @@ class Dense(Rival):
         _hnswlib()
         products = catalogue_of(data)
         with new_folder(folder) as draft:
-            encoder = load_model(model)
+            encoder = load_model(model, device)
             dev = DevSample(data, products, seed)
             sample = [products[i] for i in dev.positions]
 
@@ -153,9 +154,9 @@ class Dense(Rival):
             write_meta(draft, cls.name, settings, products)
 
     @classmethod
-    def load(cls, folder: Path, products: Sequence[Product]) -> Dense:
+    def load(cls, folder: Path, products: Sequence[Product], device: str = "cpu") -> Dense:
         """Opens a folder. Raises DataError for none, IndexMismatch where it was made from other products."""
-        return cls(Path(folder), products)
+        return cls(Path(folder), products, device)
 
     @property
     def index_bytes(self) -> int:
@@ -227,14 +228,14 @@ class _FineTuning:
         )
 
 
-def load_model(model: str) -> Any:
+def load_model(model: str, device: str = "cpu") -> Any:
     """A SentenceTransformer by path or hub id."""
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise MissingExtra("The dense rival", "bench") from error
     try:
-        loaded = SentenceTransformer(model)
+        loaded = SentenceTransformer(model, device=device)
     except (OSError, ValueError) as error:
         fix = "give a folder of a sentence-transformers model, or a hub id while online"
         raise ModelError(f"The model '{model}' cannot be loaded: {str(error).splitlines()[0]} Fix: {fix}.") from error

@@ -28,8 +28,12 @@ class PretrainedEncoder(nn.Module):
         self.encoder, self.tokenizer = encoder, tokenizer
         self.width: int = encoder.config.hidden_size
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
     @staticmethod
-    def load(model: str | Path) -> PretrainedEncoder:
+    def load(model: str | Path, device: str = "cpu") -> PretrainedEncoder:
         """The encoder of a folder or a hub id, in float32. Raises ModelError where there is none."""
         from transformers import AutoModel, AutoTokenizer
 
@@ -41,7 +45,7 @@ class PretrainedEncoder(nn.Module):
                 f"The encoder '{model}' cannot be loaded: {str(error).splitlines()[0]} "
                 "Fix: give a folder with config.json, model.safetensors and tokenizer.json, or a hub id while online"
             ) from error
-        return PretrainedEncoder(encoder, tokenizer)
+        return PretrainedEncoder(encoder, tokenizer).to(device)
 
     def save(self, folder: Path) -> None:
         """Writes what `load` reads."""
@@ -59,6 +63,7 @@ class PretrainedEncoder(nn.Module):
         mask = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in token_ids])  # (B, L)
         ids = torch.zeros(mask.shape, dtype=torch.int64)  # (B, L)
         ids[mask] = torch.tensor([token for row in token_ids for token in row])
+        ids, mask = ids.to(self.device), mask.to(self.device)
         return self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state, mask
 
 
@@ -86,20 +91,23 @@ def two_lengths(token_ids: Sequence[Sequence[int]]) -> list[list[int]]:
     return [part for part in (order[:cut], order[cut:]) if part]
 
 
-def computing(bf16: bool) -> torch.autocast:
+def computing(bf16: bool, device: torch.device) -> torch.autocast:
     """Matrix products in bfloat16 where wished."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
 
 
 @torch.no_grad()
 def vectors(encoder: PretrainedEncoder, texts: Sequence[str], limit: int, bf16: bool, what: str) -> Tensor:
-    """(len(texts), D) float32: `pool` of each text; `what` names them on the progress bar."""
+    """(len(texts), D) float32, on the CPU: `pool` of each text; `what` names them on the progress bar."""
     encoder.eval()
     token_ids = encoder.token_ids(texts, limit)
     out = torch.zeros(len(texts), encoder.width)
-    with computing(bf16), tqdm(total=len(texts), desc=what, unit=" texts", disable=len(texts) < 1000) as bar:
+    with (
+        computing(bf16, encoder.device),
+        tqdm(total=len(texts), desc=what, unit=" texts", disable=len(texts) < 1000) as bar,
+    ):
         for batch in by_length(token_ids, 128):
-            out[batch] = pool(*encoder([token_ids[i] for i in batch]))
+            out[batch] = pool(*encoder([token_ids[i] for i in batch])).cpu()
             bar.update(len(batch))
     return out
 

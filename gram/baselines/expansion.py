@@ -84,6 +84,7 @@ class ExpandedBM25(Rival):
         seed: int = 0,
         quick: bool = False,
         bf16: bool = False,
+        device: str = "cpu",
         plan: Plan | None = None,
     ) -> None:
         """Trains into `folder`; `model` is the encoder's folder or hub id, `quick` a run of a few steps for a check.
@@ -98,7 +99,7 @@ class ExpandedBM25(Rival):
         settings: dict[str, object] = {"predictor": "none", "seed": seed}
         if any(logged):
             plan = plan or plan_for(Pairs(products, data.log, seed), quick, seed, bf16)
-            predicted, trained = predicted_terms(products, logged, model, plan)
+            predicted, trained = predicted_terms(products, logged, model, plan, device)
             settings |= {"predictor": "terms", **trained}
         additions = Additions(predicted, logged)
 
@@ -116,7 +117,7 @@ class ExpandedBM25(Rival):
             write_meta(draft, cls.name, engine.settings, products)
 
     @classmethod
-    def load(cls, folder: Path, products: Sequence[Product]) -> ExpandedBM25:
+    def load(cls, folder: Path, products: Sequence[Product], device: str = "cpu") -> ExpandedBM25:
         """Opens what `train` wrote for these products, and builds the index again."""
         settings = read_settings(folder, cls.name, products)
         chosen = {name: settings[name] for name in Choice._fields}
@@ -196,7 +197,7 @@ class QueryTerms:
 
 
 def predicted_terms(
-    products: Sequence[Product], logged: Sequence[Sequence[str]], model: str, plan: Plan
+    products: Sequence[Product], logged: Sequence[Sequence[str]], model: str, plan: Plan, device: str = "cpu"
 ) -> tuple[list[list[str]], dict[str, object]]:
     """For every product the `PREDICTED` words that its searchers most likely type, and how training went.
 
@@ -209,9 +210,9 @@ def predicted_terms(
     searched = np.random.default_rng(plan.seed).permutation([i for i, queries in enumerate(logged) if queries])
     held_out = searched[: min(512, len(searched) // 20)]
     training = searched[len(held_out) :]
-    encoder = PretrainedEncoder.load(model)
-    network = TermNetwork(encoder, len(terms.words))
-    shares = torch.stack([terms.shares(i) for i in training[:2000].tolist()]).mean(0)
+    encoder = PretrainedEncoder.load(model, device)
+    network = TermNetwork(encoder, len(terms.words)).to(device)
+    shares = torch.stack([terms.shares(i) for i in training[:2000].tolist()]).mean(0).to(device)
     prior = shares.clamp(1e-5, 1 - 1e-5).logit()  # (V,)
     with torch.no_grad():
         network.terms.copy_(vectors(encoder, terms.words, 8, plan.bf16, "terms"))
@@ -219,13 +220,13 @@ def predicted_terms(
     token_ids = encoder.token_ids(texts, PRODUCT_TOKENS)
 
     def loss(positions: Sequence[int]) -> Tensor:
-        targets = torch.stack([terms.shares(i) for i in positions])  # (B, V)
+        targets = torch.stack([terms.shares(i) for i in positions]).to(device)  # (B, V)
         logits = prior + network([token_ids[i] for i in positions])
         return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / targets.sum().clamp(min=1)
 
     @torch.no_grad()
     def score() -> float:
-        with computing(plan.bf16):
+        with computing(plan.bf16, encoder.device):
             parts = [loss(held_out[i : i + 64].tolist()).item() for i in range(0, len(held_out), 64)]
         return -sum(parts) / len(parts)
 
@@ -236,7 +237,9 @@ def predicted_terms(
     predicted: list[list[str]] = [[] for _ in products]
     with tqdm(total=len(texts), desc="expanding", unit=" products", disable=len(texts) < 1000) as bar:
         for positions, gains in network.read(texts, PRODUCT_TOKENS, plan.bf16):
-            order = (prior + torch.from_numpy(gains)).topk(min(PREDICTED, len(terms.words)), dim=1).indices.tolist()
+            order = (
+                (prior.cpu() + torch.from_numpy(gains)).topk(min(PREDICTED, len(terms.words)), dim=1).indices.tolist()
+            )
             for position, row in zip(positions, order, strict=True):
                 predicted[position] = [terms.words[i] for i in row]
             bar.update(len(positions))

@@ -184,24 +184,26 @@ class IdNetwork(nn.Module):
         memories = [layer.memory(states) for layer in self.layers]  # type: ignore[operator]
         x = pool(states, mask)[:, None]  # (B, 1, D)
         b = len(x)
-        nodes, scores = torch.zeros(b, 1, dtype=torch.int64), torch.zeros(b, 1)  # (B, W)
+        nodes = torch.zeros(b, 1, dtype=torch.int64, device=x.device)  # (B, W)
+        scores = torch.zeros(b, 1, device=x.device)  # (B, W)
         befores = [x.new_zeros(b, 1, 0, x.shape[-1]) for _ in self.layers]
         for level, size in enumerate(self.sizes):
             y = x
             for i, layer in enumerate(self.layers):
                 y, befores[i] = layer(y, *memories[i], mask, befores[i])
             w = nodes.shape[1]
-            row, token, child = map(torch.from_numpy, trie.children(nodes.flatten().numpy()))
-            total = torch.full((b * w, size), -math.inf)  # (B·W, C)
-            reached = torch.full((b * w, size), trie.n_nodes)  # beyond the last node nothing follows
+            children = trie.children(nodes.flatten().cpu().numpy())
+            row, token, child = (torch.from_numpy(part).to(x.device) for part in children)
+            total = torch.full((b * w, size), -math.inf, device=x.device)  # (B·W, C)
+            reached = torch.full((b * w, size), trie.n_nodes, device=x.device)  # beyond the last node nothing follows
             total[row, token.long()] = (self.log_probs(y, level) + scores[..., None]).flatten(0, 1)[row, token.long()]
             reached[row, token.long()] = child
             scores, best = total.view(b, -1).sort(dim=1, descending=True, stable=True)
             scores, best = scores[:, :beam], best[:, :beam]  # (B, W')
             nodes = reached.view(b, -1).gather(1, best)
-            parent = best // size  # (B, W')
-            befores = [z[torch.arange(b)[:, None], parent] for z in befores]
-            x = x[torch.arange(b)[:, None], parent] - self.tokens[level][best % size]
+            parent, text = best // size, torch.arange(b, device=x.device)[:, None]  # (B, W'), (B, 1)
+            befores = [z[text, parent] for z in befores]
+            x = x[text, parent] - self.tokens[level][best % size]
         return nodes.where(scores > -math.inf, 0), scores
 
 
@@ -231,6 +233,7 @@ class SemanticIds(Rival):
         seed: int = 0,
         quick: bool = False,
         bf16: bool = False,
+        device: str = "cpu",
         plan: Plan | None = None,
     ) -> None:
         """Trains into `folder`; `model` is the encoder's folder or hub id, `quick` a run of a few steps for a check.
@@ -241,15 +244,15 @@ class SemanticIds(Rival):
             plan = Plan(12, batch=8) if quick else Plan(CAP, every=250, trial=250, patience=3)
         plan = replace(plan, seed=seed, bf16=bf16)
         products = catalogue_of(data)
-        encoder = PretrainedEncoder.load(model)
+        encoder = PretrainedEncoder.load(model, device)
         pairs = Pairs(products, data.log, seed)
         texts = [joined_text(product) for product in products]
         ids, books = semantic_ids(vectors(encoder, texts, PRODUCT_TOKENS, bf16, "products"), seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = IdNetwork(encoder, (ids.max(0) + 1).tolist())
+            network = IdNetwork(encoder, (ids.max(0) + 1).tolist()).to(device)
         network.start_at([book[:size] for book, size in zip(books, network.sizes, strict=False)])
-        trie, targets = CodeTrie.build(ids), torch.from_numpy(ids)
+        trie, targets = CodeTrie.build(ids), torch.from_numpy(ids).to(device)
         dev = DevSample(data, products, seed, 200)
         settings: dict[str, object] = {"beam": BEAM, "sizes": network.sizes}
         narrow = cls(products, network, trie, settings | {"beam": 100})
@@ -271,12 +274,12 @@ class SemanticIds(Rival):
             write_meta(draft, cls.name, settings, products)
 
     @classmethod
-    def load(cls, folder: Path, products: Sequence[Product]) -> SemanticIds:
+    def load(cls, folder: Path, products: Sequence[Product], device: str = "cpu") -> SemanticIds:
         """Opens what `train` wrote for these products."""
         settings = read_settings(folder, cls.name, products)
         network = IdNetwork(PretrainedEncoder.load(folder / "encoder"), settings["sizes"])
         load_weights(network, folder)
-        return cls(products, network.eval(), CodeTrie.load(folder), settings)
+        return cls(products, network.to(device).eval(), CodeTrie.load(folder), settings)
 
     @property
     def index_bytes(self) -> int:
@@ -291,7 +294,7 @@ class SemanticIds(Rival):
         for batch in by_length(token_ids, 16):
             rows = [token_ids[i] for i in batch]
             nodes, scores = self._network.beam_search(rows, self._trie, self._settings["beam"])
-            positions, likelihoods = self._trie.code_id[nodes.numpy()], scores.numpy()  # both (B, W)
+            positions, likelihoods = self._trie.code_id[nodes.cpu().numpy()], scores.cpu().numpy()  # both (B, W)
             for i, row, likelihood in zip(batch, positions, likelihoods, strict=True):
                 kept = likelihood > -math.inf
                 found[i] = top_k(likelihood[kept], k, row[kept])

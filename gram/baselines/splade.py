@@ -81,6 +81,7 @@ class Splade(Rival):
         seed: int = 0,
         quick: bool = False,
         bf16: bool = False,
+        device: str = "cpu",
         plan: Plan | None = None,
     ) -> None:
         """Writes the folder: meta.json, the encoder, and the postings as .npy arrays.
@@ -92,7 +93,7 @@ class Splade(Rival):
         products = catalogue_of(data)
         with new_folder(folder) as draft, torch.random.fork_rng():
             torch.manual_seed(seed)
-            encoder, new_head = open_encoder(model, TOKENS)
+            encoder, new_head = open_encoder(model, TOKENS, device=device)
             dev, pairs = DevSample(data, products, seed), Pairs(products, data.log, seed)
             fields = _choose_fields(products, dev)
             texts = [joined_text(product, fields) for product in products]
@@ -114,13 +115,13 @@ class Splade(Rival):
             write_meta(draft, cls.name, settings | {"new_head": new_head}, products)
 
     @classmethod
-    def load(cls, folder: Path, products: Sequence[Product]) -> Splade:
+    def load(cls, folder: Path, products: Sequence[Product], device: str = "cpu") -> Splade:
         """Opens what `train` wrote. Raises DataError, ModelError and IndexMismatch as `read_settings` does."""
         from scipy.sparse import csr_matrix
 
         folder = Path(folder)
         settings = read_settings(folder, cls.name, products)
-        encoder, _ = open_encoder(str(folder / "encoder"), TOKENS, settings["new_head"])
+        encoder, _ = open_encoder(str(folder / "encoder"), TOKENS, settings["new_head"], device)
         indptr, indices, weights = (np.load(folder / f"{name}.npy") for name in _ARRAYS)
         shape = (len(indptr) - 1, len(products))
         postings = csr_matrix((weights.astype(np.float32), indices, indptr), shape=shape)

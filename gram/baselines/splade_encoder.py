@@ -53,7 +53,7 @@ class MaxLogit(torch.autograd.Function):
         return to_states, None, to_weight, to_bias
 
 
-def open_encoder(model: str, max_tokens: int, new_head: bool | None = None) -> tuple[Any, bool]:
+def open_encoder(model: str, max_tokens: int, new_head: bool | None = None, device: str = "cpu") -> tuple[Any, bool]:
     """A SparseEncoder, and whether its head is one of ours; `new_head` None means to look whether it has its own."""
     try:
         from sentence_transformers.sparse_encoder import SparseEncoder
@@ -68,11 +68,11 @@ def open_encoder(model: str, max_tokens: int, new_head: bool | None = None) -> t
             new_head = not any("MaskedLM" in name for name in built_as)
             if new_head:
                 transformer = Transformer(model, transformer_task="fill-mask")
-                encoder = SparseEncoder(modules=[transformer, SpladePooling("max")])
+                encoder = SparseEncoder(modules=[transformer, SpladePooling("max")], device=device)
             else:
-                encoder = SparseEncoder(model)
+                encoder = SparseEncoder(model, device=device)
         else:
-            encoder = SparseEncoder(model)
+            encoder = SparseEncoder(model, device=device)
     except (OSError, ValueError) as error:
         raise ModelError(f"The model {model!r} cannot be loaded as a SparseEncoder: {error}") from error
     if new_head:

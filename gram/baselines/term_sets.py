@@ -82,15 +82,15 @@ class TermNetwork(nn.Module):
         self.eval()
         token_ids = self.encoder.token_ids(texts, limit)
         for batch in by_length(token_ids, 64):
-            with computing(bf16):
+            with computing(bf16, self.terms.device):
                 gains = self([token_ids[i] for i in batch])
-            yield batch, gains.float().numpy()
+            yield batch, gains.float().cpu().numpy()
 
     @staticmethod
-    def load(folder: Path, n_terms: int) -> TermNetwork:
+    def load(folder: Path, n_terms: int, device: str = "cpu") -> TermNetwork:
         network = TermNetwork(PretrainedEncoder.load(folder / "encoder"), n_terms)
         load_weights(network, folder)
-        return network.eval()
+        return network.to(device).eval()
 
 
 class Terms(NamedTuple):
@@ -168,6 +168,7 @@ class TermSets(Rival):
         seed: int = 0,
         quick: bool = False,
         bf16: bool = False,
+        device: str = "cpu",
         plan: Plan | None = None,
     ) -> None:
         """Trains into `folder`; `model` is the encoder's folder or hub id, `quick` a run of a few steps for a check.
@@ -180,7 +181,7 @@ class TermSets(Rival):
             raise SettingError("No word stands in two products, so there are no terms. Fix: give a larger catalogue.")
         pairs = Pairs(products, data.log, seed)
         plan = plan or plan_for(pairs, quick, seed, bf16)
-        network = TermNetwork(PretrainedEncoder.load(model), len(terms.words))
+        network = TermNetwork(PretrainedEncoder.load(model), len(terms.words)).to(device)
         with torch.no_grad():
             network.terms.copy_(vectors(network.encoder, terms.words, 8, bf16, "terms"))
         targets = postings_of(terms, TRAINED_SIZE).transpose(len(products))  # product → its terms
@@ -212,11 +213,11 @@ class TermSets(Rival):
             write_meta(draft, cls.name, settings, products)
 
     @classmethod
-    def load(cls, folder: Path, products: Sequence[Product]) -> TermSets:
+    def load(cls, folder: Path, products: Sequence[Product], device: str = "cpu") -> TermSets:
         """Opens what `train` wrote for these products."""
         settings = read_settings(folder, cls.name, products)
         prior = np.load(folder / "prior.npy")
-        network = TermNetwork.load(folder, len(prior))
+        network = TermNetwork.load(folder, len(prior), device)
         return cls(products, network, prior, Postings.load(folder, "terms"), settings)
 
     @property
@@ -282,7 +283,7 @@ class _Loss:
         count: int,
     ) -> None:
         self.network, self.pairs, self.targets, self.negatives, self.count = network, pairs, targets, negatives, count
-        self.prior = torch.from_numpy(prior)
+        self.prior = torch.from_numpy(prior).to(network.terms.device)
 
     def __call__(self, rng: np.random.Generator, _: float) -> Tensor:
         batch = self.pairs.batch(self.count, rng, self.negatives)
@@ -291,7 +292,8 @@ class _Loss:
         sets = torch.zeros(len(batch.columns), gains.shape[1])  # (C, V)
         for i, position in enumerate(batch.columns):
             sets[i, torch.from_numpy(self.targets.of(position)[0].astype(np.int64))] = 1.0
+        sets = sets.to(gains.device)
         clicked = sets[: self.count]  # (B, V)
         nats = F.binary_cross_entropy_with_logits(self.prior + gains, clicked, reduction="sum")
-        with computing(False):  # sums over a set need more digits than bfloat16 has
+        with computing(False, gains.device):  # sums over a set need more digits than bfloat16 has
             return nats / clicked.sum().clamp(min=1) + contrastive(gains @ sets.T, batch.ignored)

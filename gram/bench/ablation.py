@@ -48,10 +48,16 @@ def ablate(workshop: Workshop, queries: Mapping[str, str], qrels: Qrels) -> None
         if variant.trained and not _path(workshop, variant.name).is_file():
             folder = workshop.folder_of(f"gram {variant.name}".replace(" ", "-"))
             train_gram(folder, workshop.data, workshop.options, variant, workshop.folder_of("gram") / JOINT)
-            _keep(workshop, variant.name, "trained", Gram(folder).search_many(queries, DEPTH), qrels)
+            _keep(
+                workshop,
+                variant.name,
+                "trained",
+                Gram(folder, device=workshop.options.device).search_many(queries, DEPTH),
+                qrels,
+            )
     if _path(workshop, "done").is_file():
         return
-    searcher = Gram(workshop.folder_of("gram")).searcher
+    searcher = Gram(workshop.folder_of("gram"), device=workshop.options.device).searcher
     represented = dict(zip(queries, searcher.represent(list(queries.values()), compound=False), strict=True))
 
     def measure(name: str, way: str, scorer: Scorer) -> None:

@@ -65,7 +65,7 @@ def run(sources: Sources, output: Path, options: Options, only: Sequence[str] = 
     entrants = select_entrants(named + ["gram"] * (with_ablation and bool(only)), options)
     mark = begin(output, sources, options)
     shop = _shop(output, sources, options)
-    write_json(output / "bench.json", circumstances(mark, [*_commands(output), command], shop))
+    write_json(output / "bench.json", circumstances(mark, [*_commands(output), command], shop, options.device))
     keep_freed_memory()  # as GRAM's own training does
     workshop = Workshop(output, shop.data, options, ENTRANTS)
     for entrant in entrants:
@@ -77,7 +77,10 @@ def run(sources: Sources, output: Path, options: Options, only: Sequence[str] = 
 
 def begin(output: Path, sources: Sources, options: Options) -> dict[str, Any]:
     """Marks a new folder with its data and settings, or checks that they are those it was begun with."""
-    mark = {"data": sources.hashes(), "settings": {k: v for k, v in asdict(options).items() if v != ""}}
+    mark = {
+        "data": sources.hashes(),
+        "settings": {k: v for k, v in asdict(options).items() if v != "" and k != "device"},
+    }
     path = output / "begun.json"
     if not path.is_file():
         if output.is_dir() and any(output.iterdir()):
@@ -189,7 +192,7 @@ def _commands(output: Path) -> list[str]:
     return found
 
 
-def circumstances(mark: Mapping[str, Any], commands: Sequence[str], shop: Shop) -> dict[str, Any]:
+def circumstances(mark: Mapping[str, Any], commands: Sequence[str], shop: Shop, device: str) -> dict[str, Any]:
     """What one needs to know to repeat the benchmark, and to judge its times."""
     versions = {}
     for name in ("gram", *PACKAGES):
@@ -211,8 +214,16 @@ def circumstances(mark: Mapping[str, Any], commands: Sequence[str], shop: Shop) 
         "versions": versions,
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
-        "precision": "bfloat16" if bf16() else "float32",
+        "device": device_name(device),
+        "precision": "bfloat16" if bf16(device) else "float32",
     }
+
+
+def device_name(device: str) -> str:
+    """The name of a GPU; a CPU's is `cpu_name`."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def cpu_name() -> str:

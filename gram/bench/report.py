@@ -133,11 +133,13 @@ def markdown(results: Mapping[str, Any], circumstances: Mapping[str, Any]) -> st
 
 def _setting(circumstances: Mapping[str, Any]) -> list[str]:
     c = circumstances
+    device = c.get("device", "cpu")
+    where = "" if device == "cpu" else f" networks trained and queries searched on {device}, single queries on the CPU,"
     reduced = " Everything was cut short by `--quick`: these figures say nothing." if c["settings"]["quick"] else ""
     return [
         f"{c['products']:,} products, {c['interactions']:,} interactions to train on, {c['dev_queries']:,} dev "
         f"queries, {c['queries']:,} judged test queries, {c['queries_in_log']:,} of them in the log. {c['cpu']}, "
-        f"{c['cores']} cores, {c['precision']}, seed {c['settings']['seed']}.{reduced}",
+        f"{c['cores']} cores,{where} {c['precision']}, seed {c['settings']['seed']}.{reduced}",
         "Every figure of this page is made by:",
         "\n".join(f"    {command}" for command in c["commands"]),
     ]

@@ -23,17 +23,23 @@ def _class(module: str, name: str) -> Any:
     return getattr(importlib.import_module(f"gram.baselines.{module}"), name)
 
 
+def _how(options: Options) -> dict[str, Any]:
+    """What every rival's `train` is told."""
+    device = options.device
+    return {"seed": options.seed, "quick": options.quick, "bf16": bf16(device), "device": device}
+
+
 def _rival(
     name: str, module: str, class_name: str, weights: Callable[[Workshop], str] = Workshop.pretrained, about: str = ""
 ) -> Entrant:
     """A rival of the protocol `Trained`; its module is imported only when the engine is called for."""
 
     def train(shop: Workshop, folder: Path) -> None:
-        seed, quick = shop.options.seed, shop.options.quick
-        _class(module, class_name).train(folder, shop.data, model=weights(shop), seed=seed, quick=quick, bf16=bf16())
+        _class(module, class_name).train(folder, shop.data, model=weights(shop), **_how(shop.options))
 
     def load(shop: Workshop, folder: Path) -> MeasuredEngine:
-        found: MeasuredEngine = _class(module, class_name).load(folder, shop.data.products)
+        device = shop.options.device
+        found: MeasuredEngine = _class(module, class_name).load(folder, shop.data.products, device)
         return found
 
     return Entrant(name, train, load, about=about)
@@ -78,7 +84,9 @@ def _graph() -> Entrant:
     """The dense engine's vectors searched by a graph: `Dense.train` writes both."""
 
     def load(shop: Workshop, _: Path) -> MeasuredEngine:
-        found: MeasuredEngine = _class("dense", "DenseHNSW").load(shop.folder_of("dense"), shop.data.products)
+        found: MeasuredEngine = _class("dense", "DenseHNSW").load(
+            shop.folder_of("dense"), shop.data.products, shop.options.device
+        )
         return found
 
     return Entrant("dense-hnsw", lambda shop, folder: None, load, ("dense",), "the same vectors, searched by a graph")
@@ -115,16 +123,15 @@ def _cross_encoder() -> Entrant:
             run = shop.engine(name).search_many(shop.data.dev_queries, 100)
             worth[name] = evaluate(shop.data.dev_qrels, run, ("R@100",)).mean["R@100"]
         first = max(worth, key=lambda name: worth[name])
-        seed, quick, model = shop.options.seed, shop.options.quick, shop.pretrained()
         reranker = _class("cross_encoder", "CrossEncoderReranker")
         engine = _class("cross_encoder", "First")(shop.engine(first), shop.engine("dense").settings["fields"])
-        reranker.train(folder, shop.data, engine, model=model, seed=seed, quick=quick, bf16=bf16())
+        reranker.train(folder, shop.data, engine, model=shop.pretrained(), **_how(shop.options))
         write_json(folder.with_suffix(".first.json"), {"first": first})
 
     def load(shop: Workshop, folder: Path) -> MeasuredEngine:
         first = shop.engine(read_json(folder.with_suffix(".first.json"))["first"])
         reranker = _class("cross_encoder", "CrossEncoderReranker")
-        found: MeasuredEngine = reranker.load(folder, shop.data.products, first)
+        found: MeasuredEngine = reranker.load(folder, shop.data.products, first, shop.options.device)
         return found
 
     about = "the first 100 of the hybrid that is best on dev, reordered"
@@ -135,7 +142,7 @@ def _gram() -> Entrant:
     def train(shop: Workshop, folder: Path) -> None:
         train_gram(folder, shop.data, shop.options, joint=folder / JOINT)
 
-    return Entrant("gram", train, lambda _, folder: Gram(folder))
+    return Entrant("gram", train, lambda shop, folder: Gram(folder, device=shop.options.device))
 
 
 def _gram_trained(variant: Variant, about: str) -> Entrant:
@@ -144,7 +151,10 @@ def _gram_trained(variant: Variant, about: str) -> Entrant:
     def train(shop: Workshop, folder: Path) -> None:
         train_gram(folder, shop.data, shop.options, variant, folder / JOINT)
 
-    return Entrant(variant.name, train, lambda _, folder: Gram(folder, variant.without), about=about)
+    def load(shop: Workshop, folder: Path) -> MeasuredEngine:
+        return Gram(folder, variant.without, device=shop.options.device)
+
+    return Entrant(variant.name, train, load, about=about)
 
 
 def _gram_weighed(variant: Variant, about: str) -> Entrant:
@@ -154,7 +164,7 @@ def _gram_weighed(variant: Variant, about: str) -> Entrant:
         weigh_anew(folder, shop.folder_of("gram"), shop.data, shop.options, variant)
 
     def load(shop: Workshop, folder: Path) -> MeasuredEngine:
-        return Gram(shop.folder_of("gram"), variant.without, Scorer.load(folder))
+        return Gram(shop.folder_of("gram"), variant.without, Scorer.load(folder), shop.options.device)
 
     return Entrant(variant.name, train, load, ("gram",), about)
 

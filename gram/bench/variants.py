@@ -60,12 +60,14 @@ class Gram:
 
     name = "gram"
 
-    def __init__(self, folder: Path, without: Sequence[str] = (), scorer: Scorer | None = None) -> None:
+    def __init__(
+        self, folder: Path, without: Sequence[str] = (), scorer: Scorer | None = None, device: str = "cpu"
+    ) -> None:
         """`without` names the groups of features that the scorer is deaf to."""
         from gram.search import Searcher
 
         self.folder, self.without = folder, tuple(without)
-        searcher = Searcher.load(folder / "index", folder / "model")
+        searcher = Searcher.load(folder / "index", folder / "model", device)
         self.searcher = searcher if scorer is None else searcher.with_scorer(scorer)
 
     def search(self, query: str, k: int = 10) -> list[Hit]:
@@ -107,13 +109,19 @@ def train_gram(
     if options.quick:
         training = replace(training, steps=QUICK_STEPS, co_training=min(2, training.co_training))
         alignment = replace(alignment, steps=min(2, alignment.steps))
-    settings = Settings(backbone=options.model, training=training, alignment=alignment, without=variant.without)
+    settings = Settings(
+        backbone=options.model,
+        device=options.device,
+        training=training,
+        alignment=alignment,
+        without=variant.without,
+    )
     model = folder / "model"
     folder.mkdir(parents=True, exist_ok=True)
     if not (model / "config.json").is_file():
         begun = (folder / "model.work").is_dir()
         train(data.products, data.log, model, settings, resume=begun, joint=joint)
-    make_index(model, data.products, folder / "index")
+    make_index(model, data.products, folder / "index", options.device)
 
 
 def weigh_anew(folder: Path, gram: Path, data: TrainingData, options: Options, variant: Variant) -> None:
@@ -125,7 +133,7 @@ def weigh_anew(folder: Path, gram: Path, data: TrainingData, options: Options, v
     from gram.training.run import sum_clicks
     from gram.training.scoring import fit_among
 
-    searcher = Gram(gram).searcher
+    searcher = Gram(gram, device=options.device).searcher
     _, held_out = hold_out(data.log, options.seed)
     clicks = sum_clicks(held_out)
     queries = searcher.represent(list(clicks), compound=False)

@@ -23,6 +23,7 @@ class Options:
     splade_model: str = ""  # weights that a second SPLADE starts from
     seed: int = 0
     quick: bool = False
+    device: str = "cpu"  # where networks are trained and queries answered; one query is timed on the CPU
 
 
 class Shop(NamedTuple):
@@ -89,11 +90,11 @@ def _source(model: str) -> str:
     return load_backbone(model).source
 
 
-def bf16() -> bool:
-    """Whether this machine computes faster in bfloat16: measured."""
+def bf16(device: str) -> bool:
+    """Whether a device computes faster in bfloat16: measured."""
     from gram.coder.precision import fast_dtype
 
-    return fast_dtype("cpu").itemsize == 2
+    return fast_dtype(device.partition(":")[0]).itemsize == 2
 
 
 def read_shop(folder: Path) -> Shop:
