@@ -8,6 +8,7 @@ Kamphuis et al., ECIR 2020). A word that stands twice in the query counts twice.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product as combinations
@@ -57,6 +58,8 @@ class BM25(Rival):
         if k1 < 0 or not 0 <= b <= 1:
             raise SettingError(f"BM25 needs k1 ≥ 0 and 0 ≤ b ≤ 1, not k1={k1}, b={b}.")
         try:
+            # bm25s computes with JAX where it is, and JAX would take most of a GPU's memory
+            os.environ.setdefault("JAX_PLATFORMS", "cpu")
             import bm25s
         except ImportError as error:
             raise MissingExtra("BM25", "eval") from error

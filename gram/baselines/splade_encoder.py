@@ -6,6 +6,7 @@ sample, N texts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,13 +29,14 @@ class MaxLogit(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         rows, positions = [], []
-        for text, lives in zip(states, mask.bool(), strict=True):  # (L, D), (L,)
-            best, position = (text[lives] @ weight.T).max(dim=0)  # (V,), positions among those that are no padding
+        for some in torch.arange(len(states)).split(1 if states.device.type == "cpu" else 64):  # what memory holds
+            logits = (states[some] @ weight.T).masked_fill(~mask[some].bool()[..., None], -math.inf)  # (b, L, V)
+            best, position = logits.max(dim=1)
             rows.append((best.float() + bias.float()).relu())
-            positions.append(lives.nonzero()[:, 0][position])
-        best = torch.stack(rows)
+            positions.append(position)
+        best = torch.cat(rows)
         row, term = best.nonzero(as_tuple=True)
-        ctx.save_for_backward(states, weight, row, term, torch.stack(positions)[row, term])
+        ctx.save_for_backward(states, weight, row, term, torch.cat(positions)[row, term])
         return best
 
     @staticmethod
@@ -156,12 +158,16 @@ def autocast(encoder: Any, bf16: bool) -> torch.autocast:
 
 @torch.no_grad()
 def encode(
-    encoder: Any, texts: Sequence[str], max_terms: int, bf16: bool, batch: int = 32, progress: bool = False
+    encoder: Any, texts: Sequence[str], max_terms: int, bf16: bool, batch: int = 0, progress: bool = False
 ) -> Any:
-    """Weights of the terms of texts as a SciPy CSR matrix (N, V), the heaviest `max_terms` of each; (0, V) for none."""
+    """Weights of the terms of texts as a SciPy CSR matrix (N, V), the heaviest `max_terms` of each; (0, V) for none.
+
+    `batch` 0 chooses by the device.
+    """
     from scipy.sparse import csr_matrix
 
     encoder.eval()
+    batch = batch or (32 if encoder.device.type == "cpu" else 256)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # texts of like length share a batch: less padding
     rows: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = [
         (np.empty(0, np.int64), np.empty(0, np.float32))
