@@ -17,7 +17,7 @@ import os
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -213,6 +213,20 @@ def load_array(folder: str | Path, name: str, mmap: bool = True) -> NDArray[Any]
         return array if mmap else array.copy()
     except Exception as error:  # a header is read as Python source, which fails in ways of its own
         raise IndexFolderError(f"{path}: no usable array ({error}). Fix: make the folder again") from None
+
+
+def save_runs(folder: str | Path, prefix: str, **arrays: NDArray[Any]) -> None:
+    """Writes offsets and what they run over, by their names, into an existing folder as `prefix.NAME.npy`."""
+    for name, array in arrays.items():
+        np.save(Path(folder, f"{prefix}.{name}.npy"), array, allow_pickle=False)
+
+
+def load_runs(folder: str | Path, prefix: str, names: Sequence[str], mmap: bool = True) -> list[NDArray[Any]]:
+    """What `save_runs` wrote, offsets first. Raises IndexFolderError where offsets and values do not fit."""
+    start, *values = (load_array(folder, f"{prefix}.{name}.npy", mmap) for name in names)
+    for array in values:
+        check_offsets(start, len(array), Path(folder, f"{prefix}.{names[0]}.npy"), REBUILD)
+    return [start, *values]
 
 
 def explain_os_error(error: OSError, path: str | Path = "") -> DataError:

@@ -23,7 +23,7 @@ from gram.data.log import read_qrels, read_queries
 from gram.evaluation.measures import Result, evaluate, threshold
 from gram.index.segment import Index
 from gram.ranking.candidates import FROM_POSTINGS, NEAREST, find_candidates
-from gram.ranking.features import GROUPS, NAMES, columns
+from gram.ranking.features import GROUPS, NAMES, columns, other_groups
 from gram.ranking.fit import JudgedQuery, fit_scorer
 from gram.ranking.scorer import COMPARED, Scorer
 from gram.search import Searcher
@@ -110,7 +110,7 @@ def fit(shops: Sequence[Shop], groups: Sequence[str], pull: float, rng: np.rando
 
 
 def left_out(groups: Sequence[str]) -> list[str]:
-    return ["compound", *(group for group in GROUPS if group not in groups)]
+    return ["compound", *other_groups(groups)]
 
 
 def cross_validate(shop: Shop, groups: Sequence[str]) -> Result:

@@ -25,7 +25,7 @@ from gram.bench.latency import latency, measure
 from gram.bench.report import beside, results_of
 from gram.bench.rows import ENTRANTS, select_entrants
 from gram.bench.sources import Sources, dev_part, read_sources
-from gram.bench.variants import Gram, only_groups, train_gram
+from gram.bench.variants import Gram, train_gram
 from gram.bench.workshop import Options, Shop, open_workshop, read_shop
 from gram.cli import main
 from gram.coder.encoder.backbone import Backbone, ScratchSettings, scratch_backbone
@@ -33,7 +33,7 @@ from gram.data.catalogue import read_products
 from gram.data.shop.generate import generate
 from gram.errors import DataError, SettingError
 from gram.folders import read_json, write_json
-from gram.ranking.features import NAMES, columns
+from gram.ranking.features import NAMES, columns, other_groups
 from gram.records import Interaction, Product
 
 TINY = ScratchSettings(width=24, layers=1, heads=2, vocabulary=600)
@@ -205,8 +205,8 @@ def test_engines_stand_after_those_they_need() -> None:
 
 
 def test_a_group_alone_goes_without_all_others() -> None:
-    assert only_groups("codes") == ("vectors", "words", "tokens", "value")
-    assert only_groups("codes", "words") == ("vectors", "tokens", "value")
+    assert other_groups(("codes",)) == ("vectors", "words", "tokens", "value")
+    assert other_groups(("codes", "words")) == ("vectors", "tokens", "value")
 
 
 @pytest.mark.parametrize(("name", "groups"), CONTROLS.items())

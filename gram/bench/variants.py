@@ -15,7 +15,7 @@ from gram.baselines.base import TrainingData
 from gram.bench.workshop import Options
 from gram.evaluation.measures import Run
 from gram.folders import new_folder, read_json
-from gram.ranking.features import GROUPS
+from gram.ranking.features import other_groups
 from gram.ranking.scorer import FILE, Scorer
 from gram.records import Hit
 
@@ -45,14 +45,9 @@ class Variant:
         return bool(self.training or self.alignment)
 
 
-def only_groups(*groups: str) -> tuple[str, ...]:
-    """All other groups of features: what a variant of these alone goes without."""
-    return tuple(group for group in GROUPS if group not in groups)
-
-
 NO_CODES = Variant("everything-but-codes", ("codes",), {"code_losses": False}, {"steps": 0})
-CODES_AND_WORDS = Variant("codes-and-words", only_groups("codes", "words"))
-CODES_ALONE = Variant("codes-alone", only_groups("codes"))
+CODES_AND_WORDS = Variant("codes-and-words", other_groups(("codes", "words")))
+CODES_ALONE = Variant("codes-alone", other_groups(("codes",)))
 
 
 class Gram:

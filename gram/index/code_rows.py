@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gram.arrays import SparseRow, SparseRows, offsets, ragged
-from gram.folders import REBUILD, check_offsets, load_array
+from gram.folders import load_runs, save_runs
 from gram.index.entries import RowEntries
-
-ARRAYS = ("start", "key", "weight")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +57,9 @@ class CodeRows:
 
     def save(self, folder: str | Path) -> None:
         """Writes `code_rows.*.npy` into an existing folder."""
-        for name in ARRAYS:
-            np.save(Path(folder, f"code_rows.{name}.npy"), getattr(self, name), allow_pickle=False)
+        save_runs(folder, "code_rows", start=self.start, key=self.key, weight=self.weight)
 
     @staticmethod
     def load(folder: str | Path, mmap: bool = True) -> CodeRows:
         """What `save` wrote. Raises IndexFolderError if it cannot be used."""
-        rows = CodeRows(*(load_array(folder, f"code_rows.{name}.npy", mmap) for name in ARRAYS))
-        for values in (rows.key, rows.weight):
-            check_offsets(rows.start, len(values), Path(folder, "code_rows.start.npy"), REBUILD)
-        return rows
+        return CodeRows(*load_runs(folder, "code_rows", ("start", "key", "weight"), mmap))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gram.arrays import SparseRow, top_k
+from gram.arrays import SparseRow
 
 
 class RowEntries(NamedTuple):
@@ -23,17 +23,13 @@ class RowEntries(NamedTuple):
     weight: NDArray[np.float32]  # (S,)
 
 
-def gather(entries: RowEntries, share: NDArray[np.float32], most: int = 0) -> SparseRow:
-    """What some rows have in common, each counting its `share` (C,): all their keys, or the `most` heaviest ones.
+def gather(entries: RowEntries, share: NDArray[np.float32]) -> SparseRow:
+    """What some rows have in common, each counting its `share` (C,).
 
     Of titles it is feedback as a relevance model has it (Lavrenko & Croft, SIGIR 2001).
     """
     keys, which = np.unique(entries.key, return_inverse=True)
-    sought = np.bincount(which, share[entries.row] * entries.weight, len(keys)).astype(np.float32)
-    if not most:
-        return SparseRow(keys, sought)
-    best, weight = top_k(sought, most)
-    return SparseRow(keys[best], weight)
+    return SparseRow(keys, np.bincount(which, share[entries.row] * entries.weight, len(keys)).astype(np.float32))
 
 
 def merge(parts: list[SparseRow]) -> SparseRow:

@@ -18,9 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gram.arrays import offsets
-from gram.folders import REBUILD, check_offsets, load_array
-
-ARRAYS = ("start", "product", "weight")
+from gram.folders import load_runs, save_runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,16 +88,12 @@ class Postings:
 
     def save(self, folder: str | Path, prefix: str) -> None:
         """Writes the arrays into an existing folder as `prefix.*.npy`."""
-        for name in ARRAYS:
-            np.save(Path(folder, f"{prefix}.{name}.npy"), getattr(self, name))
+        save_runs(folder, prefix, start=self.start, product=self.product, weight=self.weight)
 
     @staticmethod
     def load(folder: str | Path, prefix: str, mmap: bool = True) -> Postings:
         """What `save` wrote, read page by page when `mmap`. Raises IndexFolderError if it cannot be used."""
-        postings = Postings(*(load_array(folder, f"{prefix}.{name}.npy", mmap) for name in ARRAYS))
-        for values in (postings.product, postings.weight):
-            check_offsets(postings.start, len(values), Path(folder, f"{prefix}.start.npy"), REBUILD)
-        return postings
+        return Postings(*load_runs(folder, prefix, ("start", "product", "weight"), mmap))
 
     def _sums(self, keys: ArrayLike, weights: ArrayLike, n_products: int) -> NDArray[np.float64]:
         key = self._check(np.asarray(keys, dtype=np.int64).reshape(-1))  # (G,)

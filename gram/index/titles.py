@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gram.arrays import each_once, offsets, ragged
-from gram.folders import REBUILD, check_offsets, load_array
+from gram.folders import load_runs, save_runs
 from gram.index.bm25 import BM25Index
 from gram.index.entries import RowEntries
 
@@ -89,13 +89,9 @@ class Titles:
 
     def save(self, folder: str | Path) -> None:
         """Writes `titles.*.npy` into an existing folder."""
-        for name in ("start", "word", "weight"):
-            np.save(Path(folder, f"titles.{name}.npy"), getattr(self, name), allow_pickle=False)
+        save_runs(folder, "titles", start=self.start, word=self.word, weight=self.weight)
 
     @staticmethod
     def load(folder: str | Path, mmap: bool = True) -> Titles:
         """What `save` wrote. Raises IndexFolderError if it cannot be used."""
-        titles = Titles(*(load_array(folder, f"titles.{name}.npy", mmap) for name in ("start", "word", "weight")))
-        for values in (titles.word, titles.weight):
-            check_offsets(titles.start, len(values), Path(folder, "titles.start.npy"), REBUILD)
-        return titles
+        return Titles(*load_runs(folder, "titles", ("start", "word", "weight"), mmap))

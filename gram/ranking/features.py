@@ -265,6 +265,11 @@ NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(feature.group for feature in FEATURES))
 
 
+def other_groups(groups: Sequence[str]) -> tuple[str, ...]:
+    """All groups of features but these: what a score of these alone goes without."""
+    return tuple(group for group in GROUPS if group not in groups)
+
+
 def columns(names: Sequence[str]) -> NDArray[np.bool_]:
     """(F,) True for the features of these names, or of groups of these names. Raises SettingError for another name."""
     unknown = [name for name in names if name not in NAMES and name not in GROUPS]

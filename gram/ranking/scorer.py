@@ -18,14 +18,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from gram.errors import ModelError, SettingError
-from gram.ranking.features import DEFAULTS_ALONE, FEATURES, GROUPS, NAMES, columns
+from gram.ranking.features import DEFAULTS_ALONE, FEATURES, GROUPS, NAMES, columns, other_groups
 
 COMPARED = 200
 """Candidates among which a query's best is sought, those found best: as many in training as in search, whatever k."""
 FAR = 8.0
 """Spreads from the mean beyond which a feature tells the network no more: what was rare is not to decide alone."""
 FILE = "scorer.safetensors"
-ALONE = (("codes",), ("codes", "words"))
+ALONE = tuple(tuple(names.split("+")) for names in DEFAULTS_ALONE)
 """Groups of features that a shop may find and rank by alone; each has a scorer of its own beside the whole one."""
 
 
@@ -68,7 +68,7 @@ class Scorer:
         if tuple(sorted(groups)) in ALONE:
             declared = DEFAULTS_ALONE["+".join(sorted(groups))]
             weights = np.array([declared.get(name, 0.0) for name in NAMES], dtype=np.float32)
-        return cls(weights, weights).without([group for group in GROUPS if group not in groups])
+        return cls(weights, weights).without(other_groups(groups))
 
     def by_name(self) -> dict[str, float]:
         """{feature: weight}, rounded for a person to read."""

@@ -16,7 +16,7 @@ from gram.index.bm25 import BM25Index
 from gram.index.segment import Index
 from gram.indexing import build_index
 from gram.ranking.candidates import find_candidates
-from gram.ranking.features import GROUPS
+from gram.ranking.features import GROUPS, other_groups
 from gram.ranking.fit import JudgedQuery, fit_scorer
 from gram.ranking.scorer import ALONE, COMPARED, Scorer
 from gram.records import Product
@@ -49,7 +49,7 @@ def fit_to_clicks(
     """
     by_groups: dict[tuple[str, ...], Sequence[str]] = {(): without}
     if not without:
-        by_groups |= {groups: [g for g in GROUPS if g not in groups] for groups in ALONE}
+        by_groups |= {groups: other_groups(groups) for groups in ALONE}
     starts = {groups: Scorer.default(groups or GROUPS) for groups in by_groups}
     if compound:
         starts = {groups: scorer.with_weights({"compound": COMPOUND}) for groups, scorer in starts.items()}
