@@ -86,6 +86,7 @@ def code(model: Path, products: Path, log: str | None, head: int, device: str) -
     from collections import Counter
 
     from gram.coder.base import Side
+    from gram.coder.causal.coder import CausalCoder
     from gram.coder.folder import check_model, load_coder
     from gram.coder.precision import check_device
     from gram.data.catalogue import read_products
@@ -94,9 +95,9 @@ def code(model: Path, products: Path, log: str | None, head: int, device: str) -
     check_device(device)
     check_model(model)
     coder = load_coder(model, device)
-    write = getattr(coder, "write", None)
-    if write is None:
+    if not isinstance(coder, CausalCoder):
         raise ModelError(f"{model} is an encoder, which codes texts as fast as they come. Fix: use gram index at once")
+    coder.cache.check_writable()
     rows = read_products(products, progress=True)
     counts: Counter[str] = Counter()
     if log is not None:
@@ -105,7 +106,7 @@ def code(model: Path, products: Path, log: str | None, head: int, device: str) -
     queries = [query for query, _ in counts.most_common(head or None)]
     for texts, side in ((queries, Side.QUERY), (rows, Side.PRODUCT)):
         if texts:
-            write(texts, side, progress="writing codes")
+            coder.write(texts, side, progress="writing codes")
     click.echo(f"codes of {len(rows)} products and {len(queries)} queries: {model}.codes.sqlite")
 
 

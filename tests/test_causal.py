@@ -7,9 +7,12 @@ pretrained one is saved as Hugging Face saves it and loaded as a user's would be
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,6 +25,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gram.coder.causal.cache
 import gram.coder.causal.queries
 from gram.cli import main
 from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Side
@@ -161,20 +165,82 @@ class TestDecoding:
         assert long[-2:] == short[-2:]
 
 
+ROW = TextCodes(np.array([3, 1], np.int32), np.array([-0.5, -2.0], np.float32))
+
+
 class TestCache:
     def test_what_is_kept_is_found_by_the_same_model_alone(self, tmp_path: Path) -> None:
-        row = TextCodes(np.array([3, 1], np.int32), np.array([-0.5, -2.0], np.float32))
-        CodeCache(tmp_path / "c", "a").keep({"p": row})
-        found = CodeCache(tmp_path / "c", "a").find(["p", "q"])
+        CodeCache(tmp_path / "c", "a", 4).keep({"p": ROW})
+        found = CodeCache(tmp_path / "c", "a", 4).find(["p", "q"])
         assert list(found) == ["p"]
         assert found["p"].code.tolist() == [3, 1]
         assert found["p"].log_prob.tolist() == [-0.5, -2.0]
-        assert CodeCache(tmp_path / "c", "b").find(["p"]) == {}
+        assert CodeCache(tmp_path / "c", "b", 4).find(["p"]) == {}
 
     def test_another_file(self, tmp_path: Path) -> None:
         (tmp_path / "c").write_text("no database " * 100)
         with pytest.raises(DataError, match="no cache of written codes"):
-            CodeCache(tmp_path / "c", "a")
+            CodeCache(tmp_path / "c", "a", 4)
+        with sqlite3.connect(tmp_path / "d") as other:
+            other.execute("CREATE TABLE written (name TEXT)")
+        with pytest.raises(DataError, match="its columns are name"):
+            CodeCache(tmp_path / "d", "a", 4)
+
+    def test_threads_share_one(self, tmp_path: Path) -> None:
+        cache = CodeCache(tmp_path / "c", "a", 4)
+
+        def use(thread: int) -> int:
+            for i in range(60):
+                cache.keep({f"{thread} {i}": ROW})
+                cache.find([f"{thread} {j}" for j in range(60)])
+            return len(cache.find([f"{thread} {j}" for j in range(60)]))
+
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(use, range(8))) == [60] * 8
+
+    @pytest.mark.parametrize(
+        ("code", "log_prob"),
+        [
+            (b"\1\0\0", b"\0\0\0"),
+            (b"\1\0\0\0", b""),
+            (np.array([4], np.int32).tobytes(), np.zeros(1, np.float32).tobytes()),
+            (np.array([-1], np.int32).tobytes(), np.zeros(1, np.float32).tobytes()),
+            (np.array([1], np.int32).tobytes(), np.array([np.nan], np.float32).tobytes()),
+            ("text", "text"),
+        ],
+    )
+    def test_a_damaged_row_is_as_good_as_none(self, tmp_path: Path, code: object, log_prob: object) -> None:
+        cache = CodeCache(tmp_path / "c", "a", 4)
+        cache.keep({"p": ROW, "q": ROW})
+        with sqlite3.connect(tmp_path / "c") as other:
+            other.execute("UPDATE written SET code = ?, log_prob = ? WHERE key = ?", (code, log_prob, cache.key("p")))
+        assert list(cache.find(["p", "q"])) == ["q"]
+
+    def test_a_cache_that_another_process_holds_is_not_to_be_removed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gram.coder.causal.cache, "WAIT", 0.0)
+        cache = CodeCache(tmp_path / "c", "a", 4)
+        cache.check_writable()
+        other = sqlite3.connect(tmp_path / "c", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        for use in (cache.check_writable, lambda: cache.keep({"p": ROW})):
+            with pytest.raises(DataError, match="database is locked") as caught:
+                use()
+            assert "remove it" not in str(caught.value)
+        other.execute("ROLLBACK")
+        cache.keep({"p": ROW})
+
+    def test_codes_are_not_written_where_they_cannot_be_kept(
+        self, data: Dataset, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data.write(tmp_path)
+        shutil.copytree(model, tmp_path / "model")
+        (tmp_path / "model.codes.sqlite").mkdir()
+        monkeypatch.setattr(CausalCoder, "write", lambda *_, **__: pytest.fail("codes were written"))
+        done = CliRunner().invoke(main, ["code", str(tmp_path / "model"), str(tmp_path / "products.jsonl.gz")])
+        assert done.exit_code == 2
+        assert "model.codes.sqlite: written codes cannot be kept" in done.output
 
 
 class TestTraining:
