@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gram.cli_measuring import FILE, FOLDER
-from gram.errors import ModelError, SettingError
+from gram.errors import DataError, ModelError, SettingError
 
 if TYPE_CHECKING:
     from gram.training.causal.settings import CausalSettings
@@ -120,30 +120,41 @@ def code(model: Path, products: Path, log: str | None, head: int, device: str) -
 @click.option("--threads", default=8, show_default=True, type=click.IntRange(1, 64), help="Requests at a time.")
 @click.option("--key-variable", default="OPENAI_API_KEY", show_default=True, help="Where the key stands, if any.")
 @click.option("--language", default="porter", show_default=True, help="How words are stemmed, as of `gram train`.")
+@click.option("--force", is_flag=True, help="Replace OUTPUT, whoever wrote it.")
 def queries(
     products: Path, output: Path, endpoint: str, model: str, per_product: int, limit: int, threads: int,
-    key_variable: str, language: str,
+    key_variable: str, language: str, force: bool,
 ) -> None:  # fmt: skip
     """Has a language model write what searchers may type, as a log for a shop that has none.
 
     Sends the products' texts to the endpoint. Queries with which a keyword search does not find their product are left
-    out. A run that is stopped goes on: what was written is kept in OUTPUT.written.jsonl.
+    out. A run that is stopped goes on: what was written is kept in OUTPUT.written.jsonl. A log at OUTPUT that this
+    command did not write stays as it is, unless with --force.
     """
     import numpy as np
 
-    from gram.coder.causal.queries import Endpoint, keep_found, write_queries
+    from gram.coder.causal.endpoint import Endpoint
+    from gram.coder.causal.queries import check_output, keep_found, note_output, write_queries
     from gram.data.catalogue import read_products
     from gram.data.log import write_log
     from gram.text.analysis import Analyzer
     from gram.text.words import check_language
 
+    asked = Endpoint(endpoint, model, key_variable)
+    analyzer = Analyzer(check_language(language))
+    journal = output.with_name(output.name + ".written.jsonl")
+    if not force:
+        check_output(output, journal)
     rows = read_products(products, progress=True)
     some = rows
     if limit and limit < len(rows):
         some = [rows[i] for i in np.sort(np.random.default_rng(0).choice(len(rows), limit, replace=False)).tolist()]
-    journal = output.with_name(output.name + ".written.jsonl")
-    answers = list(write_queries(some, Endpoint(endpoint, model, key_variable), journal, per_product, threads))
-    kept = keep_found(rows, answers, Analyzer(check_language(language)))
-    write_log(output, kept)
+    answers = write_queries(some, asked, journal, per_product, threads)
+    kept = keep_found(rows, answers, analyzer)
     n = sum(len(queries) for _, queries in answers)
+    if not kept:
+        problem = f"would be empty: none of the {n} queries that {model} wrote finds its product."
+        raise DataError(output, problem, f"look at what it wrote in {journal}, and choose a model that follows it")
+    write_log(output, kept)
+    note_output(output, journal)
     click.echo(f"{len(kept)} of {n} queries of {len(some)} products find their product: {output}")

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gram.coder.causal.cache
+import gram.coder.causal.endpoint
 import gram.coder.causal.queries
 from gram.cli import main
 from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Side
@@ -33,8 +37,9 @@ from gram.coder.beam import BeamOptions, TorchTrie, beam_search
 from gram.coder.causal.cache import CodeCache, TextCodes
 from gram.coder.causal.coder import CausalCoder
 from gram.coder.causal.decoding import NextToken, TokenTrie, code_tokens
+from gram.coder.causal.endpoint import Endpoint
 from gram.coder.causal.language_model import LanguageModel, LanguageModelSettings, load_language_model
-from gram.coder.causal.queries import Endpoint, write_queries
+from gram.coder.causal.queries import write_queries
 from gram.coder.causal.text import read_code, write_code, write_prompt
 from gram.coder.encoder.backbone import ScratchSettings, load_backbone
 from gram.coder.encoder.tokens import TextTokenizer
@@ -427,6 +432,7 @@ class _Answers(BaseHTTPRequestHandler):
 
     requests: ClassVar[list[dict[str, Any]]] = []
     failing: ClassVar[list[int]] = []  # statuses to answer first
+    words: ClassVar[str | None] = None  # to answer, whatever is asked
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -436,6 +442,7 @@ class _Answers(BaseHTTPRequestHandler):
             return
         title = body["messages"][0]["content"].rpartition("product: ")[2].split(" ; ")[0].split(",")[0]
         words = f'1. "{title}"\n2. zorblax quux\n3. {" ".join(title.split()[-2:])}'
+        words = words if self.words is None else self.words
         answer = json.dumps({"choices": [{"message": {"content": words}}]}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(answer)))
@@ -446,9 +453,14 @@ class _Answers(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(autouse=True)
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gram.coder.causal.endpoint, "WAIT", 0.0)
+
+
 @pytest.fixture
 def endpoint() -> Iterator[str]:
-    _Answers.requests, _Answers.failing = [], []
+    _Answers.requests, _Answers.failing, _Answers.words = [], [], None
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
@@ -491,8 +503,96 @@ class TestQueries:
         )
         assert done.exit_code == 0, done.output
 
-    def test_an_endpoint_that_stumbles_is_asked_again(self, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(gram.coder.causal.queries, "WAIT", 0.0)
+    def test_a_log_of_somebody_else_is_not_replaced(self, data: Dataset, endpoint: str, tmp_path: Path) -> None:
+        data.write(tmp_path)
+        log = tmp_path / "log.tsv"
+        before = log.read_bytes()
+        asked = ["queries", str(tmp_path / "products.jsonl.gz"), "-o", str(log), "--endpoint", endpoint, "--model", "m"]
+        done = CliRunner().invoke(main, [*asked, "--limit", "3"])
+        assert done.exit_code == 2
+        assert (
+            "log.tsv: is there, and was not written by this command. Fix: name another, or give --force" in done.output
+        )
+        assert log.read_bytes() == before
+        assert not _Answers.requests
+        assert CliRunner().invoke(main, [*asked, "--limit", "3", "--force"]).exit_code == 0
+        assert log.read_bytes() != before
+        assert CliRunner().invoke(main, [*asked, "--limit", "4"]).exit_code == 0  # its own log
+        log.write_bytes(before)
+        assert CliRunner().invoke(main, [*asked, "--limit", "4"]).exit_code == 2
+
+    def test_no_query_finds_its_product(self, data: Dataset, endpoint: str, tmp_path: Path) -> None:
+        data.write(tmp_path)
+        _Answers.words = "zorblax quux"
+        log = tmp_path / "new.tsv"
+        asked = ["queries", str(tmp_path / "products.jsonl.gz"), "-o", str(log), "--endpoint", endpoint, "--model", "m"]
+        done = CliRunner().invoke(main, [*asked, "--limit", "3"])
+        assert done.exit_code == 2
+        assert "none of the 3 queries" in done.output
+        assert not log.exists()
+
+    def test_answers_without_a_query_are_an_error_and_are_not_kept(self, endpoint: str, tmp_path: Path) -> None:
+        journal = tmp_path / "journal"
+        for words in ("", "<think>what would one say of a red sofa?", "!!!\n---"):
+            _Answers.words = words
+            with pytest.raises(DataError, match="no answer of the model 'm' holds a query"):
+                write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal)
+        _Answers.words = "<think>\nhm\n</think>\nred couch"
+        assert write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal) == [("1", ["red couch"])]
+
+    def test_another_model_number_or_text_is_asked_anew(self, endpoint: str, tmp_path: Path) -> None:
+        sofa = Product("1", "Red Sofa")
+        for product, model, n in ((sofa, "m", 3), (sofa, "n", 3), (sofa, "n", 2), (Product("1", "Oak Desk"), "n", 2)):
+            for _ in range(2):
+                write_queries([product], Endpoint(endpoint, model), tmp_path / "journal", n)
+        assert len(_Answers.requests) == 4
+
+    def test_a_journal_that_a_kill_cut_off(self, endpoint: str, tmp_path: Path) -> None:
+        journal, products = tmp_path / "journal", [Product("1", "Red Sofa"), Product("2", "Oak Desk")]
+        found = write_queries(products[:1], Endpoint(endpoint, "m"), journal)
+        with journal.open("ab") as out:
+            out.write(b"\xff" + b"[" * 100_000 + b'\n{"key": "x", "queries": "y"}\n{"key": "ab')
+        found += write_queries(products[1:], Endpoint(endpoint, "m"), journal)
+        assert write_queries(products, Endpoint(endpoint, "m"), journal) == found
+        assert len(_Answers.requests) == 2
+
+    def test_the_journal_is_read_under_its_lock(
+        self, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What another process wrote before it gave the lock back is not asked for again."""
+        journal, sofa = tmp_path / "journal", Product("1", "Red Sofa")
+        write_queries([sofa], Endpoint(endpoint, "m"), journal)
+        written, lock = journal.read_bytes(), gram.coder.causal.queries.lock_folder
+        journal.unlink()
+
+        @contextmanager
+        def late(path: Path) -> Iterator[None]:
+            with lock(path):
+                journal.write_bytes(written)
+                yield
+
+        monkeypatch.setattr(gram.coder.causal.queries, "lock_folder", late)
+        write_queries([sofa], Endpoint(endpoint, "m"), journal)
+        assert len(_Answers.requests) == 1
+
+    def test_who_stops_waits_for_no_other_answer(self, tmp_path: Path) -> None:
+        class Slow(Endpoint):
+            def ask(self, prompt: str) -> str:
+                if "Sofa" in prompt:
+                    raise KeyboardInterrupt
+                time.sleep(20)
+                return ""
+
+        begin = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            write_queries(
+                [Product("1", "Oak Desk"), Product("2", "Sofa")], Slow("http://localhost", "m"), tmp_path / "j"
+            )
+        assert time.monotonic() - begin < 10
+
+
+class TestEndpoint:
+    def test_an_endpoint_that_stumbles_is_asked_again(self, endpoint: str) -> None:
         _Answers.failing = [500, 429]
         assert "sofa" in Endpoint(endpoint, "m").ask("product: red sofa")
         assert len(_Answers.requests) == 3
@@ -501,13 +601,79 @@ class TestQueries:
         _Answers.failing = [401] * 50
         journal = tmp_path / "journal"
         with pytest.raises(DataError, match=r"answered 401.*OPENAI_API_KEY"):
-            list(write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal))
+            write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal)
         _Answers.failing = []
-        assert list(write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal))
+        assert write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal)
 
-    def test_no_address(self) -> None:
-        with pytest.raises(SettingError, match="http"):
-            Endpoint("file:///etc/passwd", "m")
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "file:///etc/passwd", "http://", "https:///v1", "http://[::1/v1", "http://host:port/v1", "http://ho st/v1",
+            "http://hö.de/v1", "http://me:secret@host/v1", "http://host/v1?key=1", "http://host/v1\r\nX: y", "",
+        ],
+    )  # fmt: skip
+    def test_no_address(self, url: str) -> None:
+        with pytest.raises(SettingError, match="the endpoint's address"):
+            Endpoint(url, "m")
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            b"nonsense\r\n\r\n",  # BadStatusLine
+            b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{",  # IncompleteRead
+            b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n",  # more headers than http.client reads
+            b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
+            b"HTTP/1.1 200 OK\r\n\r\n\xff",
+            b'HTTP/1.1 200 OK\r\n\r\n{"choices": []}',
+            b'HTTP/1.1 200 OK\r\n\r\n{"choices": [{"message": {"content": ["x"]}}]}',
+            b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (1 << 20) + b'{"choices": [{"message": {"content": "x"}}]}',
+            b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n",
+        ],
+    )
+    def test_what_is_no_answer(self, raw: bytes) -> None:
+        with pytest.raises(DataError, match="Fix: see that the address"):
+            Endpoint(serve_bytes([raw]), "m").ask("product: sofa")
+
+    @pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: ", b""])
+    def test_an_answer_that_drips_is_given_up(self, begin: bytes) -> None:
+        address = serve_bytes([begin, *[b" "] * 200])
+        started = time.monotonic()
+        with pytest.raises(DataError, match="gave no answer"):
+            Endpoint(address, "m", timeout=0.3).ask("product: sofa")
+        assert time.monotonic() - started < 6  # of 4 × 200 × 0.1 s
+
+    def test_half_a_character_is_left_out(self) -> None:
+        raw = rb'{"choices": [{"message": {"content": "so\ud800fa \ud83d\ude00"}}]}'
+        assert Endpoint(serve_bytes([b"HTTP/1.1 200 OK\r\n\r\n" + raw]), "m").ask("x") == "sofa 😀"
+
+    def test_a_key_that_is_none(self, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SHOP_KEY", "sec\nret")
+        with pytest.raises(SettingError, match="the key in SHOP_KEY") as caught:
+            Endpoint(endpoint, "m", "SHOP_KEY").ask("x")
+        assert "sec" not in str(caught.value)
+
+
+def serve_bytes(pieces: list[bytes]) -> str:
+    """The address of a server that answers every request with these pieces, a tenth of a second apart."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def answer(client: socket.socket) -> None:
+        with client, suppress(OSError):
+            client.recv(65536)
+            for i, piece in enumerate(pieces):
+                time.sleep(0.1 * (i > 0))
+                client.sendall(piece)
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(65536):
+                pass
+
+    def accept() -> None:
+        while True:
+            client, _ = server.accept()
+            threading.Thread(target=answer, args=(client,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return f"http://127.0.0.1:{server.getsockname()[1]}/v1"
 
 
 class TestTeaching:
