@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from gram.cli_measuring import FILE, FOLDER
 from gram.errors import DataError, ModelError, SettingError
@@ -43,11 +44,12 @@ def causal_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def causal_settings(given: Mapping[str, Any], steps: int, backbone: str, teacher: Path | None) -> CausalSettings | None:
     """The settings of a language model; None where an encoder is trained.
 
-    Raises SettingError for options that do not go together.
+    Raises SettingError for options that do not go together, and UsageError for a language model's without one.
     """
     if given["coder"] == "encoder":
-        if given["dry_run"]:
-            raise SettingError("--dry-run tells of a language model's training. Fix: name one with --coder")
+        typed = _typed([name for name in given if name != "coder"])
+        if typed:
+            raise click.UsageError(f"{', '.join(typed)}: of a language model's training. Name one with --coder")
         return None
     if teacher is not None or backbone != "minilm":
         raise SettingError("--backbone and --teacher are an encoder's. Fix: leave them out, or leave out --coder")
@@ -69,6 +71,16 @@ def causal_settings(given: Mapping[str, Any], steps: int, backbone: str, teacher
         batch=given["batch"],
         rate=given["rate"],
     )
+
+
+def _typed(names: Sequence[str]) -> list[str]:
+    """Which of these options the command line has, as its help names them."""
+    context = click.get_current_context()
+    return [
+        "/".join([*option.opts, *option.secondary_opts])
+        for option in context.command.params
+        if option.name in names and context.get_parameter_source(option.name) == ParameterSource.COMMANDLINE
+    ]
 
 
 @click.command()

@@ -27,10 +27,13 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 import gram.coder.causal.cache
 import gram.coder.causal.endpoint
 import gram.coder.causal.queries
+import gram.training.causal.stages
+import gram.training.stages
 from gram.cli import main
 from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Side
 from gram.coder.beam import BeamOptions, TorchTrie, beam_search
@@ -38,7 +41,12 @@ from gram.coder.causal.cache import CodeCache, TextCodes
 from gram.coder.causal.coder import CausalCoder
 from gram.coder.causal.decoding import NextToken, TokenTrie, code_tokens
 from gram.coder.causal.endpoint import Endpoint
-from gram.coder.causal.language_model import LanguageModel, LanguageModelSettings, load_language_model
+from gram.coder.causal.language_model import (
+    LanguageModel,
+    LanguageModelSettings,
+    check_language_model,
+    load_language_model,
+)
 from gram.coder.causal.queries import write_queries
 from gram.coder.causal.text import read_code, write_code, write_prompt
 from gram.coder.encoder.backbone import ScratchSettings, load_backbone
@@ -52,7 +60,7 @@ from gram.data.shop.generate import generate
 from gram.errors import DataError, ModelError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.indexing import make_index, product_stems
-from gram.records import Attribute, Product
+from gram.records import Attribute, Interaction, Product
 from gram.search import Searcher
 from gram.training.causal.co_training import make_co_training_samples
 from gram.training.causal.samples import CodeSamples
@@ -313,6 +321,38 @@ class TestTraining:
         assert taken < 65 + 140  # it did not begin anew
         assert (tmp_path / "model" / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
 
+    @pytest.mark.parametrize("content", [b"", b"damaged", None])
+    def test_a_damaged_checkpoint(
+        self, content: bytes | None, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from gram.training.causal.likelihood import LikelihoodTrainer
+
+        causal = CausalSettings(model=TINY, steps=3, batch=4, validate_every=2)
+        step = LikelihoodTrainer.step
+
+        def stop(trainer: LikelihoodTrainer) -> dict[str, float]:
+            if trainer.done == 2:
+                raise KeyboardInterrupt
+            return step(trainer)
+
+        monkeypatch.setattr(LikelihoodTrainer, "step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(data.products, data.log, tmp_path / "model", Settings(causal=causal))
+        checkpoint = tmp_path / "model.work" / "joint.pt"
+        if content is None:
+            torch.save({"weights": {}, "origin": ""}, checkpoint)
+        else:
+            checkpoint.write_bytes(content)
+        with pytest.raises(ModelError, match=r"joint.pt: its weights cannot be used .* Fix: train without --resume"):
+            train(data.products, data.log, tmp_path / "model", Settings(causal=causal), resume=True)
+
+    def test_a_damaged_file_of_joint_weights(self, data: Dataset, tmp_path: Path) -> None:
+        joint = tmp_path / "joint.safetensors"
+        joint.write_bytes(b"damaged" * 9)
+        for chosen in (SETTINGS, Settings(backbone="scratch")):
+            with pytest.raises(ModelError, match=r"joint.safetensors: its weights cannot be used .* Fix: remove it"):
+                train(data.products[:40], data.log, tmp_path / "model", chosen, joint=joint)
+
     def test_without_a_log(self, data: Dataset, tmp_path: Path) -> None:
         folder = train(data.products[:60], [], tmp_path / "model", SETTINGS)
         searcher = Searcher.load(make_index(folder, data.products[:60], tmp_path / "index"), folder)
@@ -354,6 +394,46 @@ class TestTraining:
         assert made.weight.tolist() == pytest.approx([1, 0.5, 0.5])
 
 
+class TestSamples:
+    """Products whose texts hold no attribute, as targets have them that come of clicks alone."""
+
+    @staticmethod
+    def silent(data: Dataset, log: list[Interaction]) -> CodeSamples:
+        lexicon = mine(data.products, data.log)
+        samples = CodeSamples.collect(lexicon, data.products, log)
+        return replace(samples, tags=[row[:0] for row in samples.tags])
+
+    def test_logged_queries_stand_in_for_pseudo_queries(self, data: Dataset) -> None:
+        samples = self.silent(data, data.log[:20])
+        queries, products = samples.draw(8, np.random.default_rng(0))
+        logged = {query for i in data.log[:20] for query in i.query.split()}
+        assert len(queries.prompts) == len(queries.codes) == len(products.prompts) == len(products.codes) == 8
+        assert all(queries.codes)
+        assert logged & {word for prompt in queries.prompts for word in prompt.split()}
+
+    def test_nothing_to_draw(self, data: Dataset) -> None:
+        with pytest.raises(SettingError, match="give a query with a code"):
+            self.silent(data, []).draw(4, np.random.default_rng(0))
+
+    def test_products_without_a_code_are_not_drawn(self, data: Dataset) -> None:
+        samples = CodeSamples.collect(mine(data.products, data.log), data.products, data.log)
+        bare = Product("bare", "1")
+        one_more = [
+            part._replace(start=np.append(part.start, part.start[-1]))
+            for part in (samples.product_targets, samples.of_products)
+        ]
+        samples = replace(
+            samples,
+            products=[*samples.products, bare],
+            tags=[*samples.tags, samples.tags[0][:0]],
+            product_targets=one_more[0],
+            of_products=one_more[1],
+        )
+        _, products = samples.draw(300, np.random.default_rng(0))
+        assert all(products.codes)
+        assert write_prompt(bare, Side.PRODUCT) not in products.prompts
+
+
 def save_pretrained(folder: Path, kind: str) -> Path:
     """A model as a user has it: config.json, model.safetensors and a fast tokenizer."""
     from transformers import PreTrainedTokenizerFast
@@ -363,6 +443,11 @@ def save_pretrained(folder: Path, kind: str) -> Path:
     fast = PreTrainedTokenizerFast(tokenizer_object=made.tokenizer, eos_token="<end>", pad_token="<pad>")
     fast.save_pretrained(folder)
     return folder
+
+
+def causal_of(folder: Path) -> CausalSettings:
+    lm = LanguageModelSettings(name=str(folder), lora=4)
+    return CausalSettings(model=lm, steps=2, batch=4, co_training=0, co_alignment=0)
 
 
 class TestPretrained:
@@ -394,9 +479,50 @@ class TestPretrained:
         prompts, codes = coder.model.read_prompts(PROMPTS), coder.model.read_codes(LINES[:2])
         assert not torch.allclose(coder.model.log_probs(prompts, codes), plain.log_probs(prompts, codes), atol=1e-3)
 
-    def test_no_model_there(self, tmp_path: Path) -> None:
+    def test_adapters_stand_on_the_very_weights_they_were_trained_on(
+        self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pretrained = save_pretrained(tmp_path / "lm", "scratch-qwen3")
+        monkeypatch.chdir(tmp_path)
+        folder = train(data.products[:40], data.log, tmp_path / "model", Settings(causal=causal_of(Path("lm"))))
+        assert json.loads((folder / "config.json").read_text())["backbone"] == str(pretrained)
+        monkeypatch.chdir("/")
+        load_coder(folder)
+        weights = pretrained / "model.safetensors"
+        changed = {name: weight + 0.1 for name, weight in load_file(weights).items()}
+        save_file(changed, weights, {"format": "pt"})
+        with pytest.raises(ModelError, match=r"model: .*lm has other weights than.* Fix: put the language model back"):
+            load_coder(folder)
+        shutil.rmtree(pretrained)
+        with pytest.raises(ModelError, match=rf"{folder}: .*is gone: {pretrained}. Fix: "):
+            load_coder(folder)
+
+    def test_a_part_of_the_weights_is_not_enough(self, model: Path, tmp_path: Path) -> None:
+        shutil.copytree(model, tmp_path / "model")
+        weights = load_file(tmp_path / "model" / "model.safetensors")
+        weights.popitem()
+        save_file(weights, tmp_path / "model" / "model.safetensors")
+        with pytest.raises(ModelError, match="do not fit"):
+            load_coder(tmp_path / "model")
+
+    @pytest.mark.parametrize("name", ["nothing/to/see", "./nothing", "/nothing", "no thing"])
+    def test_no_model_there(self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is told before anything is mined, and without asking a hub for what is no hub's id."""
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ModelError, match="cannot be loaded: there is no such folder"):
+            load_language_model(LanguageModelSettings(name=name))
+        monkeypatch.setattr(gram.training.causal.stages, "mine", lambda *_: pytest.fail("it was mined"))
         with pytest.raises(ModelError, match="cannot be loaded"):
-            load_language_model(LanguageModelSettings(name=str(tmp_path / "nothing")))
+            train([Product("1", "Sofa")], [], tmp_path / "model", Settings(causal=causal_of(Path(name))))
+
+    def test_a_folder_that_is_no_model(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelError, match="cannot be loaded"):
+            check_language_model(LanguageModelSettings(name=str(tmp_path)))
+        pretrained = save_pretrained(tmp_path / "lm", "scratch-llama")
+        check_language_model(LanguageModelSettings(name=str(pretrained)))
+        (pretrained / "model.safetensors").write_bytes(b"damaged" * 99)
+        with pytest.raises(ModelError, match="cannot be loaded"):
+            load_language_model(LanguageModelSettings(name=str(pretrained), lora=0))
 
     def test_settings_that_make_no_sense(self) -> None:
         with pytest.raises(SettingError, match="dtype"):
@@ -405,6 +531,11 @@ class TestPretrained:
             LanguageModelSettings(name="scratch", four_bit=True)
         with pytest.raises(SettingError, match="LoRA"):
             LanguageModelSettings(lora=-1)
+        with pytest.raises(SettingError, match="no name"):
+            LanguageModelSettings(name=" ")
+        for rate in (float("nan"), float("inf"), -1.0):
+            with pytest.raises(SettingError, match="the rate"):
+                CausalSettings(rate=rate)
 
 
 def test_the_command_line(data: Dataset, tmp_path: Path) -> None:
@@ -425,6 +556,28 @@ def test_the_command_line(data: Dataset, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "it would take" in done.output
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--lora", "8"], ["--rate", "0.0"], ["--no-co-training"], ["--dry-run"], ["--batch", "32"]],
+)
+def test_options_of_a_language_model_without_one(options: list[str], tmp_path: Path) -> None:
+    (tmp_path / "products.csv").write_text("product_id,title\n1,Sofa\n")
+    command = ["train", str(tmp_path / "products.csv"), "none", "-o", str(tmp_path / "m"), *options]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 2
+    assert f"{options[0]}" in done.output
+    assert "Name one with --coder" in done.output
+
+
+def test_a_rate_that_is_no_number(tmp_path: Path) -> None:
+    (tmp_path / "products.csv").write_text("product_id,title\n1,Sofa\n")
+    command = ["train", str(tmp_path / "products.csv"), "none", "-o", str(tmp_path / "m"), "--coder", "scratch"]
+    for rate in ("nan", "inf", "-1"):
+        done = CliRunner().invoke(main, [*command, "--rate", rate])
+        assert done.exit_code == 2, done.output
+        assert "rate" in done.output
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -704,6 +857,19 @@ class TestTeaching:
         done = CliRunner().invoke(main, [*command, "--teacher", str(model)])
         assert done.exit_code == 0, done.output
         assert load_coder(tmp_path / "m").represent(["red sofa"], Side.QUERY, QUERY_CODING)
+
+    def test_a_teacher_is_not_replaced_and_is_looked_at_before_anything_is_mined(
+        self, data: Dataset, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gram.training.stages, "mine", lambda *_: pytest.fail("it was mined"))
+        with pytest.raises(SettingError, match="take the place of its teacher"):
+            train(data.products, data.log, model, Settings(backbone="scratch", teacher=str(model)))
+        damaged = tmp_path / "damaged"
+        shutil.copytree(model, damaged)
+        (damaged / "model.safetensors").write_bytes(b"damaged")
+        for teacher in (damaged, tmp_path / "nothing"):
+            with pytest.raises(ModelError, match=teacher.name):
+                train(data.products, data.log, tmp_path / "m", Settings(backbone="scratch", teacher=str(teacher)))
 
     def test_teacher_and_language_model_exclude_each_other(self, data: Dataset, model: Path, tmp_path: Path) -> None:
         data.write(tmp_path)

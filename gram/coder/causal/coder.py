@@ -227,7 +227,12 @@ class CausalCoder:
         try:
             weights = load_file(folder / WEIGHTS)
             tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
-            model = rebuild(config["encoder"], tokenizer, weights)
+            try:
+                model = rebuild(config["encoder"], tokenizer, weights)
+            except ModelError as error:
+                problem = str(error).partition(" Fix: ")[0]
+                fix = "put the language model back as it was, or train again"
+                raise ModelError(f"{folder}: {problem}. Fix: {fix}") from error
             products = np.load(folder / "codes.products.npy", allow_pickle=False)
             lexicon, trie = Lexicon.load(folder / LEXICON), CodeTrie.load(folder)
             writing = WritingSettings(**config["writing"])
