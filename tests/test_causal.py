@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,6 +35,7 @@ import gram.coder.causal.endpoint
 import gram.coder.causal.queries
 import gram.training.causal.stages
 import gram.training.stages
+from gram.arrays import SparseRows
 from gram.cli import main
 from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Side
 from gram.coder.beam import BeamOptions, TorchTrie, beam_search
@@ -46,6 +48,7 @@ from gram.coder.causal.language_model import (
     LanguageModelSettings,
     check_language_model,
     load_language_model,
+    rebuild,
 )
 from gram.coder.causal.queries import write_queries
 from gram.coder.causal.text import read_code, write_code, write_prompt
@@ -62,11 +65,13 @@ from gram.index.bm25 import BM25Index
 from gram.indexing import make_index, product_stems
 from gram.records import Attribute, Interaction, Product
 from gram.search import Searcher
+from gram.training.causal.co_alignment import CausalCoAlignment
 from gram.training.causal.co_training import make_co_training_samples
 from gram.training.causal.samples import CodeSamples
 from gram.training.causal.settings import CausalSettings
 from gram.training.joint import TrainingSettings
 from gram.training.pipeline import CAUSAL_STAGES, train
+from gram.training.preferences import CompoundCodes, draw_preferences, efficiency
 from gram.training.run import Settings
 from gram.training.samples import Samples
 from gram.training.teaching import teach
@@ -170,6 +175,19 @@ class TestDecoding:
         trie = TokenTrie.build([[5, 6], [5], [5, 6], []])
         assert len(trie.trie) == 2
         assert trie.code_id.tolist() == [0, 1]
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("tied", [True, False])
+    def test_rebuilt_it_says_the_same(self, kind: str, tied: bool, tmp_path: Path) -> None:
+        settings = LanguageModelSettings(name=str(save_pretrained(tmp_path, kind, tied)), lora=0)
+        model = load_language_model(settings).eval()
+        weights = {name: weight.clone() for name, weight in model.trainable().items()}
+        described = json.loads(json.dumps(model.describe()))
+        again = rebuild(described, model.tokenizer.to_str(), weights).eval()
+        prompts, codes = model.read_prompts(PROMPTS), model.read_codes(LINES[:2])
+        torch.testing.assert_close(again.log_probs(prompts, codes), model.log_probs(prompts, codes))
+        embeddings, head = again.model.get_input_embeddings().weight, again.model.get_output_embeddings().weight
+        assert (embeddings.data_ptr() == head.data_ptr()) == tied
 
     def test_a_long_text_is_cut_and_still_asks_for_a_code(self) -> None:
         model = tiny("scratch-qwen3")
@@ -434,15 +452,91 @@ class TestSamples:
         assert write_prompt(bare, Side.PRODUCT) not in products.prompts
 
 
-def save_pretrained(folder: Path, kind: str) -> Path:
+def save_pretrained(folder: Path, kind: str, tied: bool = True) -> Path:
     """A model as a user has it: config.json, model.safetensors and a fast tokenizer."""
     from transformers import PreTrainedTokenizerFast
 
     made = tiny(kind)
-    made.model.save_pretrained(folder)
+    made.model.config.tie_word_embeddings = tied
+    torch.manual_seed(1)
+    type(made.model)(made.model.config).save_pretrained(folder)
     fast = PreTrainedTokenizerFast(tokenizer_object=made.tokenizer, eos_token="<end>", pad_token="<pad>")
     fast.save_pretrained(folder)
     return folder
+
+
+class TestCoAlignment:
+    def test_the_loss_worked_out_by_hand(self) -> None:
+        """A pair of codes of 3 and 4 tokens, the end among them, of which the first is the same."""
+        said = {
+            ("q", 2): [-1.0, -1.0, -1.0],
+            ("q", 3): [-1.0, -2.0, -2.0, -1.0],
+            ("p", 2): [-0.5, -0.5, -0.5],
+            ("p", 3): [-0.5, -3.0, -2.0, -1.0],
+        }
+
+        class Model:
+            device, dtype = torch.device("cpu"), torch.float32
+
+            def log_probs(self, prompts: list[str], codes: list[list[int]]) -> torch.Tensor:
+                return torch.tensor([said[prompts[0], len(codes[0])]])
+
+        coder: Any = SimpleNamespace(model=Model())
+        made = CausalCoAlignment(coder, None, CausalSettings(), 0)  # type: ignore[arg-type]
+        reference = torch.tensor([[[-6.0, -3.0]], [[-1.5, -6.0]]])
+        pairs: Any = SimpleNamespace(
+            prompts=(["q"], ["p"]), codes=([[5, 6]], [[5, 7, 8]]), same=torch.tensor([1]),
+            weight=torch.tensor([2.0]), reference=reference,
+        )  # fmt: skip
+        loss, figures = made.loss(pairs)
+        # the query's margin is .5 · (6 - 3)/3 + .2 · (5 - 3)/4 = .6, the product's 0; ten times as much a code
+        preferred = 2 * (np.log1p(np.exp(-6)) + np.log(2)) / 2
+        assert float(loss) == pytest.approx(preferred - 0.2 * (-1 - 0.5) / 2)
+        assert figures["preferred"] == 0.5
+
+    def test_what_is_preferred(self) -> None:
+        """Of 4 products a query's two wrote code 0, which no other did; code 1 is everybody's."""
+        products = CompoundCodes.of(codes_of([[0, 1], [0, 1], [1, 2], [1]]), 4)
+        queries = CompoundCodes.of(codes_of([[0, 3]]), 4)
+        clicked = np.array([0, 1])
+        assert efficiency(0, clicked, products) == pytest.approx(0.5)
+        assert efficiency(1, clicked, products) == 0
+        assert efficiency(2, clicked, products) == 0
+        drawn = draw_preferences(np.array([[0, 0]]), queries, products, [clicked], 20, np.random.default_rng(0))
+        assert {(row.chosen, row.rejected) for row in drawn} == {(0, 1), (0, 3)}
+        assert {row.weight for row in drawn} == {0.5}
+        assert not draw_preferences(np.array([[0, 2]]), queries, products, [clicked], 9, np.random.default_rng(0))
+
+    def test_the_margin_grows(self, data: Dataset, model: Path) -> None:
+        coder = load_coder(model)
+        assert isinstance(coder, CausalCoder)
+        samples = CodeSamples.collect(coder.lexicon, data.products, data.log)
+        chosen = replace(SETTINGS.causal or CausalSettings(), rounds=1, rate=1e-2)
+        rows = CausalCoAlignment(coder, samples, chosen, 0).run(12)
+        assert np.mean([row["preferred"] for row in rows[-4:]]) > 0.6
+        assert np.mean([row["preference"] for row in rows[-4:]]) < rows[0]["preference"]
+        assert rows[0]["preference"] == pytest.approx(np.log(2), abs=1e-3)  # the reference is the model itself
+
+    def test_a_loss_that_is_no_number(self, data: Dataset, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        coder = load_coder(model)
+        assert isinstance(coder, CausalCoder)
+        samples = CodeSamples.collect(coder.lexicon, data.products, data.log)
+        dropping = []
+
+        def loss(aligning: CausalCoAlignment, _: Any) -> tuple[torch.Tensor, dict[str, float]]:
+            dropping.append(aligning.coder.model.training)
+            return torch.tensor(np.nan, requires_grad=True), {}
+
+        monkeypatch.setattr(CausalCoAlignment, "loss", loss)
+        with pytest.raises(ModelError, match="no number at step 1 of co-alignment"):
+            CausalCoAlignment(coder, samples, SETTINGS.causal or CausalSettings(), 0).run(2)
+        assert dropping == [False]
+
+
+def codes_of(rows: list[list[int]]) -> SparseRows:
+    key = np.array([code for row in rows for code in row], dtype=np.int64)
+    row = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    return SparseRows.build(row, key, np.ones(len(key), np.float32), len(rows))
 
 
 def causal_of(folder: Path) -> CausalSettings:

@@ -230,7 +230,7 @@ class CausalCoder:
             try:
                 model = rebuild(config["encoder"], tokenizer, weights)
             except ModelError as error:
-                problem = str(error).partition(" Fix: ")[0]
+                problem = str(error).partition(" Fix: ")[0].rstrip(".")
                 fix = "put the language model back as it was, or train again"
                 raise ModelError(f"{folder}: {problem}. Fix: {fix}") from error
             products = np.load(folder / "codes.products.npy", allow_pickle=False)

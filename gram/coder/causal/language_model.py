@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +168,7 @@ def check_language_model(settings: LanguageModelSettings) -> None:
     """
     if settings.from_scratch:
         return
-    if settings.adapted:
-        _import_peft()
+    _check_packages(settings)
     with _explained(settings.name):
         _read_config(settings.name, None)
         _read_tokenizer(settings.name, None)
@@ -183,13 +183,15 @@ def load_language_model(
 
     Raises:
         ModelError: a model or tokenizer that cannot be read, has no mark for the end of a text, or other weights.
-        MissingExtra: LoRA without peft, four bits without bitsandbytes.
+        MissingExtra: LoRA without peft.
+        SettingError: four bits without bitsandbytes.
     """
     if settings.from_scratch:
         model, tokenizer, end_id = _scratch(settings, texts)
         return LanguageModel(model, tokenizer, settings, end_id).to(device)
     if Path(settings.name).is_dir():
         settings = replace(settings, name=str(Path(settings.name).resolve()))  # it is opened from other folders too
+    _check_packages(settings)
     with _explained(settings.name):
         found = _origin(settings.name, origin) if settings.adapted else ""
         if origin and found != origin:
@@ -222,10 +224,23 @@ def rebuild(described: Mapping[str, Any], tokenizer_json: str, weights: Mapping[
         shape = dict(described["shape"])
         config = AutoConfig.for_model(**{k: v for k, v in shape.items() if not k.startswith("_")})
         base = (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM).from_config(config)
+        _untie(base, weights)
     made = LanguageModel(base, tokenizer, settings, end_id, origin)
     made.load_trained(weights)
-    base.tie_weights()
     return made
+
+
+def _untie(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Gives weights a place each that are one in the model, as its configuration has it, and differ as they were saved.
+
+    T5's successors are such: their configuration says that words are read and written by the same weights.
+    """
+    first: dict[int, str] = {}
+    for name, weight in list(model.named_parameters(remove_duplicate=False)):
+        one = first.setdefault(id(weight), name)
+        if one != name and one in weights and name in weights and not torch.equal(weights[one], weights[name]):
+            module, _, last = name.rpartition(".")
+            setattr(model.get_submodule(module), last, nn.Parameter(weight.detach().clone()))
 
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
@@ -286,10 +301,7 @@ def _pretrained(settings: LanguageModelSettings, device: str | torch.device, rev
     if settings.four_bit:
         from transformers import BitsAndBytesConfig
 
-        try:
-            more["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)
-        except ImportError as error:
-            raise MissingExtra("Weights in four bits", "bitsandbytes") from error
+        more["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)
         more["device_map"] = {"": device}
     model = kind.from_pretrained(settings.name, **more)
     model.config.use_cache = True
@@ -312,7 +324,8 @@ def _adapt(model: Any, settings: LanguageModelSettings) -> nn.Module:
             model.enable_input_require_grads()
     if not settings.adapted:
         return model
-    peft = _import_peft()
+    import peft
+
     if settings.four_bit:
         model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=settings.checkpointing)
     task = peft.TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else peft.TaskType.CAUSAL_LM
@@ -322,12 +335,12 @@ def _adapt(model: Any, settings: LanguageModelSettings) -> nn.Module:
     return peft.get_peft_model(model, config)
 
 
-def _import_peft() -> Any:
-    try:
-        import peft
-    except ImportError as error:
-        raise MissingExtra("LoRA (without it, all weights are trained: --lora 0)", "causal") from error
-    return peft
+def _check_packages(settings: LanguageModelSettings) -> None:
+    """Raises MissingExtra or SettingError where a package is not installed that these settings need."""
+    if settings.adapted and find_spec("peft") is None:
+        raise MissingExtra("LoRA (without it, all weights are trained: --lora 0)", "causal")
+    if settings.four_bit and find_spec("bitsandbytes") is None:
+        raise SettingError("frozen weights in four bits need another package. Fix: pip install bitsandbytes")
 
 
 def _scratch(settings: LanguageModelSettings, texts: Iterable[str]) -> tuple[Any, Tokenizer, int]:

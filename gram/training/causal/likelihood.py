@@ -24,6 +24,7 @@ from gram.training.joint import ANEW, CHECKPOINT_SECONDS, forget_after, reading_
 
 log = logging.getLogger("gram.train")
 
+SMALLER = "Fix: train with a smaller --rate, or --dtype float32"
 WARM = 0.06  # share of the steps in which the rate rises
 
 
@@ -85,10 +86,7 @@ class LikelihoodTrainer:
             (weight * loss).backward()
             figures[name] = float(loss.detach())
         if not math.isfinite(sum(figures.values())):
-            raise ModelError(
-                f"the loss is no number at step {self.done + 1} of {self.stage} training."
-                " Fix: train with a smaller --rate, or --dtype float32"
-            )
+            raise ModelError(f"the loss is no number at step {self.done + 1} of {self.stage} training. {SMALLER}")
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.done += 1
