@@ -681,6 +681,9 @@ class _Answers(BaseHTTPRequestHandler):
     failing: ClassVar[list[int]] = []  # statuses to answer first
     words: ClassVar[str | None] = None  # to answer, whatever is asked
 
+    def do_GET(self) -> None:
+        self.requests.append({"path": self.path})
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.requests.append({"path": self.path, "key": self.headers.get("Authorization"), **body})
@@ -873,13 +876,22 @@ class TestEndpoint:
             b"HTTP/1.1 200 OK\r\n\r\n\xff",
             b'HTTP/1.1 200 OK\r\n\r\n{"choices": []}',
             b'HTTP/1.1 200 OK\r\n\r\n{"choices": [{"message": {"content": ["x"]}}]}',
-            b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (1 << 20) + b'{"choices": [{"message": {"content": "x"}}]}',
-            b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n",
         ],
     )
     def test_what_is_no_answer(self, raw: bytes) -> None:
         with pytest.raises(DataError, match="Fix: see that the address"):
             Endpoint(serve_bytes([raw]), "m").ask("product: sofa")
+
+    def test_an_answer_of_any_length_is_not_read(self) -> None:
+        whole = b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (1 << 20) + b'{"choices": [{"message": {"content": "x"}}]}'
+        with pytest.raises(DataError, match="more than 1048576 bytes"):
+            Endpoint(serve_bytes([whole]), "m").ask("product: sofa")
+
+    def test_no_other_host_is_told(self, endpoint: str) -> None:
+        moved = f"HTTP/1.1 302 Found\r\nLocation: {endpoint}/chat/completions\r\n\r\n".encode()
+        with pytest.raises(DataError, match="answered 302"):
+            Endpoint(serve_bytes([moved]), "m").ask("product: sofa")
+        assert not _Answers.requests
 
     @pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: ", b""])
     def test_an_answer_that_drips_is_given_up(self, begin: bytes) -> None:

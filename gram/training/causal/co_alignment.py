@@ -68,9 +68,7 @@ class CausalCoAlignment:
                 for group in optimizer.param_groups:
                     warm = min(1.0, (step + 1) / 10)
                     group["lr"] = settings.chosen_rate() / 5 * warm * max(0.05, 1 - step / len(drawn))
-                model.train(
-                    settings.model.checkpointing
-                )  # which needs it; dropout would tell model and reference apart
+                model.train(settings.model.checkpointing)  # which needs it; the reference was without dropout
                 loss, figures = self.loss(pairs)
                 if not math.isfinite(float(loss.detach())):
                     raise ModelError(f"the loss is no number at step {len(rows) + 1} of co-alignment. {SMALLER}")
