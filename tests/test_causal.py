@@ -606,8 +606,9 @@ class TestPretrained:
         with pytest.raises(ModelError, match="cannot be loaded: there is no such folder"):
             load_language_model(LanguageModelSettings(name=name))
         monkeypatch.setattr(gram.training.causal.stages, "mine", lambda *_: pytest.fail("it was mined"))
-        with pytest.raises(ModelError, match="cannot be loaded"):
-            train([Product("1", "Sofa")], [], tmp_path / "model", Settings(causal=causal_of(Path(name))))
+        causal = CausalSettings(model=LanguageModelSettings(name=name))
+        with pytest.raises(ModelError, match="cannot be loaded: there is no such folder"):
+            train([Product("1", "Sofa")], [], tmp_path / "model", Settings(causal=causal))
 
     def test_a_folder_that_is_no_model(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="cannot be loaded"):
