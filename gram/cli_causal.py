@@ -47,9 +47,9 @@ def causal_settings(given: Mapping[str, Any], steps: int, backbone: str, teacher
     Raises SettingError for options that do not go together, and UsageError for a language model's without one.
     """
     if given["coder"] == "encoder":
-        typed = _typed([name for name in given if name != "coder"])
-        if typed:
-            raise click.UsageError(f"{', '.join(typed)}: of a language model's training. Name one with --coder")
+        unused = _given_options([name for name in given if name != "coder"])
+        if unused:
+            raise click.UsageError(f"{', '.join(unused)}: of a language model's training. Name one with --coder")
         return None
     if teacher is not None or backbone != "minilm":
         raise SettingError("--backbone and --teacher are an encoder's. Fix: leave them out, or leave out --coder")
@@ -73,7 +73,7 @@ def causal_settings(given: Mapping[str, Any], steps: int, backbone: str, teacher
     )
 
 
-def _typed(names: Sequence[str]) -> list[str]:
+def _given_options(names: Sequence[str]) -> list[str]:
     """Which of these options the command line has, as its help names them."""
     context = click.get_current_context()
     return [
@@ -152,7 +152,7 @@ def queries(
     from gram.text.analysis import Analyzer
     from gram.text.words import check_language
 
-    asked = Endpoint(endpoint, model, key_variable)
+    source = Endpoint(endpoint, model, key_variable)
     analyzer = Analyzer(check_language(language))
     journal = output.with_name(output.name + ".written.jsonl")
     if not force:
@@ -161,7 +161,7 @@ def queries(
     some = rows
     if limit and limit < len(rows):
         some = [rows[i] for i in np.sort(np.random.default_rng(0).choice(len(rows), limit, replace=False)).tolist()]
-    answers = write_queries(some, asked, journal, per_product, threads)
+    answers = write_queries(some, source, journal, per_product, threads)
     kept = keep_found(rows, answers, analyzer)
     n = sum(len(queries) for _, queries in answers)
     if not kept:

@@ -165,9 +165,9 @@ def _hash(path: Path) -> str:
 
 def _open_journal(journal: Path) -> TextIO:
     """The journal, to append to; a line that a kill cut off is ended first."""
-    written = journal.read_bytes() if journal.is_file() else b""
+    before = journal.read_bytes() if journal.is_file() else b""
     out = journal.open("a", encoding="utf-8")
-    if written and not written.endswith(b"\n"):
+    if before and not before.endswith(b"\n"):
         out.write("\n")
     return out
 
