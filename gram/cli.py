@@ -116,6 +116,7 @@ def train(
     from gram.training.pipeline import train as run
     from gram.training.run import Settings
 
+    language_model = causal_settings(causal, steps, backbone, teacher)
     mining = MiningSettings(language=check_language(language), tables=str(tables or ""))
     rows = read_products(products, progress=True)
     interactions = read_log(log, {p.product_id for p in rows}, max_unknown=max_unknown, progress=True)
@@ -124,7 +125,7 @@ def train(
     settings = Settings(
         backbone=backbone,
         training=training,
-        causal=causal_settings(causal, steps, backbone, teacher),
+        causal=language_model,
         mining=mining,
         teacher=str(teacher or ""),
         device=device,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from gram.cli_measuring import FILE, FOLDER
-from gram.errors import ModelError, SettingError
+from gram.errors import DataError, ModelError, SettingError
 
 if TYPE_CHECKING:
     from gram.training.causal.settings import CausalSettings
@@ -43,11 +44,12 @@ def causal_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def causal_settings(given: Mapping[str, Any], steps: int, backbone: str, teacher: Path | None) -> CausalSettings | None:
     """The settings of a language model; None where an encoder is trained.
 
-    Raises SettingError for options that do not go together.
+    Raises SettingError for options that do not go together, and UsageError for a language model's without one.
     """
     if given["coder"] == "encoder":
-        if given["dry_run"]:
-            raise SettingError("--dry-run tells of a language model's training. Fix: name one with --coder")
+        unused = _given_options([name for name in given if name != "coder"])
+        if unused:
+            raise click.UsageError(f"{', '.join(unused)}: of a language model's training. Name one with --coder")
         return None
     if teacher is not None or backbone != "minilm":
         raise SettingError("--backbone and --teacher are an encoder's. Fix: leave them out, or leave out --coder")
@@ -71,6 +73,16 @@ def causal_settings(given: Mapping[str, Any], steps: int, backbone: str, teacher
     )
 
 
+def _given_options(names: Sequence[str]) -> list[str]:
+    """Which of these options the command line has, as its help names them."""
+    context = click.get_current_context()
+    return [
+        "/".join([*option.opts, *option.secondary_opts])
+        for option in context.command.params
+        if option.name in names and context.get_parameter_source(option.name) == ParameterSource.COMMANDLINE
+    ]
+
+
 @click.command()
 @click.argument("model", type=FOLDER)
 @click.argument("products", type=FILE)
@@ -86,6 +98,7 @@ def code(model: Path, products: Path, log: str | None, head: int, device: str) -
     from collections import Counter
 
     from gram.coder.base import Side
+    from gram.coder.causal.coder import CausalCoder
     from gram.coder.folder import check_model, load_coder
     from gram.coder.precision import check_device
     from gram.data.catalogue import read_products
@@ -94,9 +107,9 @@ def code(model: Path, products: Path, log: str | None, head: int, device: str) -
     check_device(device)
     check_model(model)
     coder = load_coder(model, device)
-    write = getattr(coder, "write", None)
-    if write is None:
+    if not isinstance(coder, CausalCoder):
         raise ModelError(f"{model} is an encoder, which codes texts as fast as they come. Fix: use gram index at once")
+    coder.cache.check_writable()
     rows = read_products(products, progress=True)
     counts: Counter[str] = Counter()
     if log is not None:
@@ -105,7 +118,7 @@ def code(model: Path, products: Path, log: str | None, head: int, device: str) -
     queries = [query for query, _ in counts.most_common(head or None)]
     for texts, side in ((queries, Side.QUERY), (rows, Side.PRODUCT)):
         if texts:
-            write(texts, side, progress="writing codes")
+            coder.write(texts, side, progress="writing codes")
     click.echo(f"codes of {len(rows)} products and {len(queries)} queries: {model}.codes.sqlite")
 
 
@@ -119,30 +132,41 @@ def code(model: Path, products: Path, log: str | None, head: int, device: str) -
 @click.option("--threads", default=8, show_default=True, type=click.IntRange(1, 64), help="Requests at a time.")
 @click.option("--key-variable", default="OPENAI_API_KEY", show_default=True, help="Where the key stands, if any.")
 @click.option("--language", default="porter", show_default=True, help="How words are stemmed, as of `gram train`.")
+@click.option("--force", is_flag=True, help="Replace OUTPUT, whoever wrote it.")
 def queries(
     products: Path, output: Path, endpoint: str, model: str, per_product: int, limit: int, threads: int,
-    key_variable: str, language: str,
+    key_variable: str, language: str, force: bool,
 ) -> None:  # fmt: skip
     """Has a language model write what searchers may type, as a log for a shop that has none.
 
     Sends the products' texts to the endpoint. Queries with which a keyword search does not find their product are left
-    out. A run that is stopped goes on: what was written is kept in OUTPUT.written.jsonl.
+    out. A run that is stopped goes on: what was written is kept in OUTPUT.written.jsonl. A log at OUTPUT that this
+    command did not write stays as it is, unless with --force.
     """
     import numpy as np
 
-    from gram.coder.causal.queries import Endpoint, keep_found, write_queries
+    from gram.coder.causal.endpoint import Endpoint
+    from gram.coder.causal.queries import check_output, keep_found, note_output, write_queries
     from gram.data.catalogue import read_products
     from gram.data.log import write_log
     from gram.text.analysis import Analyzer
     from gram.text.words import check_language
 
+    source = Endpoint(endpoint, model, key_variable)
+    analyzer = Analyzer(check_language(language))
+    journal = output.with_name(output.name + ".written.jsonl")
+    if not force:
+        check_output(output, journal)
     rows = read_products(products, progress=True)
     some = rows
     if limit and limit < len(rows):
         some = [rows[i] for i in np.sort(np.random.default_rng(0).choice(len(rows), limit, replace=False)).tolist()]
-    journal = output.with_name(output.name + ".written.jsonl")
-    answers = list(write_queries(some, Endpoint(endpoint, model, key_variable), journal, per_product, threads))
-    kept = keep_found(rows, answers, Analyzer(check_language(language)))
-    write_log(output, kept)
+    answers = write_queries(some, source, journal, per_product, threads)
+    kept = keep_found(rows, answers, analyzer)
     n = sum(len(queries) for _, queries in answers)
+    if not kept:
+        problem = f"would be empty: none of the {n} queries that {model} wrote finds its product."
+        raise DataError(output, problem, f"look at what it wrote in {journal}, and choose a model that follows it")
+    write_log(output, kept)
+    note_output(output, journal)
     click.echo(f"{len(kept)} of {n} queries of {len(some)} products find their product: {output}")

@@ -7,12 +7,19 @@ pretrained one is saved as Hugging Face saves it and loaded as a user's would be
 from __future__ import annotations
 
 import json
+import shutil
+import socket
+import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,16 +28,29 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
+import gram.coder.causal.cache
+import gram.coder.causal.endpoint
 import gram.coder.causal.queries
+import gram.training.causal.stages
+import gram.training.stages
+from gram.arrays import SparseRows
 from gram.cli import main
 from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Side
 from gram.coder.beam import BeamOptions, TorchTrie, beam_search
 from gram.coder.causal.cache import CodeCache, TextCodes
 from gram.coder.causal.coder import CausalCoder
 from gram.coder.causal.decoding import NextToken, TokenTrie, code_tokens
-from gram.coder.causal.language_model import LanguageModel, LanguageModelSettings, load_language_model
-from gram.coder.causal.queries import Endpoint, write_queries
+from gram.coder.causal.endpoint import Endpoint
+from gram.coder.causal.language_model import (
+    LanguageModel,
+    LanguageModelSettings,
+    check_language_model,
+    load_language_model,
+    rebuild,
+)
+from gram.coder.causal.queries import write_queries
 from gram.coder.causal.text import read_code, write_code, write_prompt
 from gram.coder.encoder.backbone import ScratchSettings, load_backbone
 from gram.coder.encoder.tokens import TextTokenizer
@@ -43,13 +63,15 @@ from gram.data.shop.generate import generate
 from gram.errors import DataError, ModelError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.indexing import make_index, product_stems
-from gram.records import Attribute, Product
+from gram.records import Attribute, Interaction, Product
 from gram.search import Searcher
+from gram.training.causal.co_alignment import CausalCoAlignment
 from gram.training.causal.co_training import make_co_training_samples
 from gram.training.causal.samples import CodeSamples
 from gram.training.causal.settings import CausalSettings
 from gram.training.joint import TrainingSettings
 from gram.training.pipeline import CAUSAL_STAGES, train
+from gram.training.preferences import CompoundCodes, draw_preferences, efficiency
 from gram.training.run import Settings
 from gram.training.samples import Samples
 from gram.training.teaching import teach
@@ -154,6 +176,19 @@ class TestDecoding:
         assert len(trie.trie) == 2
         assert trie.code_id.tolist() == [0, 1]
 
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("tied", [True, False])
+    def test_rebuilt_it_says_the_same(self, kind: str, tied: bool, tmp_path: Path) -> None:
+        settings = LanguageModelSettings(name=str(save_pretrained(tmp_path, kind, tied)), lora=0)
+        model = load_language_model(settings).eval()
+        weights = {name: weight.clone() for name, weight in model.trainable().items()}
+        described = json.loads(json.dumps(model.describe()))
+        again = rebuild(described, model.tokenizer.to_str(), weights).eval()
+        prompts, codes = model.read_prompts(PROMPTS), model.read_codes(LINES[:2])
+        torch.testing.assert_close(again.log_probs(prompts, codes), model.log_probs(prompts, codes))
+        embeddings, head = again.model.get_input_embeddings().weight, again.model.get_output_embeddings().weight
+        assert (embeddings.data_ptr() == head.data_ptr()) == tied
+
     def test_a_long_text_is_cut_and_still_asks_for_a_code(self) -> None:
         model = tiny("scratch-qwen3")
         (short,), (long,) = model.read_prompts(["query: x\ncode:"]), model.read_prompts([f"query: {'x ' * 999}\ncode:"])
@@ -161,20 +196,82 @@ class TestDecoding:
         assert long[-2:] == short[-2:]
 
 
+ROW = TextCodes(np.array([3, 1], np.int32), np.array([-0.5, -2.0], np.float32))
+
+
 class TestCache:
     def test_what_is_kept_is_found_by_the_same_model_alone(self, tmp_path: Path) -> None:
-        row = TextCodes(np.array([3, 1], np.int32), np.array([-0.5, -2.0], np.float32))
-        CodeCache(tmp_path / "c", "a").keep({"p": row})
-        found = CodeCache(tmp_path / "c", "a").find(["p", "q"])
+        CodeCache(tmp_path / "c", "a", 4).keep({"p": ROW})
+        found = CodeCache(tmp_path / "c", "a", 4).find(["p", "q"])
         assert list(found) == ["p"]
         assert found["p"].code.tolist() == [3, 1]
         assert found["p"].log_prob.tolist() == [-0.5, -2.0]
-        assert CodeCache(tmp_path / "c", "b").find(["p"]) == {}
+        assert CodeCache(tmp_path / "c", "b", 4).find(["p"]) == {}
 
     def test_another_file(self, tmp_path: Path) -> None:
         (tmp_path / "c").write_text("no database " * 100)
         with pytest.raises(DataError, match="no cache of written codes"):
-            CodeCache(tmp_path / "c", "a")
+            CodeCache(tmp_path / "c", "a", 4)
+        with sqlite3.connect(tmp_path / "d") as other:
+            other.execute("CREATE TABLE written (name TEXT)")
+        with pytest.raises(DataError, match="its columns are name"):
+            CodeCache(tmp_path / "d", "a", 4)
+
+    def test_threads_share_one(self, tmp_path: Path) -> None:
+        cache = CodeCache(tmp_path / "c", "a", 4)
+
+        def use(thread: int) -> int:
+            for i in range(60):
+                cache.keep({f"{thread} {i}": ROW})
+                cache.find([f"{thread} {j}" for j in range(60)])
+            return len(cache.find([f"{thread} {j}" for j in range(60)]))
+
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(use, range(8))) == [60] * 8
+
+    @pytest.mark.parametrize(
+        ("code", "log_prob"),
+        [
+            (b"\1\0\0", b"\0\0\0"),
+            (b"\1\0\0\0", b""),
+            (np.array([4], np.int32).tobytes(), np.zeros(1, np.float32).tobytes()),
+            (np.array([-1], np.int32).tobytes(), np.zeros(1, np.float32).tobytes()),
+            (np.array([1], np.int32).tobytes(), np.array([np.nan], np.float32).tobytes()),
+            ("text", "text"),
+        ],
+    )
+    def test_a_damaged_row_is_as_good_as_none(self, tmp_path: Path, code: object, log_prob: object) -> None:
+        cache = CodeCache(tmp_path / "c", "a", 4)
+        cache.keep({"p": ROW, "q": ROW})
+        with sqlite3.connect(tmp_path / "c") as other:
+            other.execute("UPDATE written SET code = ?, log_prob = ? WHERE key = ?", (code, log_prob, cache.key("p")))
+        assert list(cache.find(["p", "q"])) == ["q"]
+
+    def test_a_cache_that_another_process_holds_is_not_to_be_removed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gram.coder.causal.cache, "WAIT", 0.0)
+        cache = CodeCache(tmp_path / "c", "a", 4)
+        cache.check_writable()
+        other = sqlite3.connect(tmp_path / "c", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        for use in (cache.check_writable, lambda: cache.keep({"p": ROW})):
+            with pytest.raises(DataError, match="database is locked") as caught:
+                use()
+            assert "remove it" not in str(caught.value)
+        other.execute("ROLLBACK")
+        cache.keep({"p": ROW})
+
+    def test_codes_are_not_written_where_they_cannot_be_kept(
+        self, data: Dataset, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data.write(tmp_path)
+        shutil.copytree(model, tmp_path / "model")
+        (tmp_path / "model.codes.sqlite").mkdir()
+        monkeypatch.setattr(CausalCoder, "write", lambda *_, **__: pytest.fail("codes were written"))
+        done = CliRunner().invoke(main, ["code", str(tmp_path / "model"), str(tmp_path / "products.jsonl.gz")])
+        assert done.exit_code == 2
+        assert "model.codes.sqlite: written codes cannot be kept" in done.output
 
 
 class TestTraining:
@@ -242,6 +339,38 @@ class TestTraining:
         assert taken < 65 + 140  # it did not begin anew
         assert (tmp_path / "model" / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
 
+    @pytest.mark.parametrize("content", [b"", b"damaged", None])
+    def test_a_damaged_checkpoint(
+        self, content: bytes | None, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from gram.training.causal.likelihood import LikelihoodTrainer
+
+        causal = CausalSettings(model=TINY, steps=3, batch=4, validate_every=2)
+        step = LikelihoodTrainer.step
+
+        def stop(trainer: LikelihoodTrainer) -> dict[str, float]:
+            if trainer.done == 2:
+                raise KeyboardInterrupt
+            return step(trainer)
+
+        monkeypatch.setattr(LikelihoodTrainer, "step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(data.products, data.log, tmp_path / "model", Settings(causal=causal))
+        checkpoint = tmp_path / "model.work" / "joint.pt"
+        if content is None:
+            torch.save({"weights": {}, "origin": ""}, checkpoint)
+        else:
+            checkpoint.write_bytes(content)
+        with pytest.raises(ModelError, match=r"joint.pt: its weights cannot be used .* Fix: train without --resume"):
+            train(data.products, data.log, tmp_path / "model", Settings(causal=causal), resume=True)
+
+    def test_a_damaged_file_of_joint_weights(self, data: Dataset, tmp_path: Path) -> None:
+        joint = tmp_path / "joint.safetensors"
+        joint.write_bytes(b"damaged" * 9)
+        for chosen in (SETTINGS, Settings(backbone="scratch")):
+            with pytest.raises(ModelError, match=r"joint.safetensors: its weights cannot be used .* Fix: remove it"):
+                train(data.products[:40], data.log, tmp_path / "model", chosen, joint=joint)
+
     def test_without_a_log(self, data: Dataset, tmp_path: Path) -> None:
         folder = train(data.products[:60], [], tmp_path / "model", SETTINGS)
         searcher = Searcher.load(make_index(folder, data.products[:60], tmp_path / "index"), folder)
@@ -283,15 +412,136 @@ class TestTraining:
         assert made.weight.tolist() == pytest.approx([1, 0.5, 0.5])
 
 
-def save_pretrained(folder: Path, kind: str) -> Path:
+class TestSamples:
+    """Products whose texts hold no attribute, as targets have them that come of clicks alone."""
+
+    @staticmethod
+    def silent(data: Dataset, log: list[Interaction]) -> CodeSamples:
+        lexicon = mine(data.products, data.log)
+        samples = CodeSamples.collect(lexicon, data.products, log)
+        return replace(samples, tags=[row[:0] for row in samples.tags])
+
+    def test_logged_queries_stand_in_for_pseudo_queries(self, data: Dataset) -> None:
+        samples = self.silent(data, data.log[:20])
+        queries, products = samples.draw(8, np.random.default_rng(0))
+        logged = {query for i in data.log[:20] for query in i.query.split()}
+        assert len(queries.prompts) == len(queries.codes) == len(products.prompts) == len(products.codes) == 8
+        assert all(queries.codes)
+        assert logged & {word for prompt in queries.prompts for word in prompt.split()}
+
+    def test_nothing_to_draw(self, data: Dataset) -> None:
+        with pytest.raises(SettingError, match="give a query with a code"):
+            self.silent(data, []).draw(4, np.random.default_rng(0))
+
+    def test_products_without_a_code_are_not_drawn(self, data: Dataset) -> None:
+        samples = CodeSamples.collect(mine(data.products, data.log), data.products, data.log)
+        bare = Product("bare", "1")
+        one_more = [
+            part._replace(start=np.append(part.start, part.start[-1]))
+            for part in (samples.product_targets, samples.of_products)
+        ]
+        samples = replace(
+            samples,
+            products=[*samples.products, bare],
+            tags=[*samples.tags, samples.tags[0][:0]],
+            product_targets=one_more[0],
+            of_products=one_more[1],
+        )
+        _, products = samples.draw(300, np.random.default_rng(0))
+        assert all(products.codes)
+        assert write_prompt(bare, Side.PRODUCT) not in products.prompts
+
+
+def save_pretrained(folder: Path, kind: str, tied: bool = True) -> Path:
     """A model as a user has it: config.json, model.safetensors and a fast tokenizer."""
     from transformers import PreTrainedTokenizerFast
 
     made = tiny(kind)
-    made.model.save_pretrained(folder)
+    made.model.config.tie_word_embeddings = tied
+    torch.manual_seed(1)
+    type(made.model)(made.model.config).save_pretrained(folder)
     fast = PreTrainedTokenizerFast(tokenizer_object=made.tokenizer, eos_token="<end>", pad_token="<pad>")
     fast.save_pretrained(folder)
     return folder
+
+
+class TestCoAlignment:
+    def test_the_loss_worked_out_by_hand(self) -> None:
+        """A pair of codes of 3 and 4 tokens, the end among them, of which the first is the same."""
+        said = {
+            ("q", 2): [-1.0, -1.0, -1.0],
+            ("q", 3): [-1.0, -2.0, -2.0, -1.0],
+            ("p", 2): [-0.5, -0.5, -0.5],
+            ("p", 3): [-0.5, -3.0, -2.0, -1.0],
+        }
+
+        class Model:
+            device, dtype = torch.device("cpu"), torch.float32
+
+            def log_probs(self, prompts: list[str], codes: list[list[int]]) -> torch.Tensor:
+                return torch.tensor([said[prompts[0], len(codes[0])]])
+
+        coder: Any = SimpleNamespace(model=Model())
+        made = CausalCoAlignment(coder, None, CausalSettings(), 0)  # type: ignore[arg-type]
+        reference = torch.tensor([[[-6.0, -3.0]], [[-1.5, -6.0]]])
+        pairs: Any = SimpleNamespace(
+            prompts=(["q"], ["p"]), codes=([[5, 6]], [[5, 7, 8]]), same=torch.tensor([1]),
+            weight=torch.tensor([2.0]), reference=reference,
+        )  # fmt: skip
+        loss, figures = made.loss(pairs)
+        # the query's margin is .5 · (6 - 3)/3 + .2 · (5 - 3)/4 = .6, the product's 0; ten times as much a code
+        preferred = 2 * (np.log1p(np.exp(-6)) + np.log(2)) / 2
+        assert float(loss) == pytest.approx(preferred - 0.2 * (-1 - 0.5) / 2)
+        assert figures["preferred"] == 0.5
+
+    def test_what_is_preferred(self) -> None:
+        """Of 4 products a query's two wrote code 0, which no other did; code 1 is everybody's."""
+        products = CompoundCodes.of(codes_of([[0, 1], [0, 1], [1, 2], [1]]), 4)
+        queries = CompoundCodes.of(codes_of([[0, 3]]), 4)
+        clicked = np.array([0, 1])
+        assert efficiency(0, clicked, products) == pytest.approx(0.5)
+        assert efficiency(1, clicked, products) == 0
+        assert efficiency(2, clicked, products) == 0
+        drawn = draw_preferences(np.array([[0, 0]]), queries, products, [clicked], 20, np.random.default_rng(0))
+        assert {(row.chosen, row.rejected) for row in drawn} == {(0, 1), (0, 3)}
+        assert {row.weight for row in drawn} == {0.5}
+        assert not draw_preferences(np.array([[0, 2]]), queries, products, [clicked], 9, np.random.default_rng(0))
+
+    def test_the_margin_grows(self, data: Dataset, model: Path) -> None:
+        coder = load_coder(model)
+        assert isinstance(coder, CausalCoder)
+        samples = CodeSamples.collect(coder.lexicon, data.products, data.log)
+        chosen = replace(SETTINGS.causal or CausalSettings(), rounds=1, rate=1e-2)
+        rows = CausalCoAlignment(coder, samples, chosen, 0).run(12)
+        assert np.mean([row["preferred"] for row in rows[-4:]]) > 0.6
+        assert np.mean([row["preference"] for row in rows[-4:]]) < rows[0]["preference"]
+        assert rows[0]["preference"] == pytest.approx(np.log(2), abs=1e-3)  # the reference is the model itself
+
+    def test_a_loss_that_is_no_number(self, data: Dataset, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        coder = load_coder(model)
+        assert isinstance(coder, CausalCoder)
+        samples = CodeSamples.collect(coder.lexicon, data.products, data.log)
+        dropping = []
+
+        def loss(aligning: CausalCoAlignment, _: Any) -> tuple[torch.Tensor, dict[str, float]]:
+            dropping.append(aligning.coder.model.training)
+            return torch.tensor(np.nan, requires_grad=True), {}
+
+        monkeypatch.setattr(CausalCoAlignment, "loss", loss)
+        with pytest.raises(ModelError, match="no number at step 1 of co-alignment"):
+            CausalCoAlignment(coder, samples, SETTINGS.causal or CausalSettings(), 0).run(2)
+        assert dropping == [False]
+
+
+def codes_of(rows: list[list[int]]) -> SparseRows:
+    key = np.array([code for row in rows for code in row], dtype=np.int64)
+    row = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    return SparseRows.build(row, key, np.ones(len(key), np.float32), len(rows))
+
+
+def causal_of(folder: Path) -> CausalSettings:
+    lm = LanguageModelSettings(name=str(folder), lora=4)
+    return CausalSettings(model=lm, steps=2, batch=4, co_training=0, co_alignment=0)
 
 
 class TestPretrained:
@@ -323,9 +573,51 @@ class TestPretrained:
         prompts, codes = coder.model.read_prompts(PROMPTS), coder.model.read_codes(LINES[:2])
         assert not torch.allclose(coder.model.log_probs(prompts, codes), plain.log_probs(prompts, codes), atol=1e-3)
 
-    def test_no_model_there(self, tmp_path: Path) -> None:
+    def test_adapters_stand_on_the_very_weights_they_were_trained_on(
+        self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pretrained = save_pretrained(tmp_path / "lm", "scratch-qwen3")
+        monkeypatch.chdir(tmp_path)
+        folder = train(data.products[:40], data.log, tmp_path / "model", Settings(causal=causal_of(Path("lm"))))
+        assert json.loads((folder / "config.json").read_text())["backbone"] == str(pretrained)
+        monkeypatch.chdir("/")
+        load_coder(folder)
+        weights = pretrained / "model.safetensors"
+        changed = {name: weight + 0.1 for name, weight in load_file(weights).items()}
+        save_file(changed, weights, {"format": "pt"})
+        with pytest.raises(ModelError, match=r"model: .*lm has other weights than.* Fix: put the language model back"):
+            load_coder(folder)
+        shutil.rmtree(pretrained)
+        with pytest.raises(ModelError, match=rf"{folder}: .*is gone: {pretrained}. Fix: "):
+            load_coder(folder)
+
+    def test_a_part_of_the_weights_is_not_enough(self, model: Path, tmp_path: Path) -> None:
+        shutil.copytree(model, tmp_path / "model")
+        weights = load_file(tmp_path / "model" / "model.safetensors")
+        weights.popitem()
+        save_file(weights, tmp_path / "model" / "model.safetensors")
+        with pytest.raises(ModelError, match="do not fit"):
+            load_coder(tmp_path / "model")
+
+    @pytest.mark.parametrize("name", ["nothing/to/see", "./nothing", "/nothing", "no thing"])
+    def test_no_model_there(self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is told before anything is mined, and without asking a hub for what is no hub's id."""
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ModelError, match="cannot be loaded: there is no such folder"):
+            load_language_model(LanguageModelSettings(name=name))
+        monkeypatch.setattr(gram.training.causal.stages, "mine", lambda *_: pytest.fail("it was mined"))
+        causal = CausalSettings(model=LanguageModelSettings(name=name))
+        with pytest.raises(ModelError, match="cannot be loaded: there is no such folder"):
+            train([Product("1", "Sofa")], [], tmp_path / "model", Settings(causal=causal))
+
+    def test_a_folder_that_is_no_model(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="cannot be loaded"):
-            load_language_model(LanguageModelSettings(name=str(tmp_path / "nothing")))
+            check_language_model(LanguageModelSettings(name=str(tmp_path)))
+        pretrained = save_pretrained(tmp_path / "lm", "scratch-llama")
+        check_language_model(LanguageModelSettings(name=str(pretrained)))
+        (pretrained / "model.safetensors").write_bytes(b"damaged" * 99)
+        with pytest.raises(ModelError, match="cannot be loaded"):
+            load_language_model(LanguageModelSettings(name=str(pretrained), lora=0))
 
     def test_settings_that_make_no_sense(self) -> None:
         with pytest.raises(SettingError, match="dtype"):
@@ -334,6 +626,11 @@ class TestPretrained:
             LanguageModelSettings(name="scratch", four_bit=True)
         with pytest.raises(SettingError, match="LoRA"):
             LanguageModelSettings(lora=-1)
+        with pytest.raises(SettingError, match="no name"):
+            LanguageModelSettings(name=" ")
+        for rate in (float("nan"), float("inf"), -1.0):
+            with pytest.raises(SettingError, match="the rate"):
+                CausalSettings(rate=rate)
 
 
 def test_the_command_line(data: Dataset, tmp_path: Path) -> None:
@@ -356,11 +653,37 @@ def test_the_command_line(data: Dataset, tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [["--lora", "8"], ["--rate", "0.0"], ["--no-co-training"], ["--dry-run"], ["--batch", "32"]],
+)
+def test_options_of_a_language_model_without_one(options: list[str], tmp_path: Path) -> None:
+    (tmp_path / "products.csv").write_text("product_id,title\n1,Sofa\n")
+    command = ["train", str(tmp_path / "products.csv"), "none", "-o", str(tmp_path / "m"), *options]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 2
+    assert f"{options[0]}" in done.output
+    assert "Name one with --coder" in done.output
+
+
+def test_a_rate_that_is_no_number(tmp_path: Path) -> None:
+    (tmp_path / "products.csv").write_text("product_id,title\n1,Sofa\n")
+    command = ["train", str(tmp_path / "products.csv"), "none", "-o", str(tmp_path / "m"), "--coder", "scratch"]
+    for rate in ("nan", "inf", "-1"):
+        done = CliRunner().invoke(main, [*command, "--rate", rate])
+        assert done.exit_code == 2, done.output
+        assert "rate" in done.output
+
+
 class _Answers(BaseHTTPRequestHandler):
     """An OpenAI-compatible endpoint: says what a product is in other words, and something that is not so."""
 
     requests: ClassVar[list[dict[str, Any]]] = []
     failing: ClassVar[list[int]] = []  # statuses to answer first
+    words: ClassVar[str | None] = None  # to answer, whatever is asked
+
+    def do_GET(self) -> None:
+        self.requests.append({"path": self.path})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -370,6 +693,7 @@ class _Answers(BaseHTTPRequestHandler):
             return
         title = body["messages"][0]["content"].rpartition("product: ")[2].split(" ; ")[0].split(",")[0]
         words = f'1. "{title}"\n2. zorblax quux\n3. {" ".join(title.split()[-2:])}'
+        words = words if self.words is None else self.words
         answer = json.dumps({"choices": [{"message": {"content": words}}]}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(answer)))
@@ -380,9 +704,14 @@ class _Answers(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(autouse=True)
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gram.coder.causal.endpoint, "WAIT", 0.0)
+
+
 @pytest.fixture
 def endpoint() -> Iterator[str]:
-    _Answers.requests, _Answers.failing = [], []
+    _Answers.requests, _Answers.failing, _Answers.words = [], [], None
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
@@ -425,8 +754,96 @@ class TestQueries:
         )
         assert done.exit_code == 0, done.output
 
-    def test_an_endpoint_that_stumbles_is_asked_again(self, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(gram.coder.causal.queries, "WAIT", 0.0)
+    def test_a_log_of_somebody_else_is_not_replaced(self, data: Dataset, endpoint: str, tmp_path: Path) -> None:
+        data.write(tmp_path)
+        log = tmp_path / "log.tsv"
+        before = log.read_bytes()
+        asked = ["queries", str(tmp_path / "products.jsonl.gz"), "-o", str(log), "--endpoint", endpoint, "--model", "m"]
+        done = CliRunner().invoke(main, [*asked, "--limit", "3"])
+        assert done.exit_code == 2
+        assert (
+            "log.tsv: is there, and was not written by this command. Fix: name another, or give --force" in done.output
+        )
+        assert log.read_bytes() == before
+        assert not _Answers.requests
+        assert CliRunner().invoke(main, [*asked, "--limit", "3", "--force"]).exit_code == 0
+        assert log.read_bytes() != before
+        assert CliRunner().invoke(main, [*asked, "--limit", "4"]).exit_code == 0  # its own log
+        log.write_bytes(before)
+        assert CliRunner().invoke(main, [*asked, "--limit", "4"]).exit_code == 2
+
+    def test_no_query_finds_its_product(self, data: Dataset, endpoint: str, tmp_path: Path) -> None:
+        data.write(tmp_path)
+        _Answers.words = "zorblax quux"
+        log = tmp_path / "new.tsv"
+        asked = ["queries", str(tmp_path / "products.jsonl.gz"), "-o", str(log), "--endpoint", endpoint, "--model", "m"]
+        done = CliRunner().invoke(main, [*asked, "--limit", "3"])
+        assert done.exit_code == 2
+        assert "none of the 3 queries" in done.output
+        assert not log.exists()
+
+    def test_answers_without_a_query_are_an_error_and_are_not_kept(self, endpoint: str, tmp_path: Path) -> None:
+        journal = tmp_path / "journal"
+        for words in ("", "<think>what would one say of a red sofa?", "!!!\n---"):
+            _Answers.words = words
+            with pytest.raises(DataError, match="no answer of the model 'm' holds a query"):
+                write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal)
+        _Answers.words = "<think>\nhm\n</think>\nred couch"
+        assert write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal) == [("1", ["red couch"])]
+
+    def test_another_model_number_or_text_is_asked_anew(self, endpoint: str, tmp_path: Path) -> None:
+        sofa = Product("1", "Red Sofa")
+        for product, model, n in ((sofa, "m", 3), (sofa, "n", 3), (sofa, "n", 2), (Product("1", "Oak Desk"), "n", 2)):
+            for _ in range(2):
+                write_queries([product], Endpoint(endpoint, model), tmp_path / "journal", n)
+        assert len(_Answers.requests) == 4
+
+    def test_a_journal_that_a_kill_cut_off(self, endpoint: str, tmp_path: Path) -> None:
+        journal, products = tmp_path / "journal", [Product("1", "Red Sofa"), Product("2", "Oak Desk")]
+        found = write_queries(products[:1], Endpoint(endpoint, "m"), journal)
+        with journal.open("ab") as out:
+            out.write(b"\xff" + b"[" * 100_000 + b'\n{"key": "x", "queries": "y"}\n{"key": "ab')
+        found += write_queries(products[1:], Endpoint(endpoint, "m"), journal)
+        assert write_queries(products, Endpoint(endpoint, "m"), journal) == found
+        assert len(_Answers.requests) == 2
+
+    def test_the_journal_is_read_under_its_lock(
+        self, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What another process wrote before it gave the lock back is not asked for again."""
+        journal, sofa = tmp_path / "journal", Product("1", "Red Sofa")
+        write_queries([sofa], Endpoint(endpoint, "m"), journal)
+        written, lock = journal.read_bytes(), gram.coder.causal.queries.lock_folder
+        journal.unlink()
+
+        @contextmanager
+        def late(path: Path) -> Iterator[None]:
+            with lock(path):
+                journal.write_bytes(written)
+                yield
+
+        monkeypatch.setattr(gram.coder.causal.queries, "lock_folder", late)
+        write_queries([sofa], Endpoint(endpoint, "m"), journal)
+        assert len(_Answers.requests) == 1
+
+    def test_who_stops_waits_for_no_other_answer(self, tmp_path: Path) -> None:
+        class Slow(Endpoint):
+            def ask(self, prompt: str) -> str:
+                if "Sofa" in prompt:
+                    raise KeyboardInterrupt
+                time.sleep(20)
+                return ""
+
+        begin = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            write_queries(
+                [Product("1", "Oak Desk"), Product("2", "Sofa")], Slow("http://localhost", "m"), tmp_path / "j"
+            )
+        assert time.monotonic() - begin < 10
+
+
+class TestEndpoint:
+    def test_an_endpoint_that_stumbles_is_asked_again(self, endpoint: str) -> None:
         _Answers.failing = [500, 429]
         assert "sofa" in Endpoint(endpoint, "m").ask("product: red sofa")
         assert len(_Answers.requests) == 3
@@ -435,13 +852,88 @@ class TestQueries:
         _Answers.failing = [401] * 50
         journal = tmp_path / "journal"
         with pytest.raises(DataError, match=r"answered 401.*OPENAI_API_KEY"):
-            list(write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal))
+            write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal)
         _Answers.failing = []
-        assert list(write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal))
+        assert write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal)
 
-    def test_no_address(self) -> None:
-        with pytest.raises(SettingError, match="http"):
-            Endpoint("file:///etc/passwd", "m")
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "file:///etc/passwd", "http://", "https:///v1", "http://[::1/v1", "http://host:port/v1", "http://ho st/v1",
+            "http://hö.de/v1", "http://me:secret@host/v1", "http://host/v1?key=1", "http://host/v1\r\nX: y", "",
+        ],
+    )  # fmt: skip
+    def test_no_address(self, url: str) -> None:
+        with pytest.raises(SettingError, match="the endpoint's address"):
+            Endpoint(url, "m")
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            b"nonsense\r\n\r\n",  # BadStatusLine
+            b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{",  # IncompleteRead
+            b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n",  # more headers than http.client reads
+            b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
+            b"HTTP/1.1 200 OK\r\n\r\n\xff",
+            b'HTTP/1.1 200 OK\r\n\r\n{"choices": []}',
+            b'HTTP/1.1 200 OK\r\n\r\n{"choices": [{"message": {"content": ["x"]}}]}',
+        ],
+    )
+    def test_what_is_no_answer(self, raw: bytes) -> None:
+        with pytest.raises(DataError, match="Fix: see that the address"):
+            Endpoint(serve_bytes([raw]), "m").ask("product: sofa")
+
+    def test_an_answer_of_any_length_is_not_read(self) -> None:
+        whole = b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (1 << 20) + b'{"choices": [{"message": {"content": "x"}}]}'
+        with pytest.raises(DataError, match="more than 1048576 bytes"):
+            Endpoint(serve_bytes([whole]), "m").ask("product: sofa")
+
+    def test_no_other_host_is_told(self, endpoint: str) -> None:
+        moved = f"HTTP/1.1 302 Found\r\nLocation: {endpoint}/chat/completions\r\n\r\n".encode()
+        with pytest.raises(DataError, match="answered 302"):
+            Endpoint(serve_bytes([moved]), "m").ask("product: sofa")
+        assert not _Answers.requests
+
+    @pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: ", b""])
+    def test_an_answer_that_drips_is_given_up(self, begin: bytes) -> None:
+        address = serve_bytes([begin, *[b" "] * 200])
+        started = time.monotonic()
+        with pytest.raises(DataError, match="gave no answer"):
+            Endpoint(address, "m", timeout=0.3).ask("product: sofa")
+        assert time.monotonic() - started < 6  # of 4 × 200 × 0.1 s
+
+    def test_half_a_character_is_left_out(self) -> None:
+        raw = rb'{"choices": [{"message": {"content": "so\ud800fa \ud83d\ude00"}}]}'
+        assert Endpoint(serve_bytes([b"HTTP/1.1 200 OK\r\n\r\n" + raw]), "m").ask("x") == "sofa 😀"
+
+    def test_a_key_that_is_none(self, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SHOP_KEY", "sec\nret")
+        with pytest.raises(SettingError, match="the key in SHOP_KEY") as caught:
+            Endpoint(endpoint, "m", "SHOP_KEY").ask("x")
+        assert "sec" not in str(caught.value)
+
+
+def serve_bytes(pieces: list[bytes]) -> str:
+    """The address of a server that answers every request with these pieces, a tenth of a second apart."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def answer(client: socket.socket) -> None:
+        with client, suppress(OSError):
+            client.recv(65536)
+            for i, piece in enumerate(pieces):
+                time.sleep(0.1 * (i > 0))
+                client.sendall(piece)
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(65536):
+                pass
+
+    def accept() -> None:
+        while True:
+            client, _ = server.accept()
+            threading.Thread(target=answer, args=(client,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return f"http://127.0.0.1:{server.getsockname()[1]}/v1"
 
 
 class TestTeaching:
@@ -472,6 +964,19 @@ class TestTeaching:
         done = CliRunner().invoke(main, [*command, "--teacher", str(model)])
         assert done.exit_code == 0, done.output
         assert load_coder(tmp_path / "m").represent(["red sofa"], Side.QUERY, QUERY_CODING)
+
+    def test_a_teacher_is_not_replaced_and_is_looked_at_before_anything_is_mined(
+        self, data: Dataset, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gram.training.stages, "mine", lambda *_: pytest.fail("it was mined"))
+        with pytest.raises(SettingError, match="take the place of its teacher"):
+            train(data.products, data.log, model, Settings(backbone="scratch", teacher=str(model)))
+        damaged = tmp_path / "damaged"
+        shutil.copytree(model, damaged)
+        (damaged / "model.safetensors").write_bytes(b"damaged")
+        for teacher in (damaged, tmp_path / "nothing"):
+            with pytest.raises(ModelError, match=teacher.name):
+                train(data.products, data.log, tmp_path / "m", Settings(backbone="scratch", teacher=str(teacher)))
 
     def test_teacher_and_language_model_exclude_each_other(self, data: Dataset, model: Path, tmp_path: Path) -> None:
         data.write(tmp_path)

@@ -9,7 +9,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,13 +30,14 @@ from gram.coder.encoder.tokens import Batch, hide
 from gram.coder.memory import keep_freed_memory
 from gram.coder.precision import computing
 from gram.codes.pseudo_queries import pseudo_share
-from gram.errors import DataError
+from gram.errors import DataError, ModelError
 from gram.folders import new_file
 from gram.training.losses import attribute_loss, code_loss, code_scores, contrastive_loss, late_scores
 from gram.training.samples import Samples, TrainingBatch
 
 log = logging.getLogger("gram.train")
 
+ANEW = "train without --resume, to begin anew"
 CHECKPOINT_SECONDS = 180  # between checkpoints at most, where validation does not come sooner
 
 
@@ -330,27 +332,43 @@ class JointTrainer:
                 raise DataError(path, problem, "make room on the disk, then go on with --resume") from error
 
     def restore(self, path: Path) -> None:
-        state = torch.load(path, map_location=self.coder.device, weights_only=True)
-        self.coder.load_state_dict(state["coder"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.best_state = state["best_state"]
-        self.mean = state["mean"]
-        self.done, self.best, self.stale = (state["numbers"][k] for k in ("done", "best", "stale"))
+        """Goes on from a checkpoint. Raises ModelError for one that is damaged."""
+        with reading_weights(path, ANEW):
+            state = torch.load(path, map_location=self.coder.device, weights_only=True)
+            self.coder.load_state_dict(state["coder"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.best_state = state["best_state"]
+            self.mean = state["mean"]
+            self.done, self.best, self.stale = (state["numbers"][k] for k in ("done", "best", "stale"))
+
+
+@contextmanager
+def reading_weights(path: Path, fix: str) -> Iterator[None]:
+    """Raises ModelError, which names the file and the fix, for whatever is wrong with weights that are read."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # torch, pickle and zip fail at a damaged file in ways of their own
+        problem = (str(error).splitlines() or [repr(error)])[0]
+        raise ModelError(f"{path}: its weights cannot be used ({problem[:200]}). Fix: {fix}") from error
 
 
 def forget_after(record: Path, step: int, stage: str) -> None:
     """Takes steps out of the record that were done after the checkpoint, and will be done again."""
     if record.is_file():
-        kept = [row for row in record.read_text(encoding="utf-8").splitlines() if _stays(row, step, stage)]
+        kept = [
+            row for row in record.read_text(encoding="utf-8", errors="replace").splitlines() if _stays(row, step, stage)
+        ]
         record.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
 
 
 def _stays(row: str, step: int, stage: str) -> bool:
     try:
         found = json.loads(row)
-    except ValueError:  # a line that a kill cut off
+        return bool(found["stage"] != stage or found["step"] <= step)
+    except (ValueError, LookupError, TypeError):  # a line that a kill cut off
         return False
-    return found.get("stage") != stage or found["step"] <= step
 
 
 def _groups(coder: EncoderCoder, settings: TrainingSettings) -> list[dict[str, Any]]:

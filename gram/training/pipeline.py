@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gram.coder.base import LEXICON
+from gram.coder.folder import check_model, load_coder
+from gram.errors import SettingError
 from gram.folders import check_replaceable, new_folder, write_json
 from gram.locks import lock_folder, resolve
 from gram.ranking.scorer import file_of
@@ -64,11 +66,14 @@ def train(
 
     Raises:
         DataError: another process trains this model, or `output` must not or cannot be written.
-        SettingError: no products, an id twice, or `resume` with other data or settings than the checkpoint's.
-        ModelError: a backbone that cannot be loaded.
+        SettingError: no products, an id twice, a teacher that would be replaced, or `resume` with other data or
+            settings than the checkpoint's.
+        ModelError: a backbone, language model, teacher or checkpoint that cannot be loaded.
     """
     settings, output = settings or Settings(), resolve(output)
     check_replaceable(output, marker=LEXICON)
+    if settings.teacher:
+        _check_teacher(Path(settings.teacher), output)
     work = output.with_name(output.name + ".work")
     with lock_folder(work):
         kind = TrainingRun if settings.causal is None else causal.CausalRun
@@ -79,6 +84,14 @@ def train(
         _write_model(run, output)
         shutil.rmtree(work)
     return output
+
+
+def _check_teacher(teacher: Path, output: Path) -> None:
+    """Opens the teacher, and lets go of it: what is wrong with it is to be known before hours of work."""
+    if resolve(teacher) == output:
+        raise SettingError(f"the model would take the place of its teacher {teacher}. Fix: name another folder for it")
+    check_model(teacher)
+    load_coder(teacher)
 
 
 def _write_model(run: TrainingRun | causal.CausalRun, output: Path) -> None:

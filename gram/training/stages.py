@@ -15,7 +15,7 @@ from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Side
 from gram.coder.encoder.backbone import load_backbone
 from gram.coder.encoder.coder import EncoderCoder
 from gram.coder.encoder.tokens import TextTokenizer
-from gram.coder.folder import check_model, load_coder
+from gram.coder.folder import load_coder
 from gram.codes.mining import mine
 from gram.codes.trie import CodeTrie
 from gram.folders import new_file
@@ -28,7 +28,7 @@ from gram.text.fields import field_texts
 from gram.training.co_alignment import AlignedTexts, CoAlignment
 from gram.training.co_training import make_co_training_samples
 from gram.training.health import measure_health, recall_of_codes
-from gram.training.joint import JointTrainer, forget_after
+from gram.training.joint import JointTrainer, forget_after, reading_weights
 from gram.training.preferences import CompoundCodes
 from gram.training.run import TrainingRun
 from gram.training.samples import Samples
@@ -54,7 +54,6 @@ def mine_lexicon(run: TrainingRun) -> None:
     run.samples = Samples.collect(products, tokenizer.products(products), run.logged, tokenizer, run.bm25)
     log.info("code space: %d codes", len(run.samples.space.codes))
     if settings.teacher:
-        check_model(Path(settings.teacher))
         run.samples = teach(run.samples, load_coder(Path(settings.teacher), settings.device))
     run.coder = EncoderCoder(backbone, lexicon, CodeTrie.build(run.samples.space.codes)).to(settings.device)
 
@@ -62,7 +61,8 @@ def mine_lexicon(run: TrainingRun) -> None:
 def train_jointly(run: TrainingRun) -> None:
     """Both sides of interactions at once (Eq. 3, with the contrastive loss)."""
     if run.joint is not None and run.joint.is_file():
-        run.coder.load_state_dict(load_file(run.joint))
+        with reading_weights(run.joint, "remove it: joint training is done again"):
+            run.coder.load_state_dict(load_file(run.joint))
         return
     trainer = JointTrainer(run.coder, run.samples, run.settings.training)
     checkpoint = run.work / "joint.pt"

@@ -31,7 +31,7 @@ from gram.coder.causal.language_model import LanguageModel, rebuild
 from gram.coder.causal.text import write_code, write_prompt
 from gram.coder.precision import computing
 from gram.codes.lexicon import Lexicon
-from gram.codes.trie import CodeTrie
+from gram.codes.trie import ARRAYS, CodeTrie
 from gram.errors import ModelError
 from gram.folders import write_json
 from gram.index.token_vectors import TokenVectors
@@ -73,7 +73,7 @@ class CausalCoder:
         self.writing = writing or WritingSettings()
         self.fingerprint = fingerprint
         widths = "-".join(map(str, asdict(self.writing).values()))
-        self.cache = CodeCache(cache if fingerprint else None, f"{fingerprint} {widths}")
+        self.cache = CodeCache(cache if fingerprint else None, f"{fingerprint} {widths}", len(trie))
 
     @cached_property
     def table(self) -> NDArray[np.int32]:
@@ -193,8 +193,8 @@ class CausalCoder:
         lexicon = self.lexicon.extend(dict(words))
         if len(lexicon) == len(self.lexicon):
             return self
-        path = self.cache.path
-        made = CausalCoder(self.model, lexicon, self.trie, self.products, self.writing, path, self.fingerprint)
+        made = CausalCoder(self.model, lexicon, self.trie, self.products, self.writing)
+        made.cache, made.fingerprint = self.cache, self.fingerprint
         for name in ("table", "tokens", "_torch_trie"):  # of the codes, which are the same
             if name in self.__dict__:
                 made.__dict__[name] = self.__dict__[name]
@@ -227,7 +227,12 @@ class CausalCoder:
         try:
             weights = load_file(folder / WEIGHTS)
             tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
-            model = rebuild(config["encoder"], tokenizer, weights)
+            try:
+                model = rebuild(config["encoder"], tokenizer, weights)
+            except ModelError as error:
+                problem = str(error).partition(" Fix: ")[0].rstrip(".")
+                fix = "put the language model back as it was, or train again"
+                raise ModelError(f"{folder}: {problem}. Fix: {fix}") from error
             products = np.load(folder / "codes.products.npy", allow_pickle=False)
             lexicon, trie = Lexicon.load(folder / LEXICON), CodeTrie.load(folder)
             writing = WritingSettings(**config["writing"])
@@ -236,7 +241,7 @@ class CausalCoder:
         if len(products) != len(trie):
             raise ModelError(f"{folder}: codes.products.npy is not of its trie. Fix: train it again")
         digest = hashlib.sha256(repr(config["encoder"]).encode())
-        for name in (WEIGHTS, LEXICON, "tokenizer.json", "trie.child_token.npy", "trie.code_id.npy"):
+        for name in (WEIGHTS, LEXICON, "tokenizer.json", *(f"trie.{array}.npy" for array in ARRAYS)):
             digest.update((folder / name).read_bytes())
         mark = digest.hexdigest()[:16]
         return cls(model.to(device).eval(), lexicon, trie, products, writing, cache_path(folder), mark)

@@ -5,13 +5,19 @@ Letters: X texts with a code each, L tokens of the longest prompt, t tokens of t
 
 from __future__ import annotations
 
+import hashlib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -38,6 +44,8 @@ class LanguageModelSettings:
     vocabulary: int = 4000
 
     def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise SettingError("the language model has no name. Fix: give a hub id, a folder, or scratch")
         if self.dtype not in ("auto", "float32", "bfloat16", "float16"):
             raise SettingError(f"dtype is auto, float32, bfloat16 or float16, not {self.dtype!r}")
         if self.lora < 0:
@@ -58,8 +66,12 @@ class LanguageModelSettings:
 class LanguageModel(nn.Module):
     """A language model and its tokens. Prompt and code are tokenised apart: what one says never changes the other."""
 
-    def __init__(self, model: nn.Module, tokenizer: Tokenizer, settings: LanguageModelSettings, end_id: int) -> None:
+    def __init__(
+        self, model: nn.Module, tokenizer: Tokenizer, settings: LanguageModelSettings, end_id: int, origin: str = ""
+    ) -> None:
+        """`origin` says which weights adapters stand on: `sha256:…` of a folder's, `commit:…` of a hub id's."""
         super().__init__()
+        self.origin = origin
         self.model: Any = model
         self.tokenizer, self.settings, self.end_id = tokenizer, settings, end_id
         config: Any = model.config
@@ -132,85 +144,164 @@ class LanguageModel(nn.Module):
             return {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
         return dict(self.model.state_dict())
 
+    def load_trained(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes over what `trainable` gave. Raises ModelError for weights of another model, or a part of them."""
+        missing, unexpected = self.model.load_state_dict(dict(weights), strict=False)
+        lacking = sorted(set(missing) & set(self.trainable()))
+        if lacking or unexpected:
+            raise ModelError(f"the weights do not fit {self.settings.name} ({', '.join([*lacking, *unexpected][:3])})")
+
     def describe(self) -> dict[str, Any]:
         """What `rebuild` needs beside the weights and the tokenizer."""
-        config: Any = self.model.config
-        return {"settings": asdict(self.settings), "end_id": self.end_id, "shape": config.to_dict()}
+        shape = self.model.config.to_dict()
+        return {"settings": asdict(self.settings), "end_id": self.end_id, "shape": shape, "origin": self.origin}
 
 
 TAIL = 4
 """Tokens of a prompt's end that are kept where it is cut: `code:` must stand there."""
 
 
+def check_language_model(settings: LanguageModelSettings) -> None:
+    """Raises the errors of `load_language_model` that are found without its weights: to be asked before hours of work.
+
+    What a hub has is asked of it, once.
+    """
+    if settings.from_scratch:
+        return
+    _check_packages(settings)
+    with _explained(settings.name):
+        _read_config(settings.name, None)
+        _read_tokenizer(settings.name, None)
+
+
 def load_language_model(
-    settings: LanguageModelSettings, texts: Iterable[str] = (), device: str | torch.device = "cpu"
+    settings: LanguageModelSettings, texts: Iterable[str] = (), device: str | torch.device = "cpu", origin: str = ""
 ) -> LanguageModel:
     """The language model of a hub id or a folder; a `scratch` one learns its tokens from `texts`.
 
+    `origin`, where given, is what the model's weights must be: a hub's are loaded at that commit.
+
     Raises:
-        ModelError: a model or tokenizer that cannot be read, or has no mark for the end of a text.
-        MissingExtra: LoRA without peft, four bits without bitsandbytes.
+        ModelError: a model or tokenizer that cannot be read, has no mark for the end of a text, or other weights.
+        MissingExtra: LoRA without peft.
+        SettingError: four bits without bitsandbytes.
     """
     if settings.from_scratch:
         model, tokenizer, end_id = _scratch(settings, texts)
         return LanguageModel(model, tokenizer, settings, end_id).to(device)
-    from transformers import AutoTokenizer
-
-    try:
-        fast = AutoTokenizer.from_pretrained(settings.name, use_fast=True)
-        model = _pretrained(settings, device)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"The language model {settings.name!r} cannot be loaded: {str(error).splitlines()[0]} "
-            "Fix: give a folder with config.json, model.safetensors and tokenizer.json, or a hub id while online"
-        ) from error
-    if fast.eos_token_id is None:
-        raise ModelError(f"{settings.name}: its tokenizer has no mark for the end of a text. Fix: choose another model")
+    if Path(settings.name).is_dir():
+        settings = replace(settings, name=str(Path(settings.name).resolve()))  # it is opened from other folders too
+    _check_packages(settings)
+    with _explained(settings.name):
+        found = _origin(settings.name, origin) if settings.adapted else ""
+        if origin and found != origin:
+            raise ModelError(f"{settings.name} has other weights than those that its adapters were trained on")
+        revision = found.partition("commit:")[2] or None
+        fast = _read_tokenizer(settings.name, revision)
+        model = _pretrained(settings, device, revision)
     if getattr(model.config, "pad_token_id", None) is None:
         model.config.pad_token_id = fast.pad_token_id if fast.pad_token_id is not None else fast.eos_token_id
     tokenizer = Tokenizer.from_str(fast.backend_tokenizer.to_str())
-    made = LanguageModel(_adapt(model, settings), tokenizer, settings, int(fast.eos_token_id))
+    made = LanguageModel(_adapt(model, settings), tokenizer, settings, int(fast.eos_token_id), found)
     return made if settings.four_bit else made.to(device)
 
 
 def rebuild(described: Mapping[str, Any], tokenizer_json: str, weights: Mapping[str, Tensor]) -> LanguageModel:
     """A trained language model, as `describe` told of it.
 
-    Raises ModelError for weights that are another model's, or adapters whose model is not to be had.
+    Raises ModelError for weights that are another model's, or adapters whose model is not to be had as it was.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     settings = LanguageModelSettings(**described["settings"])
     tokenizer, end_id = Tokenizer.from_str(tokenizer_json), int(described["end_id"])
+    origin = str(described["origin"])
     if settings.adapted:
-        made = load_language_model(settings)
-        missing, unexpected = made.model.load_state_dict(dict(weights), strict=False)
-        lacking = set(missing) & set(made.trainable())
-        if unexpected or lacking:
-            raise ModelError(f"its adapters do not fit {settings.name} ({[*lacking, *unexpected][:3]})")
-        return made
-    shape = dict(described["shape"])
-    config = AutoConfig.for_model(**{k: v for k, v in shape.items() if not k.startswith("_")})
+        if origin.startswith("sha256:") and not Path(settings.name).is_dir():
+            raise ModelError(f"the model that its adapters were trained on is gone: {settings.name}")
+        base = load_language_model(settings, origin=origin).model
+    else:
+        shape = dict(described["shape"])
+        config = AutoConfig.for_model(**{k: v for k, v in shape.items() if not k.startswith("_")})
+        base = (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM).from_config(config)
+        _untie(base, weights)
+    made = LanguageModel(base, tokenizer, settings, end_id, origin)
+    made.load_trained(weights)
+    return made
+
+
+def _untie(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Gives weights a place each that are one in the model, as its configuration has it, and differ as they were saved.
+
+    T5's successors are such: their configuration says that words are read and written by the same weights.
+    """
+    first: dict[int, str] = {}
+    for name, weight in list(model.named_parameters(remove_duplicate=False)):
+        one = first.setdefault(id(weight), name)
+        if one != name and one in weights and name in weights and not torch.equal(weights[one], weights[name]):
+            module, _, last = name.rpartition(".")
+            setattr(model.get_submodule(module), last, nn.Parameter(weight.detach().clone()))
+
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """What transformers says of a model that cannot be loaded, as an error with a fix."""
+    try:
+        if not Path(name).is_dir() and not _HUB_ID.fullmatch(name):
+            raise OSError("there is no such folder, and no hub id has this form.")
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        problem = (str(error).splitlines() or [repr(error)])[0]
+        fix = "give a folder with config.json, model.safetensors and tokenizer.json, or a hub id while online"
+        raise ModelError(f"The language model {name!r} cannot be loaded: {problem} Fix: {fix}") from error
+
+
+def _origin(name: str, known: str) -> str:
+    """Which weights a name stands for now; of a hub id, the `known` ones as long as they are to be had."""
+    if not Path(name).is_dir():
+        from huggingface_hub import hf_hub_download
+
+        revision = known.partition("commit:")[2] or None
+        return f"commit:{Path(hf_hub_download(name, 'config.json', revision=revision)).parent.name}"
+    files = sorted(Path(name).glob("*.safetensors")) or sorted(Path(name).glob("*.bin"))
+    digest = hashlib.sha256()
+    for file in (Path(name, "config.json"), *files):
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _read_config(name: str, revision: str | None) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(name, revision=revision)
+
+
+def _read_tokenizer(name: str, revision: str | None) -> Any:
+    from transformers import AutoTokenizer
+
+    fast = AutoTokenizer.from_pretrained(name, use_fast=True, revision=revision)
+    if not fast.is_fast:
+        raise ModelError(f"{name}: its tokenizer has no fast form (tokenizer.json). Fix: choose another model")
+    if fast.eos_token_id is None:
+        raise ModelError(f"{name}: its tokenizer has no mark for the end of a text. Fix: choose another model")
+    return fast
+
+
+def _pretrained(settings: LanguageModelSettings, device: str | torch.device, revision: str | None) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    config = _read_config(settings.name, revision)
     kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    model = kind.from_config(config)
-    model.load_state_dict(dict(weights), strict=False)
-    model.tie_weights()
-    return LanguageModel(model, tokenizer, settings, end_id)
-
-
-def _pretrained(settings: LanguageModelSettings, device: str | torch.device) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
-
-    config = AutoConfig.from_pretrained(settings.name)
-    kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    more: dict[str, Any] = {"dtype": _frozen_dtype(settings, torch.device(device).type)}
+    more: dict[str, Any] = {"dtype": _frozen_dtype(settings, torch.device(device).type), "revision": revision}
     if settings.four_bit:
         from transformers import BitsAndBytesConfig
 
-        try:
-            more["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)
-        except ImportError as error:
-            raise MissingExtra("Weights in four bits", "bitsandbytes") from error
+        more["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)
         more["device_map"] = {"": device}
     model = kind.from_pretrained(settings.name, **more)
     model.config.use_cache = True
@@ -233,17 +324,23 @@ def _adapt(model: Any, settings: LanguageModelSettings) -> nn.Module:
             model.enable_input_require_grads()
     if not settings.adapted:
         return model
-    try:
-        from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
-    except ImportError as error:
-        raise MissingExtra("LoRA (without it, all weights are trained: --lora 0)", "causal") from error
+    import peft
+
     if settings.four_bit:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=settings.checkpointing)
-    task = TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else TaskType.CAUSAL_LM
-    config = LoraConfig(
+        model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=settings.checkpointing)
+    task = peft.TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else peft.TaskType.CAUSAL_LM
+    config = peft.LoraConfig(
         r=settings.lora, lora_alpha=2 * settings.lora, target_modules="all-linear", task_type=task, lora_dropout=0.0
     )
-    return get_peft_model(model, config)
+    return peft.get_peft_model(model, config)
+
+
+def _check_packages(settings: LanguageModelSettings) -> None:
+    """Raises MissingExtra or SettingError where a package is not installed that these settings need."""
+    if settings.adapted and find_spec("peft") is None:
+        raise MissingExtra("LoRA (without it, all weights are trained: --lora 0)", "causal")
+    if settings.four_bit and find_spec("bitsandbytes") is None:
+        raise SettingError("frozen weights in four bits need another package. Fix: pip install bitsandbytes")
 
 
 def _scratch(settings: LanguageModelSettings, texts: Iterable[str]) -> tuple[Any, Tokenizer, int]:

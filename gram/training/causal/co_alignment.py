@@ -9,6 +9,7 @@ Letters: X preferences, t tokens of the longest code.
 from __future__ import annotations
 
 import logging
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,8 @@ from gram.coder.base import Side
 from gram.coder.causal.coder import CausalCoder
 from gram.coder.causal.text import write_code, write_prompt
 from gram.coder.precision import computing
+from gram.errors import ModelError
+from gram.training.causal.likelihood import SMALLER
 from gram.training.causal.samples import CodeSamples
 from gram.training.causal.settings import CausalSettings
 from gram.training.preferences import CompoundCodes, Preference, draw_preferences
@@ -29,6 +32,8 @@ from gram.training.preferences import CompoundCodes, Preference, draw_preference
 log = logging.getLogger("gram.train")
 
 SIDES = (Side.QUERY, Side.PRODUCT)
+SCALE = 10.0
+"""Of margins, which are by token: Eq. 6's are of whole codes, and some ten tokens make one. Not tuned."""
 
 
 class _Pairs(NamedTuple):
@@ -63,8 +68,10 @@ class CausalCoAlignment:
                 for group in optimizer.param_groups:
                     warm = min(1.0, (step + 1) / 10)
                     group["lr"] = settings.chosen_rate() / 5 * warm * max(0.05, 1 - step / len(drawn))
-                model.train()
+                model.train(settings.model.checkpointing)  # which needs it; the reference was without dropout
                 loss, figures = self.loss(pairs)
+                if not math.isfinite(float(loss.detach())):
+                    raise ModelError(f"the loss is no number at step {len(rows) + 1} of co-alignment. {SMALLER}")
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(trained, 1.0)
@@ -80,7 +87,7 @@ class CausalCoAlignment:
         length = torch.tensor([[len(code) + 1 for code in codes] for codes in pairs.codes], device=parts.device).T
         ratio = (parts - pairs.reference) / length  # so that a code does not win by its length alone
         margin = settings.beta_chosen * ratio[..., 0] - settings.beta_rejected * ratio[..., 1]  # (2, X)
-        preferred = (pairs.weight * -F.logsigmoid(10 * margin)).mean()
+        preferred = (pairs.weight * -F.logsigmoid(SCALE * margin)).mean()
         chosen = (parts[..., 0] / length[:, 0]).mean()
         figures = {
             "preference": float(preferred.detach()),

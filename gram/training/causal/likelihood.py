@@ -20,10 +20,11 @@ from gram.errors import DataError, ModelError
 from gram.folders import new_file
 from gram.training.causal.samples import CodeSamples, Examples
 from gram.training.causal.settings import CausalSettings
-from gram.training.joint import CHECKPOINT_SECONDS, forget_after
+from gram.training.joint import ANEW, CHECKPOINT_SECONDS, forget_after, reading_weights
 
 log = logging.getLogger("gram.train")
 
+SMALLER = "Fix: train with a smaller --rate, or --dtype float32"
 WARM = 0.06  # share of the steps in which the rate rises
 
 
@@ -66,7 +67,7 @@ class LikelihoodTrainer:
                     saved = time.monotonic()
         bar.close()
         if self.best_weights is not None:
-            self.model.model.load_state_dict(self.best_weights, strict=False)
+            self.model.load_trained(self.best_weights)
         self.model.eval()
 
     def step(self) -> dict[str, float]:
@@ -85,10 +86,7 @@ class LikelihoodTrainer:
             (weight * loss).backward()
             figures[name] = float(loss.detach())
         if not math.isfinite(sum(figures.values())):
-            raise ModelError(
-                f"the loss is no number at step {self.done + 1} of {self.stage} training."
-                " Fix: train with a smaller --rate, or --dtype float32"
-            )
+            raise ModelError(f"the loss is no number at step {self.done + 1} of {self.stage} training. {SMALLER}")
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.done += 1
@@ -122,6 +120,7 @@ class LikelihoodTrainer:
     def save(self, path: Path) -> None:
         """A checkpoint: everything that `restore` needs to go on as if nothing had happened."""
         state = {
+            "origin": self.model.origin,
             "weights": self.model.trainable(),
             "optimizer": self.optimizer.state_dict(),
             "best_weights": self.best_weights,
@@ -135,8 +134,12 @@ class LikelihoodTrainer:
                 raise DataError(path, problem, "make room on the disk, then go on with --resume") from error
 
     def restore(self, path: Path) -> None:
-        state = torch.load(path, map_location=self.model.device, weights_only=True)
-        self.model.model.load_state_dict(state["weights"], strict=False)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.best_weights = state["best_weights"]
-        self.done, self.best, self.stale = (state["numbers"][k] for k in ("done", "best", "stale"))
+        """Goes on from a checkpoint. Raises ModelError for one that is damaged, or of another language model."""
+        with reading_weights(path, ANEW):
+            state = torch.load(path, map_location=self.model.device, weights_only=True)
+            if state["origin"] != self.model.origin:
+                raise ModelError(f"{self.model.settings.name} has other weights now")
+            self.model.load_trained(state["weights"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.best_weights = state["best_weights"]
+            self.done, self.best, self.stale = (state["numbers"][k] for k in ("done", "best", "stale"))

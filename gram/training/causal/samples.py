@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,8 @@ from gram.training.samples import vary
 
 SINGLE = 0.3
 """How often a text is asked for a code of one attribute where it has longer ones too. Not tuned."""
+TRIES = 20
+"""Products that are asked for each pseudo-query of a batch at most: those without attributes have none."""
 DROPPED = 0.2
 """How often a product's field other than its title is hidden: its codes must then be known, not copied. Not tuned."""
 
@@ -83,31 +86,39 @@ class CodeSamples:
         """The same texts with other codes to write."""
         return replace(self, of_queries=of_queries, of_products=of_products)
 
+    @cached_property
+    def _with_codes(self) -> NDArray[np.int64]:
+        """The products that have a code to write."""
+        return self._rows_with_codes(self.of_products, self.product_targets)
+
+    @cached_property
+    def _queries_with_codes(self) -> NDArray[np.int64]:
+        return self._rows_with_codes(self.of_queries, self.query_targets)
+
     def draw(self, size: int, rng: np.random.Generator) -> tuple[Examples, Examples]:
-        """So many queries, logged ones and pseudo-queries, and as many products, with a code each."""
+        """So many queries, logged ones and pseudo-queries, and as many products, with a code each.
+
+        Where products have no pseudo-queries, logged queries stand in. Raises SettingError where there are none either.
+        """
         share = pseudo_share(len(self.queries))
         n_logged = min(size - round(size * share), len(self.queries))
         queries = Examples([], [])
         for q in rng.choice(len(self.queries), n_logged, replace=False).tolist() if n_logged else []:
-            code = self._draw_code(self.of_queries, self.query_targets, q, rng)
-            if code:
-                queries.prompts.append(write_prompt(vary(self.queries[q], rng), Side.QUERY))
-                queries.codes.append(code)
+            self._add_logged(queries, q, rng)
+        for _ in range(TRIES * size):
+            if len(queries.prompts) >= size:
+                break
+            self._add_pseudo(queries, self._draw_product(rng), rng)
+        if len(queries.prompts) < size and not len(self._queries_with_codes):
+            problem = "neither the log nor the products' texts give a query with a code to learn"
+            raise SettingError(f"{problem}. Fix: see titles, or give a log")
         while len(queries.prompts) < size:
-            p = int(rng.integers(len(self.products)))
-            made = pseudo_query(self.lexicon, self.tags[p], rng)
-            code = self._draw_said(p, set(made[1]), rng) if made else ""
-            code = code or self._draw_code(self.of_products, self.product_targets, p, rng)
-            if made and code:
-                queries.prompts.append(write_prompt(made[0], Side.QUERY))
-                queries.codes.append(code)
+            self._add_logged(queries, int(rng.choice(self._queries_with_codes)), rng)
         products = Examples([], [])
-        while len(products.prompts) < size:
-            p = int(rng.integers(len(self.products)))
-            code = self._draw_code(self.of_products, self.product_targets, p, rng)
-            if code:
-                products.prompts.append(write_prompt(_masked(self.products[p], rng), Side.PRODUCT))
-                products.codes.append(code)
+        for _ in range(size):
+            p = self._draw_product(rng)
+            products.codes.append(self._draw_code(self.of_products, self.product_targets, p, rng))
+            products.prompts.append(write_prompt(_masked(self.products[p], rng), Side.PRODUCT))
         return queries, products
 
     def all_of(self, rows: Sequence[int], limit: int, rng: np.random.Generator) -> Examples:
@@ -128,13 +139,35 @@ class CodeSamples:
         row = self.space.codes[code]
         return self.line(row[row >= 0].tolist())
 
+    def _draw_product(self, rng: np.random.Generator) -> int:
+        return int(self._with_codes[rng.integers(len(self._with_codes))])
+
+    def _add_logged(self, queries: Examples, q: int, rng: np.random.Generator) -> None:
+        code = self._draw_code(self.of_queries, self.query_targets, q, rng)
+        if code:
+            queries.prompts.append(write_prompt(vary(self.queries[q], rng), Side.QUERY))
+            queries.codes.append(code)
+
+    def _add_pseudo(self, queries: Examples, p: int, rng: np.random.Generator) -> None:
+        made = pseudo_query(self.lexicon, self.tags[p], rng)
+        if made:
+            code = self._draw_said(p, set(made[1]), rng)
+            queries.prompts.append(write_prompt(made[0], Side.QUERY))
+            queries.codes.append(code or self._draw_code(self.of_products, self.product_targets, p, rng))
+
+    def _rows_with_codes(self, codes: CodeTargets, targets: Targets) -> NDArray[np.int64]:
+        """The texts that `_draw_code` finds a code of."""
+        long = _sums(codes.start, codes.weight)
+        single = _sums(targets.start, targets.weight * self.lexicon.idf[targets.attribute])
+        return np.flatnonzero((long > 0) | (single > 0))
+
     def _draw_code(self, codes: CodeTargets, targets: Targets, text: int, rng: np.random.Generator) -> str:
         at = slice(codes.start[text], codes.start[text + 1])
         weight = codes.weight[at]
-        if len(weight) and weight.sum() > 0 and rng.random() >= SINGLE:
-            return self.line_of(int(rng.choice(codes.code[at], p=_shares(weight))))
         attributes, sure = targets.row(text)
         value = sure * self.lexicon.idf[attributes]
+        if weight.sum() > 0 and (rng.random() >= SINGLE or not value.sum() > 0):
+            return self.line_of(int(rng.choice(codes.code[at], p=_shares(weight))))
         return self.line([int(rng.choice(attributes, p=_shares(value)))]) if value.sum() > 0 else ""
 
     def _draw_said(self, product: int, named: set[int], rng: np.random.Generator) -> str:
@@ -163,6 +196,12 @@ def _tags(lexicon: Lexicon, fields: Sequence[tuple[str, str]]) -> NDArray[np.int
     tags = lexicon.lexical_of(fields)
     rows = [(a, where.start, where.end, FIELDS.index(where.field)) for a, where in tags.items()]
     return np.array(rows, dtype=np.int32).reshape(-1, 4)
+
+
+def _sums(start: NDArray[np.int64], weight: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The sum of each row's weights, (rows,)."""
+    row = np.repeat(np.arange(len(start) - 1), np.diff(start))
+    return np.bincount(row, weight, minlength=len(start) - 1).astype(np.float64)
 
 
 def _shares(weight: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from gram.coder.causal.coder import WritingSettings
 from gram.coder.causal.language_model import LanguageModelSettings
+from gram.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class CausalSettings:
     likelihood: float = 0.2  # of the chosen codes beside Eq. 6: without it both likelihoods fall (Pang et al. 2024)
     rounds: int = 2  # of co-alignment: codes are written anew before each
     texts: int = 8000  # queries, and products, that co-training and co-alignment write codes of, at most
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.rate) and self.rate >= 0):
+            raise SettingError(f"the rate is a number above 0, or 0 to choose one, not {self.rate}")
 
     def chosen_stages(self, n_queries: int, n_products: int) -> tuple[int, int, int]:
         """Steps of joint training, co-training and co-alignment.

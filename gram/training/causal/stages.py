@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from gram.coder.base import Side
 from gram.coder.causal.coder import CausalCoder
-from gram.coder.causal.language_model import load_language_model
+from gram.coder.causal.language_model import check_language_model, load_language_model
 from gram.coder.causal.text import write_prompt
 from gram.codes.mining import mine
 from gram.codes.trie import CodeTrie
@@ -24,7 +24,7 @@ from gram.training.causal.co_training import make_co_training_samples
 from gram.training.causal.likelihood import LikelihoodTrainer
 from gram.training.causal.samples import CodeSamples, Examples
 from gram.training.causal.settings import CausalSettings
-from gram.training.joint import forget_after
+from gram.training.joint import forget_after, reading_weights
 from gram.training.run import Run
 from gram.training.scoring import fit_to_clicks
 
@@ -56,6 +56,7 @@ class CausalRun(Run):
 def mine_lexicon(run: CausalRun) -> None:
     """The shop's attributes, the space of codes, and a language model that has written none yet."""
     settings, products = run.settings, run.products
+    check_language_model(run.causal.model)
     log.info("finding the attributes of %d products and %d interactions", len(products), len(run.logged))
     lexicon = mine(products, run.logged, settings.mining)
     samples = run.samples = CodeSamples.collect(lexicon, products, run.logged)
@@ -77,7 +78,8 @@ def train_jointly(run: CausalRun) -> None:
     """Both sides at once: L_q + λ·L_p (Eq. 3)."""
     model = run.coder.model
     if run.joint is not None and run.joint.is_file():
-        model.model.load_state_dict(load_file(run.joint), strict=False)
+        with reading_weights(run.joint, "remove it: joint training is done again"):
+            model.load_trained(load_file(run.joint))
         return
     train_likelihood(run, run.samples, run.steps[0], "joint")
     if run.joint is not None:
