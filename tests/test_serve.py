@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from gram.errors import SettingError
+from gram.index.store import Store
 from gram.serve.app import make_app
 from gram.serve.keys import make_key
 from gram.serve.run import is_loopback
@@ -269,13 +272,42 @@ def test_keys_and_roles(small_shop: Path, tmp_path: Path) -> None:
     shop.close()
 
 
-def test_too_many_at_once_are_told_to_come_again(client: TestClient) -> None:
-    service = client.app.state.service  # type: ignore[attr-defined]
-    service.waiting = 10_000
-    response = client.get("/search?q=x")
-    service.waiting = 0
-    assert error_of(response, 503)["code"] == "busy"
-    assert response.headers["retry-after"] == "1"
+@pytest.mark.parametrize(("kind", "searches", "changes"), [("reads", 503, 201), ("writes", 200, 503)])
+def test_too_many_at_once_are_told_to_come_again(client: TestClient, kind: str, searches: int, changes: int) -> None:
+    """A flood of changes turns no search away, nor the other way round."""
+    there = client.app.state.service.there  # type: ignore[attr-defined]
+    there[kind] = 10_000
+    click = {"query": "sofa", "product_id": "a"}
+    answers = [client.get("/search?q=x"), client.post("/clicks", json=click)]
+    there[kind] = 0
+    assert [answer.status_code for answer in answers] == [searches, changes]
+    refused = answers[0 if searches == 503 else 1]
+    assert error_of(refused, 503)["code"] == "busy"
+    assert refused.headers["retry-after"] == "1"
+
+
+def test_keys_are_read_once_a_second_and_off_the_event_loop(
+    small_shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(small_shop / "index", tmp_path / "index")
+    shop = Shop.open(tmp_path / "index", small_shop / "model")
+    key, read = make_key(shop.store, "page", "search"), Store.all
+    loops: list[bool] = []
+
+    def note(store: Store, kind: str) -> Any:
+        if kind == "key":
+            loops.append(asyncio._get_running_loop() is not None)
+        return read(store, kind)
+
+    monkeypatch.setattr(Store, "all", note)
+    client = TestClient(make_app(shop), "http://127.0.0.1", headers={"Authorization": f"Bearer {key}"})
+    assert [client.get("/suggest?q=").status_code for _ in range(9)] == [200] * 9
+    assert loops in ([False], [False, False]), "a second may have passed"
+    shop.store.remove("key", "page")
+    shop.store.put("key", "other", {"role": "admin", "hash": ""})
+    time.sleep(1)
+    assert client.get("/suggest?q=").status_code == 401
+    shop.close()
 
 
 def test_a_read_only_service_takes_no_changes(small_shop: Path, tmp_path: Path) -> None:
