@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from gram.answer import Answer, SearchRequest, SearchResult, check_request
 from gram.index.store import Store
 from gram.live import LiveIndex
 from gram.records import Product
-from gram.rules import Rule, in_force, parse_rule
+from gram.rules import Rule, in_force, next_moment, parse_rule
 
 CACHED = 2_000
 """Answers that are remembered until something changes."""
@@ -27,10 +28,10 @@ class Shop:
 
     def __init__(self, live: LiveIndex) -> None:
         self.live = live
-        self._rules: list[Rule] = [parse_rule(key, data) for key, data in live.store.all("rule").items()]
         self._cache: OrderedDict[Any, SearchResult] = OrderedDict()
         self._lock = threading.Lock()
         self._rules_version = 0
+        self._set_rules(_read_rules(live.store))
 
     @classmethod
     def open(
@@ -46,11 +47,6 @@ class Shop:
 
     def __len__(self) -> int:
         return len(self.live.snapshot)
-
-    @property
-    def version(self) -> tuple[int, int]:
-        """Grows with every change that a searcher could see."""
-        return self.live.snapshot.version, self._rules_version
 
     @property
     def store(self) -> Store:
@@ -111,11 +107,23 @@ class Shop:
     def _set_rules(self, rules: list[Rule]) -> None:
         with self._lock:
             self._rules = rules
-            self._rules_version += 1
+            self._put_in_force()
+
+    def _put_in_force(self) -> None:
+        now = datetime.now(timezone.utc)
+        self._in_force, self._until = in_force(self._rules, now), next_moment(self._rules, now)
+        self._rules_version += 1
+
+    def _rules_now(self) -> tuple[list[Rule], int]:
+        """The rules in force, and a number that grows when they change or their time comes or goes."""
+        with self._lock:
+            if datetime.now(timezone.utc) >= self._until:
+                self._put_in_force()
+            return self._in_force, self._rules_version
 
     def refresh(self) -> bool:
         """Takes in what other processes wrote: a segment, changes, rules. Whether there was something."""
-        rules = [parse_rule(key, data) for key, data in self.store.all("rule").items()]
+        rules = _read_rules(self.store)
         fresh = self.live.refresh()
         if rules != self._rules:
             self._set_rules(rules)
@@ -132,14 +140,14 @@ class Shop:
         if isinstance(request, str):
             request = SearchRequest(request, **options)
         check_request(request)
-        key = (self.version, request)
-        if rules is None and (cached := self._cached(key)) is not None:
+        if rules is not None:
+            return Answer(self.live.searcher, self.live.snapshot, request, rules).run()
+        rules, version = self._rules_now()
+        key = (self.live.snapshot.version, version, request)
+        if (cached := self._cached(key)) is not None:
             return cached
-        result = Answer(
-            self.live.searcher, self.live.snapshot, request, in_force(self._rules) if rules is None else list(rules)
-        ).run()
-        small = request.limit <= REMEMBERED  # so that what is remembered stays small
-        if small and rules is None and not any((r.begins or r.ends) and not r.draft for r in self._rules):
+        result = Answer(self.live.searcher, self.live.snapshot, request, rules).run()
+        if request.limit <= REMEMBERED:  # so that what is remembered stays small
             self._remember(key, result)
         return result
 
@@ -155,3 +163,7 @@ class Shop:
             self._cache[key] = result
             while len(self._cache) > CACHED:
                 self._cache.popitem(last=False)
+
+
+def _read_rules(store: Store) -> list[Rule]:
+    return [parse_rule(key, data) for key, data in store.all("rule").items()]

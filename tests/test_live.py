@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +143,23 @@ def test_rules_steer(folder: Path) -> None:
     assert again.remove_rule("pin")
     assert sorted(again.search("black sofa").rules) == ["bury", "hide"]
     again.close()
+
+
+def test_answers_are_remembered_until_a_rule_begins_or_ends(folder: Path) -> None:
+    shop = Shop.open(folder)
+    first = ids(shop, "black sofa")[0]
+    now = datetime.now(timezone.utc)
+    hide = {"action": "hide", "query": "black sofa", "products": [first]}
+    shop.put_rule("soon", hide | {"from": (now + timedelta(seconds=0.6)).isoformat()})
+    shop.put_rule("draft", hide | {"until": now.isoformat(), "draft": True})
+    before = shop.search("black sofa")
+    assert shop.search("black sofa") is before
+    assert before.hits[0].product_id == first
+    time.sleep(0.7)
+    after = shop.search("black sofa")
+    assert shop.search("black sofa") is after
+    assert first not in [hit.product_id for hit in after.hits]
+    shop.close()
 
 
 def test_two_may_not_write_but_many_may_read(folder: Path) -> None:

@@ -18,10 +18,12 @@ from starlette.testclient import TestClient
 
 from gram.errors import SettingError
 from gram.index.store import Store
+from gram.serve import suggestions
 from gram.serve.app import make_app
 from gram.serve.keys import make_key
 from gram.serve.run import is_loopback
 from gram.serve.service import ServeSettings
+from gram.serve.statistics import TIMED, Statistics
 from gram.shop import Shop
 
 
@@ -141,14 +143,50 @@ def test_suggestions_complete_and_forgive_typos(client: TestClient) -> None:
     assert "black" in typed
 
 
+def test_suggestions_follow_the_products_and_the_clicks(
+    client: TestClient, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A product takes another's place, so that there are as many as before."""
+
+    def suggested(text: str) -> list[str]:
+        return [s["text"] for s in client.get("/suggest", params={"q": text}).json()["suggestions"]]
+
+    monkeypatch.setattr(suggestions, "EVERY", 0.0)
+    monkeypatch.setattr(suggestions, "PAUSES", 0)
+    client.put("/products/sg", json={"title": "Quandary Old lamp", "brand": "Quandabrand"})
+    service = TestClient(make_app(shop), "http://127.0.0.1")
+    assert service.get("/suggest?q=quand").json()["suggestions"][0]["text"] == "quandabrand", "brands before titles"
+    client = service
+    assert suggested("quandary o") == ["quandary old lamp"]
+    client.put("/products/sg", json={"title": "Quandary new lamp"})
+    client.post("/clicks", json={"query": "Velvet quandaries", "product_id": "sg"})
+    suggested("quand")  # from here on it is read anew
+    for _ in range(100):
+        if suggested("quand") == ["velvet quandaries", "quandary new lamp"]:
+            break
+        time.sleep(0.02)
+    assert suggested("quand") == ["velvet quandaries", "quandary new lamp"]
+    assert client.delete("/products/sg").status_code == 200
+
+
 def test_what_watches_the_service(client: TestClient) -> None:
     assert client.get("/health").json() == {"status": "ok"}
     assert client.get("/ready").json()["status"] == "ready"
     assert "gram_requests_total" in client.get("/metrics").text
-    assert client.get("/stats").json()["top"]
+    stats = client.get("/stats").json()
+    assert stats["top"]
+    assert stats["searches"] == stats["timed"] > 0
     assert client.get("/openapi.json").json()["openapi"] == "3.1.0"
     assert client.post("/reload").json()["reloaded"] is False
     assert error_of(client.put("/attributes/type/sofa", json={}), 501)["code"] == "not_yet"
+
+
+def test_statistics_say_of_how_many_searches_the_times_are() -> None:
+    statistics = Statistics()
+    for number in range(TIMED + 5):
+        statistics.note_search("", 1, float(number >= TIMED))
+    report = statistics.report()
+    assert (report["searches"], report["timed"]) == (TIMED + 5, TIMED)
 
 
 def test_the_page_and_its_policy(client: TestClient) -> None:

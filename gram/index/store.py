@@ -46,6 +46,7 @@ class Click(NamedTuple):
     weight: float = 1.0
     user_id: str = ""
     timestamp: str = ""
+    number: int = 0
 
 
 def store_path(index: str | Path) -> Path:
@@ -165,12 +166,15 @@ class Store:
         """Keeps clicks and purchases for the next training."""
         sql = "INSERT INTO click (query, product_id, kind, weight, user_id, timestamp) VALUES (?, ?, ?, ?, ?, ?)"
         with self._writing() as connection:
-            connection.executemany(sql, clicks)
+            connection.executemany(sql, (click[:6] for click in clicks))
 
-    def clicks(self, page: int = 10_000) -> Iterator[Click]:
-        """All clicks in their order, read page by page."""
-        after = 0
-        sql = "SELECT number, query, product_id, kind, weight, user_id, timestamp FROM click"
+    def clicks(self, after: int = 0, page: int = 10_000) -> Iterator[Click]:
+        """All clicks behind a number, in their order, read page by page."""
+        sql = "SELECT query, product_id, kind, weight, user_id, timestamp, number FROM click"
         while rows := self._read(f"{sql} WHERE number > ? ORDER BY number LIMIT ?", (after, page)):
-            yield from (Click(*row[1:]) for row in rows)
-            after = rows[-1][0]
+            yield from (Click(*row) for row in rows)
+            after = rows[-1][-1]
+
+    def last_click(self) -> int:
+        """The number of the last click; 0 for none."""
+        return int(self._read("SELECT coalesce(max(number), 0) FROM click")[0][0])
