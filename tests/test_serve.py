@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from gram.errors import SettingError
@@ -21,7 +26,7 @@ from gram.index.store import Store
 from gram.serve import suggestions
 from gram.serve.app import make_app
 from gram.serve.keys import make_key
-from gram.serve.run import is_loopback
+from gram.serve.run import Server, is_loopback
 from gram.serve.service import ServeSettings
 from gram.serve.statistics import TIMED, Statistics
 from gram.shop import Shop
@@ -389,3 +394,22 @@ def test_a_merge_that_fails_is_told(client: TestClient, caplog: pytest.LogCaptur
     changes._merging = failed
     changes._merge_if_due()
     assert "a merge failed (2)" in caplog.text
+
+
+def test_a_service_that_stops_says_so_while_it_goes_on_answering(shop: Shop) -> None:
+    app = make_app(shop)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server = Server(uvicorn.Config(app, log_level="error"), app.state.service, drain=0.5)
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        assert httpx.get(f"{address}/ready").status_code == 200
+        server.handle_exit(signal.SIGTERM, None)
+        ready = httpx.get(f"{address}/ready")
+        assert (ready.status_code, ready.json()["status"]) == (503, "stopping")
+        assert httpx.get(f"{address}/search?q=sofa").json()["hits"]
+        thread.join(timeout=10)
+    assert not thread.is_alive()
