@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import runpy
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -413,3 +415,26 @@ def test_a_service_that_stops_says_so_while_it_goes_on_answering(shop: Shop) -> 
         assert httpx.get(f"{address}/search?q=sofa").json()["hits"]
         thread.join(timeout=10)
     assert not thread.is_alive()
+
+
+def test_the_load_test_updates_at_its_rate_however_slow_the_answers_are() -> None:
+    class Slow(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            time.sleep(0.2)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    took: list[float] = []
+    failed: list[int] = []
+    updater = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "load_test.py"))["updater"]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever).start()
+        updater(f"http://127.0.0.1:{server.server_port}", 40, 0.5, took, failed)
+        server.shutdown()
+    assert len(took) >= 15, "one after another three would be answered"
+    assert min(took) >= 200
+    assert failed == []
