@@ -106,6 +106,7 @@ class LiveIndex:
         self._writing = threading.RLock()
         self._lock = ExitStack()
         self._identity = (0, 0)
+        self._seen = 0
         self.snapshot = Snapshot((), 0)
 
     @classmethod
@@ -214,6 +215,7 @@ class LiveIndex:
         """Shows a segment of the disk and what the store holds beyond it."""
         fields = Fields(index.table)
         base = LiveSegment(index, fields, BitMap(range(index.n_products)))
+        self._seen = self.store.last()  # before they are read: what another process writes meanwhile is not seen yet
         changes = self.store.changes(after=int(index.meta.get(MERGED, 0)))
         base = base.without(change.product_id for change in changes)
         there = [change for change in changes if change.product is not None]
@@ -223,7 +225,6 @@ class LiveIndex:
             products = [product_of(json.loads(str(change.product))) for change in there]
             segments.append(self._make(products, packed))
         self._identity = _identity(self.folder)
-        self._seen = self.store.last()
         self._show(segments)
 
     def refresh(self) -> bool:
@@ -254,7 +255,8 @@ class LiveIndex:
         It reads a snapshot, so that searching and changing go on meanwhile; what changes meanwhile stays in the store.
         """
         with self._writing:
-            snapshot, number, identity = self.snapshot, self.store.last(), self._identity
+            number = self._seen if self.read_only else self.store.last()  # what a reader has not read is not merged
+            snapshot, identity = self.snapshot, self._identity
         merged = merge_segments(self.searcher, snapshot.segments, number)
         if _identity(self.folder) != identity:
             raise SettingError(f"{self.folder} was written anew while it was merged: the new one stays")

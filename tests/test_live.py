@@ -181,6 +181,19 @@ def test_two_may_not_write_but_many_may_read(folder: Path) -> None:
     shop.close()
 
 
+def test_what_comes_while_another_process_merges_is_not_lost(folder: Path) -> None:
+    """`gram merge` reads what there is, and more is written before it counts how far it got."""
+    shop = Shop.open(folder)
+    shop.update([Product("before", "Zumbrel sofa")])
+    merging = Shop.open(folder, read_only=True)
+    shop.update([Product("meanwhile", "Zumbrel lamp")])
+    merging.live.merge()
+    assert shop.refresh()
+    assert {"before", "meanwhile"} <= set(ids(shop, "zumbrel"))
+    merging.close()
+    shop.close()
+
+
 def test_an_index_written_anew_takes_the_place_of_what_changed(folder: Path) -> None:
     shop = Shop.open(folder)
     shop.update([Product("new", "Zumbrel sofa")])
