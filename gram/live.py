@@ -120,11 +120,12 @@ class LiveIndex:
         if not read_only:
             lock.enter_context(lock_folder(path))
         try:
+            identity = _identity(folder) if folder.is_dir() else (0, 0)
             searcher = Searcher.load(folder, model, device, check)
             store = Store.open(path, read_only) if path.exists() or not read_only else _empty_store(path)
             live = cls(folder, searcher, store, read_only, None if model is None else Path(model))
             live._lock = lock
-            live._read(searcher.index)
+            live._read(searcher.index, identity)
         except BaseException:
             lock.close()
             raise
@@ -211,26 +212,32 @@ class LiveIndex:
 
     # --- what is on disk --------------------------------------------------------------------------------------------
 
-    def _read(self, index: Index) -> None:
-        """Shows a segment of the disk and what the store holds beyond it."""
-        fields = Fields(index.table)
-        base = LiveSegment(index, fields, BitMap(range(index.n_products)))
+    def _read(self, index: Index, identity: tuple[int, int]) -> None:
+        """Shows a segment of the disk and what the store holds beyond it; `identity` is the folder's before it was
+        opened."""
+        self._identity = identity
+        base = LiveSegment(index, Fields(index.table), BitMap(range(index.n_products)))
+        self._take_in([base], int(index.meta.get(MERGED, 0)))
+
+    def _take_in(self, segments: Sequence[LiveSegment], after: int) -> None:
+        """Shows segments with the store's changes behind a number."""
         self._seen = self.store.last()  # before they are read: what another process writes meanwhile is not seen yet
-        changes = self.store.changes(after=int(index.meta.get(MERGED, 0)))
-        base = base.without(change.product_id for change in changes)
+        changes = self.store.changes(after)
+        gone = [change.product_id for change in changes]
+        segments = [segment.without(gone) for segment in segments]
         there = [change for change in changes if change.product is not None]
-        segments = [base]
         if there:
+            index = segments[0].index
             packed = unpack([c.representation for c in there], index.width, index.token_vectors.vectors.shape[1])
             products = [product_of(json.loads(str(change.product))) for change in there]
             segments.append(self._make(products, packed))
-        self._identity = _identity(self.folder)
         self._show(segments)
 
     def refresh(self) -> bool:
         """Takes in what other processes wrote: a new segment, changes. Whether there was something."""
         with self._writing:
-            if _identity(self.folder) != self._identity:
+            identity = _identity(self.folder)
+            if identity != self._identity:
                 opened = Index.open(self.folder)
                 same = opened.meta["model_hash"] == self.searcher.index.meta["model_hash"]
                 alone = self.searcher.alone
@@ -240,12 +247,12 @@ class LiveIndex:
                 else:  # trained anew: the model that the new segment names
                     self.searcher = Searcher.load(self.folder, self.model)
                     opened = self.searcher.index
-                self._read(opened)
+                self._read(opened, identity)
                 if not self.read_only:
                     self.store.forget(int(opened.meta.get(MERGED, 0)))
                 return True
             if self.read_only and self.store.last() != self._seen:
-                self._read(self.searcher.index)
+                self._take_in(self.snapshot.segments, self._seen)
                 return True
             return False
 

@@ -171,11 +171,17 @@ def test_two_may_not_write_but_many_may_read(folder: Path) -> None:
         reader.update([Product("x", "y")])
     shop.update([Product("new", "Zumbrel sofa")])
     assert reader.product("new") is None
+    before = reader.live.snapshot.segments[0]
     assert reader.live.refresh()
+    assert reader.live.snapshot.segments[0].fields is before.fields, "what is on disk is not read again"
     assert ids(reader, "zumbrel")[0] == "new"
     shop.put_rule("hide", {"action": "hide", "query": "zumbrel", "products": ["new"]})
     assert reader.refresh()
     assert "new" not in ids(reader, "zumbrel")
+    shop.delete(["new"])
+    assert reader.refresh()
+    assert reader.product("new") is None
+    assert len(reader) == len(shop)
     assert not reader.refresh()
     reader.close()
     shop.close()
