@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
+from gram.code_edits import KIND, CodeEdit, CodeEdits
 from gram.coder.base import PRODUCT_CODING, Representations, Side
-from gram.coder.packing import join, pack, read_back, unpack
+from gram.coder.packing import SPARSE, join, pack, read_back, unpack
 from gram.errors import IndexFolderError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
@@ -77,10 +78,13 @@ def to_mask(rows: BitMap, n: int) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """All segments at one moment, the one on disk first. `version` grows with every change."""
+    """All segments at one moment, the one on disk first, with what searches them and the codes that were given and
+    taken. `version` grows with every change."""
 
-    segments: tuple[LiveSegment, ...]
-    version: int
+    searcher: Searcher
+    segments: tuple[LiveSegment, ...] = ()
+    version: int = 0
+    edits: CodeEdits = field(default_factory=CodeEdits)
 
     def find(self, product_id: str) -> tuple[LiveSegment, int] | None:
         """Where a product stands."""
@@ -107,7 +111,8 @@ class LiveIndex:
         self._lock = ExitStack()
         self._identity = (0, 0)
         self._seen = 0
-        self.snapshot = Snapshot((), 0)
+        self._edits = CodeEdits()
+        self.snapshot = Snapshot(searcher)
 
     @classmethod
     def open(
@@ -165,6 +170,18 @@ class LiveIndex:
             segment, row = found
             self._commit([product], read_back(segment.index, np.array([row])))
 
+    def edit_code(self, edit: CodeEdit) -> None:
+        """Gives an attribute to a product that is there, or takes it away, for good: durable and visible when it
+        returns. Raises KeyError if the product is not there."""
+        self._check_writable()
+        with self._writing:
+            found = self.snapshot.find(edit.product_id)
+            if found is None:
+                raise KeyError(edit.product_id)
+            segment, row = found
+            product = segment.index.table[row]
+            self._commit([product], read_back(segment.index, np.array([row])), edit)
+
     def delete(self, product_ids: Iterable[str]) -> int:
         """Takes products out; how many were there."""
         self._check_writable()
@@ -179,13 +196,27 @@ class LiveIndex:
         if self.read_only:
             raise SettingError("the index is open for reading only. Fix: open it without read_only")
 
-    def _commit(self, products: Sequence[Product], represented: Representations) -> None:
-        changes = [Change(p.product_id, to_json(p), pack(represented, row)) for row, p in enumerate(products)]
+    def _commit(self, products: Sequence[Product], represented: Representations, edit: CodeEdit | None = None) -> None:
+        ids = [p.product_id for p in products]
         with self._writing:
+            edits = self._edits if edit is None else self._edits.plus(edit)
+            represented = self._edited(edits, ids, represented)
             segment = self._make(products, represented)  # what cannot be shown is not kept
-            self.store.write(changes)
-            ids = [p.product_id for p in products]
+            changes = [Change(p.product_id, to_json(p), pack(represented, row)) for row, p in enumerate(products)]
+            self.store.write(changes, *(() if edit is None else (edit.entry(),)))
+            self._edits = edits
             self._show([*(s.without(ids) for s in self.snapshot.segments), segment])
+
+    def _edited(self, edits: CodeEdits, ids: Sequence[str], represented: Representations) -> Representations:
+        if not edits:
+            return represented
+        return edits.lay_over(ids, represented, self.searcher.lexicon, self.searcher.codes, self._usual_weight)
+
+    def _usual_weight(self, key: int) -> float:
+        """What an attribute weighs where texts hold it; where none does, what its rarity says."""
+        lexical = self.searcher.index.lexical
+        weights = lexical.of(key)[1] if key < lexical.n_keys else ()
+        return float(np.mean(weights)) if len(weights) else float(self.searcher.lexicon.idf[key]) ** 0.5
 
     def _make(self, products: Sequence[Product], represented: Representations) -> LiveSegment:
         """A segment in memory whose scores compare with those of the one on disk."""
@@ -202,7 +233,7 @@ class LiveIndex:
         while len(fresh) > MOST_FRESH:
             fresh.sort(key=lambda segment: len(segment.alive))
             fresh = [*fresh[2:], self._join(fresh[:2])]
-        self.snapshot = Snapshot((base, *fresh), self.snapshot.version + 1)
+        self.snapshot = Snapshot(self.searcher, (base, *fresh), self.snapshot.version + 1, self._edits)
 
     def _join(self, segments: Sequence[LiveSegment]) -> LiveSegment:
         rows = [np.array(segment.alive, dtype=np.int64) for segment in segments]
@@ -217,12 +248,30 @@ class LiveIndex:
         opened."""
         self._identity = identity
         base = LiveSegment(index, Fields(index.table), BitMap(range(index.n_products)))
-        self._take_in([base], int(index.meta.get(MERGED, 0)))
+        self._edits = CodeEdits.read(self.store.all(KIND))
+        self._take_in(self._lay_over(base), int(index.meta.get(MERGED, 0)))
+
+    def _lay_over(self, base: LiveSegment) -> list[LiveSegment]:
+        """A segment that was written anew, and one in memory of its products whose codes are not as edits have them."""
+        rows = [row for product_id in self._edits.by_product if (row := base.row(product_id)) is not None]
+        if not rows:
+            return [base]
+        products = [base.index.table[row] for row in rows]
+        ids = [product.product_id for product in products]
+        before = read_back(base.index, np.array(rows))
+        after = self._edited(self._edits, ids, before)
+        others = [row for row in range(len(ids)) if _keys(before, row) != _keys(after, row)]
+        if not others:
+            return [base]
+        packed = [pack(after, row) for row in others]
+        made = unpack(packed, base.index.width, base.index.token_vectors.vectors.shape[1])
+        return [base.without(ids[row] for row in others), self._make([products[row] for row in others], made)]
 
     def _take_in(self, segments: Sequence[LiveSegment], after: int) -> None:
         """Shows segments with the store's changes behind a number."""
         self._seen = self.store.last()  # before they are read: what another process writes meanwhile is not seen yet
         changes = self.store.changes(after)
+        self._edits = CodeEdits.read(self.store.all(KIND))
         gone = [change.product_id for change in changes]
         segments = [segment.without(gone) for segment in segments]
         there = [change for change in changes if change.product is not None]
@@ -286,6 +335,10 @@ def merge_segments(searcher: Searcher, segments: Sequence[LiveSegment], number: 
 def to_json(product: Product) -> str:
     """A product as the store keeps it."""
     return json.dumps(product._asdict() | {"attributes": dict(product.attributes)}, separators=(",", ":"))
+
+
+def _keys(represented: Representations, row: int) -> list[list[int]]:
+    return [sorted(getattr(represented, name).of(row).key.tolist()) for name in SPARSE]
 
 
 def _empty_store(path: Path) -> Store:

@@ -234,12 +234,13 @@ class Searcher:
         return found
 
     @cached_property
-    def _codes(self) -> NDArray[np.int32]:
+    def codes(self) -> NDArray[np.int32]:
+        """(C, L) the attributes of every code, padded with −1."""
         return self.coder.trie.table()
 
     def code_of(self, code_id: int) -> Code:
         """The code of an id, as its attributes."""
-        row = self._codes[code_id]
+        row = self.codes[code_id]
         return tuple(Attribute(*self.lexicon.attributes[a]) for a in row.tolist() if a >= 0)
 
 

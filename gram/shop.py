@@ -7,12 +7,17 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from gram.answer import Answer, SearchRequest, SearchResult, check_request
+from gram.code_edits import CodeEdit
+from gram.coder.packing import read_back
+from gram.errors import SettingError
 from gram.index.store import Store
 from gram.live import LiveIndex
-from gram.records import Product
+from gram.records import Attribute, Product
 from gram.rules import Rule, in_force, next_moment, parse_rule
 
 CACHED = 2_000
@@ -21,6 +26,21 @@ REMEMBERED = 100
 """Hits of an answer that is remembered, at most."""
 UNCODED = ("price", "value", "stock", "image", "url")
 """Fields that say nothing of what a product is: they change without coding it anew."""
+
+
+class ProductCode(NamedTuple):
+    """A single code of a product, where it is from (lexical, expansion or given), and what it weighs."""
+
+    code: Attribute
+    source: str
+    weight: float
+
+
+class ProductCodes(NamedTuple):
+    """What a product has, and what was taken away from it."""
+
+    codes: list[ProductCode]
+    taken: list[Attribute]
 
 
 class Shop:
@@ -87,6 +107,43 @@ class Shop:
         found = self.live.snapshot.find(product_id)
         return None if found is None else found[0].index.table[found[1]]
 
+    def codes(self, product_id: str) -> ProductCodes | None:
+        """The single codes of a product as it is now, the weightiest first."""
+        snapshot = self.live.snapshot
+        found = snapshot.find(product_id)
+        if found is None:
+            return None
+        (segment, row), edits, lexicon = found, snapshot.edits.of(product_id), snapshot.searcher.lexicon
+        represented = read_back(segment.index, np.array([row]))
+        codes: dict[Attribute, ProductCode] = {}
+        for source in ("lexical", "expansion"):
+            keys, weights = getattr(represented, source).of(0)
+            for key, weight in zip(keys.tolist(), weights.tolist(), strict=True):
+                attribute = lexicon.attributes[key]
+                before = codes[attribute].weight if attribute in codes else 0.0  # what stands in several fields adds up
+                codes[attribute] = ProductCode(
+                    attribute, "given" if edits.get(attribute) else source, round(before + weight, 5)
+                )
+        taken = [attribute for attribute, given in edits.items() if not given]
+        return ProductCodes(sorted(codes.values(), key=lambda code: -code.weight), taken)
+
+    def edit_code(self, product_id: str, slot: str, value: str, given: bool) -> Attribute:
+        """Gives a single code to a product, or takes it away, whatever its text and the model say; the code as the
+        lexicon has it. Durable and visible when it returns.
+
+        It stays when the product is written anew. Raises KeyError for an unknown product, SettingError for a code that
+        the lexicon lacks.
+        """
+        lexicon = self.live.searcher.lexicon
+        key = lexicon.find(slot, value)
+        if key < 0:
+            other = lexicon.id_of(lexicon.analyzer.stems(value))
+            fix = f"write {lexicon.attributes[other]}" if other >= 0 else "choose one that some product has"
+            raise SettingError(f"the lexicon has no code {slot}: {value}. Fix: {fix}")
+        attribute = lexicon.attributes[key]
+        self.live.edit_code(CodeEdit(product_id, attribute, given))
+        return attribute
+
     def rules(self) -> list[Rule]:
         """All rules, drafts too."""
         return list(self._rules)
@@ -141,12 +198,12 @@ class Shop:
             request = SearchRequest(request, **options)
         check_request(request)
         if rules is not None:
-            return Answer(self.live.searcher, self.live.snapshot, request, rules).run()
+            return Answer(self.live.snapshot, request, rules).run()
         rules, version = self._rules_now()
         key = (self.live.snapshot.version, version, request)
         if (cached := self._cached(key)) is not None:
             return cached
-        result = Answer(self.live.searcher, self.live.snapshot, request, rules).run()
+        result = Answer(self.live.snapshot, request, rules).run()
         if request.limit <= REMEMBERED:  # so that what is remembered stays small
             self._remember(key, result)
         return result

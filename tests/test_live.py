@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gram.code_edits import CodeEdit, CodeEdits
+from gram.coder.packing import SPARSE, read_back
 from gram.errors import DataError, IndexFolderError, SettingError
 from gram.index.store import Change, Store, store_path
 from gram.indexing import make_index
-from gram.records import Product
+from gram.records import Attribute, Product
 from gram.shop import Shop
 
 
@@ -270,7 +272,7 @@ def test_killed_at_any_moment_nothing_answered_is_lost(folder: Path) -> None:
 
 def test_packed_representations_come_back(folder: Path) -> None:
     from gram.coder.base import PRODUCT_CODING, Side
-    from gram.coder.packing import join, pack, read_back, unpack
+    from gram.coder.packing import join, pack, unpack
 
     shop = Shop.open(folder, read_only=True)
     index, coder = shop.live.searcher.index, shop.live.searcher.coder
@@ -289,4 +291,82 @@ def test_packed_representations_come_back(folder: Path) -> None:
     assert np.allclose(back.dense, made.dense)
     assert np.array_equal(back.token_vectors.vectors, made.token_vectors.vectors)
     assert store_path(folder).name == "index.shop.sqlite"
+    shop.close()
+
+
+def test_codes_are_given_and_taken_for_good(folder: Path, small_shop: Path) -> None:
+    """Through an update, a restart, a merge and an index written anew, for a reader as well."""
+    shop = Shop.open(folder)
+    product_id = ids(shop, "", filter='code = "type: sofa" AND code = "colour: navy"')[0]
+    product, kind, colour = shop.product(product_id), "type: sofa", "colour: navy"
+    assert product is not None
+
+    def has(shop: Shop) -> list[bool]:
+        return [
+            product_id in ids(shop, "", filter=f'code = "{code}"', limit=1000)
+            for code in (kind, colour, "type: console")
+        ]
+
+    def check(shop: Shop) -> None:
+        assert has(shop) == [True, False, True]
+        codes = shop.codes(product_id)
+        assert codes is not None
+        assert [str(code) for code in codes.taken] == [colour]
+        assert [str(one.code) for one in codes.codes if one.source == "given"] == ["type: console"]
+        hits = shop.search("console", explain=True, limit=1000).hits
+        shared = next(hit for hit in hits if hit.product_id == product_id).codes
+        assert {s.product_source for s in shared if s.code == (Attribute("type", "console"),)} == {"given"}
+
+    assert has(shop) == [True, True, False]
+    score = {h.product_id: h.score for h in shop.search("console", limit=1000).hits}.get(product_id, -99.0)
+    reader = Shop.open(folder, read_only=True)
+    assert shop.edit_code(product_id, "type", "consoles", given=True) == Attribute("type", "console")
+    shop.edit_code(product_id, "colour", "navy", given=False)
+    check(shop)
+    assert {h.product_id: h.score for h in shop.search("console", limit=1000).hits}[product_id] > score
+    assert reader.refresh()
+    check(reader)
+    reader.close()
+    shop.update([product._replace(description="A navy sofa, written anew.")])
+    shop.patch(product_id, {"price": 5.0})
+    check(shop)
+    shop.close()
+    shop = Shop.open(folder)
+    check(shop)
+    shop.live.merge()
+    assert len(shop.live.snapshot.segments) == 1
+    check(shop)
+    make_index(folder.parent / "model", [p for s in shop.live.snapshot.segments for p in s.index.table], folder)
+    assert shop.refresh()
+    check(shop)
+    shop.edit_code(product_id, "type", "console", given=False)
+    shop.edit_code(product_id, "colour", "navy", given=True)
+    assert has(shop) == [True, True, False]
+    with pytest.raises(SettingError, match=r"no code colour: sofa\. Fix: write type: sofa"):
+        shop.edit_code(product_id, "colour", "sofa", given=True)
+    with pytest.raises(KeyError):
+        shop.edit_code("unknown", "type", "sofa", given=True)
+    shop.close()
+
+
+def test_edits_lie_over_what_the_coder_says(folder: Path) -> None:
+    """Of two products the second is edited; a compound code with what was taken goes with it."""
+    shop = Shop.open(folder, read_only=True)
+    index, searcher = shop.live.searcher.index, shop.live.searcher
+    row = int(np.flatnonzero(np.bincount(index.compound.product, minlength=index.n_products))[0])
+    other = (row + 1) % index.n_products
+    before = read_back(index, np.array([other, row]))
+    lost = int(searcher.codes[before.compound.of(1).key[0]][0])
+    product_ids = [str(index.table.ids[i]) for i in (other, row)]
+    edits = CodeEdits().plus(CodeEdit(product_ids[1], searcher.lexicon.attributes[lost], given=False))
+    after = edits.lay_over(product_ids, before, searcher.lexicon, searcher.codes, lambda _: 1.0)
+    for name in SPARSE:
+        assert getattr(after, name).of(0).key.tolist() == getattr(before, name).of(0).key.tolist()
+    assert lost not in {*after.lexical.of(1).key.tolist(), *after.expansion.of(1).key.tolist()}
+    kept = [key for key in before.compound.of(1).key.tolist() if lost not in searcher.codes[key]]
+    assert after.compound.of(1).key.tolist() == kept
+    assert len(after.probability) == len(after.expansion.key)
+    back = edits.plus(CodeEdit(product_ids[1], searcher.lexicon.attributes[lost], given=True))
+    again = back.lay_over(product_ids, after, searcher.lexicon, searcher.codes, lambda _: 0.7)
+    assert dict(zip(*map(np.ndarray.tolist, again.lexical.of(1)), strict=True))[lost] == pytest.approx(0.7)
     shop.close()

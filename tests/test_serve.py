@@ -98,6 +98,22 @@ def test_read_after_write(client: TestClient) -> None:
     error_of(client.patch("/products/z1", json={"price": 1}), 404)
 
 
+def test_codes_of_a_product_are_given_and_taken(client: TestClient) -> None:
+    assert client.put("/products/code%2F1", json={"title": "Zumbrelia sofa"}).status_code == 201
+    assert client.put("/products/code%2F1/codes/colour/black").json() == {"given": "colour: black"}
+    assert client.delete("/products/code%2F1/codes/type/sofas").json() == {"taken": "type: sofa"}
+    answer = client.get("/products/code%2F1/codes").json()
+    assert {"colour: black": "given"}.items() <= {one["code"]: one["source"] for one in answer["codes"]}.items()
+    assert answer["taken"] == ["type: sofa"]
+    found = client.get("/search", params={"q": "black", "explain": "1", "limit": 1000}).json()["hits"]
+    codes = next(hit for hit in found if hit["product_id"] == "code/1")["codes"]
+    assert ("colour: black", "given") in {(code["code"], code["product"]) for code in codes}
+    error_of(client.put("/products/unknown/codes/colour/black"), 404)
+    error_of(client.get("/products/unknown/codes"), 404)
+    assert "no code colour: qqq" in error_of(client.put("/products/code%2F1/codes/colour/qqq"), 400)["message"]
+    assert client.delete("/products/code%2F1").json() == {"deleted": "code/1"}
+
+
 def test_many_products_and_what_is_wrong_with_some(client: TestClient, shop: Shop) -> None:
     lines = [json.dumps({"product_id": f"m{i}", "title": f"Many thing {i}"}) for i in range(450)]
     lines[3], lines[9], lines[20] = "{broken", json.dumps({"product_id": "", "title": "x"}), '["no", "object"]'

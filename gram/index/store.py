@@ -1,4 +1,5 @@
-"""The store of a live shop: what changed since its segment was written, rules, keys and clicks, in one SQLite file.
+"""The store of a live shop in one SQLite file: what changed since its segment was written, rules, codes given to
+products and taken away, keys and clicks.
 
 A change is durable when a call returns: write-ahead log, `synchronous=FULL`. Products that stand in the segment's files
 stay there; the store holds each product that came or went since, with its representation, so that nothing is coded
@@ -113,9 +114,12 @@ class Store:
 
     # --- products ---------------------------------------------------------------------------------------------------
 
-    def write(self, changes: Iterable[Change]) -> int:
-        """Writes changes, all or none; the number of the last one. A product's newest change replaces its older one."""
+    def write(self, changes: Iterable[Change], *entries: tuple[str, str, dict[str, Any]]) -> int:
+        """Writes changes, and entries (kind, key, value) with them, all or none; the number of the last change. A
+        product's newest change replaces its older one."""
         with self._writing() as connection:
+            for entry in entries:
+                _put(connection, *entry)
             for change in changes:
                 connection.execute(
                     "INSERT OR REPLACE INTO change (product_id, product, representation) VALUES (?, ?, ?)", change[:3]
@@ -147,8 +151,7 @@ class Store:
     def put(self, kind: str, key: str, value: dict[str, Any]) -> None:
         """Keeps an entry, a rule or a key say, in place of one of the same name."""
         with self._writing() as connection:
-            text = json.dumps(value, ensure_ascii=False)
-            connection.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", (kind, key, text))
+            _put(connection, kind, key, value)
 
     def remove(self, kind: str, key: str) -> bool:
         """Takes an entry out; whether there was one."""
@@ -178,3 +181,8 @@ class Store:
     def last_click(self) -> int:
         """The number of the last click; 0 for none."""
         return int(self._read("SELECT coalesce(max(number), 0) FROM click")[0][0])
+
+
+def _put(connection: sqlite3.Connection, kind: str, key: str, value: dict[str, Any]) -> None:
+    text = json.dumps(value, ensure_ascii=False)
+    connection.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", (kind, key, text))

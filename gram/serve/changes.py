@@ -97,6 +97,34 @@ class Changes:
         self._merge_if_due()
         return respond({"deleted": product_id})
 
+    # --- codes of a product -----------------------------------------------------------------------------------------
+
+    async def codes(self, request: Request) -> Response:
+        product_id = request.path_params["product_id"]
+        found = await self.service.work(lambda: self.service.shop.codes(product_id))
+        if found is None:
+            raise _unknown(product_id)
+        codes = [{"code": str(one.code), "source": one.source, "weight": one.weight} for one in found.codes]
+        return respond({"codes": codes, "taken": list(map(str, found.taken))})
+
+    async def give_code(self, request: Request) -> Response:
+        return await self._edit_code(request, given=True)
+
+    async def take_code(self, request: Request) -> Response:
+        return await self._edit_code(request, given=False)
+
+    async def _edit_code(self, request: Request, given: bool) -> Response:
+        product_id, slot, value = (request.path_params[name] for name in ("product_id", "slot", "value"))
+        shop = self.service.shop
+        try:
+            code = await self._write(lambda: shop.edit_code(product_id, slot, value, given))
+        except KeyError:
+            raise _unknown(product_id) from None
+        self._merge_if_due()
+        return respond({"given" if given else "taken": str(code)})
+
+    # --- many products ----------------------------------------------------------------------------------------------
+
     async def put_many(self, request: Request) -> Response:
         """NDJSON, or a JSON array, of any length: read, coded and committed part by part; what is wrong is named by its
         line and left out."""
