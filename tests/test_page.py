@@ -201,6 +201,23 @@ def test_a_refinement_narrows_and_a_drawer_explains(page: Any) -> None:
     assert page.is_hidden("#drawer")
 
 
+def test_a_code_is_given_to_a_product_and_taken_away(page: Any) -> None:
+    page.fill("#q", "zumbrel")
+    page.wait_for_selector(".hit")
+    page.locator(".hit", has_text="Zumbrel").first.locator("button:not(.title)").click()
+    page.click("#codes summary")
+    page.wait_for_selector("#own-codes li")
+    page.fill("#give input", "type: sofas")
+    page.keyboard.press("Enter")
+    given = page.locator("#own-codes li", has_text="type: sofa").filter(has_text="given")
+    given.locator("button").click()
+    page.locator("#own-codes li", has_text="taken away").wait_for()
+    assert "taken away" in page.inner_text("#codes-status")
+    page.fill("#give input", "no code")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('#codes-status').textContent.startsWith('Write a code')")
+
+
 def test_nothing_of_the_catalogue_is_html(page: Any) -> None:
     page.fill("#q", "zumbrel")
     page.wait_for_selector(".hit")

@@ -217,7 +217,7 @@ def test_the_page_and_its_policy(client: TestClient) -> None:
     assert "text/html" in page.headers["content-type"]
     assert "script-src 'self'" in page.headers["content-security-policy"]
     assert "<script>" not in page.text
-    for name in ("app.js", "tools.js", "team.js", "style.css"):
+    for name in ("app.js", "codes.js", "tools.js", "team.js", "style.css"):
         assert client.get(f"/page/{name}").status_code == 200
         assert "innerHTML" not in client.get(f"/page/{name}").text
     for path in ("/page/../app.py", "/page/..%2Fapp.py", "/page/index", "/page/%2e%2e/keys.py", "/page/keys.py"):

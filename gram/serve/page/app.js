@@ -1,5 +1,6 @@
 // The page of a shop. Everything that comes from the catalogue is set as text, never as HTML.
 import { ask, element, byId } from "/page/tools.js";
+import { openCodes } from "/page/codes.js";
 import { openTeam } from "/page/team.js";
 
 const LIMIT = 20, FACETS = "brand,colour,color,category,material,size,price";
@@ -129,6 +130,7 @@ function explain(one) {
   const meter = (name, value) => element("meter", { class: name, max: String(most), value: String(Math.max(0, value)), "aria-hidden": "true" });
   byId("drawer-features").replaceChildren(...features.map(([name, part]) => element("li", {}, element("span", {}, name),
     meter("against", -part), meter("for", part), element("span", { class: "count" }, part.toFixed(2)))));
+  openCodes(one.product_id, () => search());
   byId("drawer").showModal();
 }
 
