@@ -17,10 +17,10 @@ from gram.coder.base import QueryRepresentation
 from gram.errors import SettingError
 from gram.index.fields import facet
 from gram.index.filters import parse_filter, quote
-from gram.live import LiveSegment, Snapshot, to_mask
 from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Part, find_in_parts
 from gram.records import Attribute, Hit, code_text
 from gram.rules import Rule, Steering, replace_synonyms, steer
+from gram.snapshot import LiveSegment, Snapshot, to_mask
 from gram.text.prices import read_price
 
 DEEPEST = 10_000

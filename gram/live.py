@@ -6,17 +6,17 @@ of words and mean lengths are those of the segment on disk until a merge writes 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from gram.code_edits import KIND, CodeEdit, CodeEdits
@@ -33,69 +33,16 @@ from gram.locks import lock_folder
 from gram.ranking.features import columns
 from gram.records import Product
 from gram.search import Searcher
+from gram.snapshot import LiveSegment, Snapshot
 
 log = logging.getLogger("gram.live")
 
 MOST_FRESH = 4
 """Segments in memory; with more the smaller ones are joined."""
+NUMBERING = "numbering"
+"""What the store calls its note of how codes are numbered in its changes: see `_numbering`."""
 MERGED = "merged"
 """In a segment's `meta.json`: the number of the last change that it holds."""
-
-
-@dataclass(frozen=True, eq=False)
-class LiveSegment:
-    """A segment, the fields of its products, and which of these are still what the shop sells."""
-
-    index: Index
-    fields: Fields
-    alive: BitMap  # rows; never changed
-
-    @cached_property
-    def mask(self) -> NDArray[np.bool_] | None:
-        """(N,) None where all are alive."""
-        return None if len(self.alive) == self.index.n_products else to_mask(self.alive, self.index.n_products)
-
-    def without(self, product_ids: Iterable[str]) -> LiveSegment:
-        """The same where these are gone."""
-        rows = [row for row in map(self.row, product_ids) if row is not None]
-        return LiveSegment(self.index, self.fields, self.alive - BitMap(rows)) if rows else self
-
-    def row(self, product_id: str) -> int | None:
-        """The row of a product that is alive here."""
-        try:
-            row = self.index.table.row(product_id)
-        except KeyError:
-            return None
-        return row if row in self.alive else None
-
-
-def to_mask(rows: BitMap, n: int) -> NDArray[np.bool_]:
-    """(n,) True for the rows of a bitmap."""
-    mask = np.zeros(n, dtype=bool)
-    mask[np.array(rows, dtype=np.int64)] = True
-    return mask
-
-
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """All segments at one moment, the one on disk first, with what searches them and the codes that were given and
-    taken. `version` grows with every change."""
-
-    searcher: Searcher
-    segments: tuple[LiveSegment, ...] = ()
-    version: int = 0
-    edits: CodeEdits = field(default_factory=CodeEdits)
-
-    def find(self, product_id: str) -> tuple[LiveSegment, int] | None:
-        """Where a product stands."""
-        for segment in reversed(self.segments):
-            row = segment.row(product_id)
-            if row is not None:
-                return segment, row
-        return None
-
-    def __len__(self) -> int:
-        return sum(len(segment.alive) for segment in self.segments)
 
 
 class LiveIndex:
@@ -153,11 +100,17 @@ class LiveIndex:
         if not products:
             return 0
         self._check_writable()
+        searcher, represented = self.searcher, self._represent(products)
+        with self._writing:
+            if self.searcher is not searcher:  # another index was taken in meanwhile, and may number codes otherwise
+                represented = self._represent(products)
+            self._commit(products, represented)
+        return len(products)
+
+    def _represent(self, products: Sequence[Product]) -> Representations:
         weighed = bool(self.searcher.scorer.weights[columns(("compound",))].any())
         coding = PRODUCT_CODING if weighed else replace(PRODUCT_CODING, codes=0)  # they take half of the time
-        represented = self.searcher.coder.represent(products, Side.PRODUCT, coding, progress="coding products")
-        self._commit(products, represented)
-        return len(products)
+        return self.searcher.coder.represent(products, Side.PRODUCT, coding, progress="coding products")
 
     def replace(self, product: Product) -> None:
         """Other fields of a product that is there, with the codes it has: nothing is coded. Raises KeyError if it is
@@ -202,10 +155,16 @@ class LiveIndex:
             edits = self._edits if edit is None else self._edits.plus(edit)
             represented = self._edited(edits, ids, represented)
             segment = self._make(products, represented)  # what cannot be shown is not kept
-            changes = [Change(p.product_id, to_json(p), pack(represented, row)) for row, p in enumerate(products)]
-            self.store.write(changes, *(() if edit is None else (edit.entry(),)))
+            self._write(products, represented, *(() if edit is None else (edit.entry(),)))
             self._edits = edits
             self._show([*(s.without(ids) for s in self.snapshot.segments), segment])
+
+    def _write(
+        self, products: Sequence[Product], represented: Representations, *entries: tuple[str, str, dict[str, Any]]
+    ) -> None:
+        changes = [Change(p.product_id, to_json(p), pack(represented, row)) for row, p in enumerate(products)]
+        numbering = (NUMBERING, "changes", {"is": _numbering(self.searcher.index)})
+        self.store.write(changes, numbering, *entries)
 
     def _edited(self, edits: CodeEdits, ids: Sequence[str], represented: Representations) -> Representations:
         if not edits:
@@ -276,11 +235,19 @@ class LiveIndex:
         segments = [segment.without(gone) for segment in segments]
         there = [change for change in changes if change.product is not None]
         if there:
-            index = segments[0].index
-            packed = unpack([c.representation for c in there], index.width, index.token_vectors.vectors.shape[1])
             products = [product_of(json.loads(str(change.product))) for change in there]
-            segments.append(self._make(products, packed))
+            segments.append(self._make(products, self._read_packed(there, products)))
         self._show(segments)
+
+    def _read_packed(self, changes: Sequence[Change], products: Sequence[Product]) -> Representations:
+        """The representations of changes; coded anew where another index numbered their codes."""
+        index, known = self.searcher.index, self.store.all(NUMBERING).get("changes")
+        if known is None or known["is"] == _numbering(index):
+            return unpack([c.representation for c in changes], index.width, index.token_vectors.vectors.shape[1])
+        represented = self._edited(self._edits, [p.product_id for p in products], self._represent(products))
+        if not self.read_only:
+            self._write(products, represented)
+        return represented
 
     def refresh(self) -> bool:
         """Takes in what other processes wrote: a new segment, changes. Whether there was something."""
@@ -291,7 +258,7 @@ class LiveIndex:
                 same = opened.meta["model_hash"] == self.searcher.index.meta["model_hash"]
                 alone = self.searcher.alone
                 if same:
-                    self.searcher = Searcher(self.searcher.coder, opened, self.searcher.scorer)
+                    self.searcher = Searcher(self.searcher.model_coder, opened, self.searcher.scorer)
                     self.searcher.alone = alone
                 else:  # trained anew: the model that the new segment names
                     self.searcher = Searcher.load(self.folder, self.model)
@@ -348,6 +315,12 @@ def _empty_store(path: Path) -> Store:
         return Store.open(path)
     except IndexFolderError:
         return Store.open(":memory:")
+
+
+def _numbering(index: Index) -> str:
+    """Tells two indexes apart where an attribute's id in one is not its id in the other."""
+    named = "\n".join([index.meta["model_hash"], *index.extra_words])
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
 def _identity(folder: Path) -> tuple[int, int]:

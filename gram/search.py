@@ -45,7 +45,7 @@ class Searcher:
 
     def __init__(self, coder: Coder, index: Index, scorer: Scorer, coding: CodingSettings = QUERY_CODING) -> None:
         extra = dict(zip(index.extra_words, index.extra_counts.tolist(), strict=True))
-        self.coder = coder.with_words(extra)
+        self.model_coder, self.coder = coder, coder.with_words(extra)  # as the model has it; with this index's words
         self.index, self.scorer, self.coding = index, scorer, coding
         self.alone: dict[tuple[str, ...], Scorer] = {}  # of some groups of features alone
         self.lexicon = self.coder.lexicon

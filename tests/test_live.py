@@ -213,6 +213,30 @@ def test_an_index_written_anew_takes_the_place_of_what_changed(folder: Path) -> 
     shop.close()
 
 
+def test_words_that_only_a_new_index_has_change_no_code(folder: Path, tmp_path: Path) -> None:
+    """Words that the lexicon lacks are numbered index by index: what was coded by one is read by the next."""
+    products = [*Shop.open(folder, read_only=True).live.searcher.index.table, Product("m", "Mumbrel thing")]
+    make_index(folder.parent / "model", products, folder)
+    shop = Shop.open(folder)
+    make_index(folder.parent / "model", [*products, Product("a", "Aumbrel thing")], tmp_path / "other")
+    shop.update([Product("late", "Mumbrel lamp")])
+    shutil.rmtree(folder)
+    (tmp_path / "other").rename(folder)
+
+    def check(shop: Shop) -> None:
+        codes = {p: {str(one.code) for one in shop.codes(p).codes} for p in ("a", "m", "late")}  # type: ignore[union-attr]
+        assert "modifier: aumbrel" in codes["a"] - codes["m"] - codes["late"]
+        assert "modifier: mumbrel" in codes["m"] & codes["late"]
+        assert sorted(ids(shop, "", filter='code = "modifier: mumbrel"')) == ["late", "m"]
+
+    assert shop.refresh()
+    check(shop)
+    shop.close()
+    shop = Shop.open(folder)
+    check(shop)
+    shop.close()
+
+
 def test_a_model_trained_anew_is_taken_with_its_index(folder: Path, tmp_path: Path) -> None:
     """The weights of the other model are the same but for one number, so that its hash is another."""
     from safetensors.numpy import load_file, save_file

@@ -13,8 +13,8 @@ from heapq import nsmallest
 import numpy as np
 from rapidfuzz import fuzz, process
 
-from gram.live import Snapshot
 from gram.shop import Shop
+from gram.snapshot import Snapshot
 
 MOST_SUGGESTED = 20
 CLOSE = 80.0
