@@ -57,8 +57,8 @@ class CodeEdits:
 
     def plus(self, edit: CodeEdit) -> CodeEdits:
         """With one more."""
-        own = {**self.of(edit.product_id), edit.attribute: edit.given}
-        return CodeEdits({**self.by_product, edit.product_id: own})
+        edits = {**self.of(edit.product_id), edit.attribute: edit.given}
+        return CodeEdits({**self.by_product, edit.product_id: edits})
 
     def lay_over(
         self,
@@ -91,7 +91,7 @@ class CodeEdits:
         kept = ~np.isin(there, taken)
         inside = codes[compound.key]  # (X, L)
         lost = np.isin(compound.rows()[:, None] * n + inside, taken) & (inside >= 0)
-        written = ~np.isin(expansion.rows() * n + expansion.key, every)
+        left = ~np.isin(expansion.rows() * n + expansion.key, every)
         return represented._replace(
             lexical=SparseRows.build(
                 np.concatenate([lexical.rows()[kept], new // n]),
@@ -99,8 +99,8 @@ class CodeEdits:
                 np.concatenate([lexical.weight[kept], weight]),
                 len(product_ids),
             ),
-            expansion=_only(expansion, written),
-            probability=represented.probability[written],
+            expansion=_only(expansion, left),
+            probability=represented.probability[left],
             compound=_only(compound, np.flatnonzero(~lost.any(axis=1))),
         )
 

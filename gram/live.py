@@ -20,6 +20,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from gram.code_edits import KIND, CodeEdit, CodeEdits
+from gram.coder.added import add_attribute
 from gram.coder.base import PRODUCT_CODING, Representations, Side
 from gram.coder.packing import SPARSE, join, pack, read_back, unpack
 from gram.errors import IndexFolderError, SettingError
@@ -30,8 +31,9 @@ from gram.index.store import Change, Store, store_path
 from gram.index.table import product_of
 from gram.indexing import NO_MODEL, assemble_index, product_stems, unique_ids
 from gram.locks import lock_folder
+from gram.ranking.candidates import NEAREST
 from gram.ranking.features import columns
-from gram.records import Product
+from gram.records import Attribute, Product
 from gram.search import Searcher
 from gram.snapshot import LiveSegment, Snapshot
 
@@ -39,6 +41,8 @@ log = logging.getLogger("gram.live")
 
 MOST_FRESH = 4
 """Segments in memory; with more the smaller ones are joined."""
+ATTRIBUTE = "attribute"
+"""What the store calls an attribute that was added without training."""
 NUMBERING = "numbering"
 """What the store calls its note of how codes are numbered in its changes: see `_numbering`."""
 MERGED = "merged"
@@ -59,6 +63,7 @@ class LiveIndex:
         self._identity = (0, 0)
         self._seen = 0
         self._edits = CodeEdits()
+        self._attributes: list[Attribute] = []
         self.snapshot = Snapshot(searcher)
 
     @classmethod
@@ -135,6 +140,43 @@ class LiveIndex:
             product = segment.index.table[row]
             self._commit([product], read_back(segment.index, np.array([row])), edit)
 
+    def add_attribute(self, attribute: Attribute) -> bool:
+        """Teaches the coder an attribute, for good; whether it is new. What was coded before stays as it is: see
+        `code_anew`. Raises SettingError as of `gram.coder.added.add_attribute`."""
+        self._check_writable()
+        with self._writing:
+            if add_attribute(self.searcher.coder, attribute) is self.searcher.coder:
+                return False
+            key = f"{len(self._attributes):06d}"  # in the order in which they are numbered
+            self.store.put(ATTRIBUTE, key, attribute._asdict())
+            self._learn_attributes()
+            self._show(self.snapshot.segments)
+            return True
+
+    def like(self, attribute: Attribute) -> list[str]:
+        """Products that may have an attribute and were coded without it: those whose text holds its words, then those
+        whose vectors are nearest to its own."""
+        searcher, stems = self.searcher, self.searcher.lexicon.analyzer.stems(attribute.value)
+        query, key = searcher.represent([attribute.value], compound=False)[0], searcher.lexicon.find(*attribute)
+        holding, near = [], []
+        for segment in self.snapshot.segments:
+            index = segment.index
+            rows = BitMap(range(index.n_products)) & segment.alive
+            for stem in stems:
+                rows &= BitMap(index.bm25.holding(stem))
+            has = BitMap(index.lexical.of(key)[0]) if key < index.lexical.n_keys else BitMap()
+            holding += [str(index.table.ids[row]) for row in rows - has]
+            nearest = index.sketch.nearest(index.dense, query.dense, NEAREST)
+            near += [str(index.table.ids[row]) for row in nearest.tolist() if row in segment.alive and row not in has]
+        return list(dict.fromkeys([*holding, *near]))
+
+    def code_anew(self, product_ids: Iterable[str]) -> int:
+        """Codes products as they are by what the coder knows now; how many are there."""
+        self._check_writable()
+        with self._writing:
+            found = [self.snapshot.find(product_id) for product_id in dict.fromkeys(product_ids)]
+            return self.update([where[0].index.table[where[1]] for where in found if where is not None])
+
     def delete(self, product_ids: Iterable[str]) -> int:
         """Takes products out; how many were there."""
         self._check_writable()
@@ -205,7 +247,8 @@ class LiveIndex:
     def _read(self, index: Index, identity: tuple[int, int]) -> None:
         """Shows a segment of the disk and what the store holds beyond it; `identity` is the folder's before it was
         opened."""
-        self._identity = identity
+        self._identity, self._attributes = identity, []
+        self._learn_attributes()
         base = LiveSegment(index, Fields(index.table), BitMap(range(index.n_products)))
         self._edits = CodeEdits.read(self.store.all(KIND))
         self._take_in(self._lay_over(base), int(index.meta.get(MERGED, 0)))
@@ -230,6 +273,7 @@ class LiveIndex:
         """Shows segments with the store's changes behind a number."""
         self._seen = self.store.last()  # before they are read: what another process writes meanwhile is not seen yet
         changes = self.store.changes(after)
+        self._learn_attributes()  # changes may hold them
         self._edits = CodeEdits.read(self.store.all(KIND))
         gone = [change.product_id for change in changes]
         segments = [segment.without(gone) for segment in segments]
@@ -238,6 +282,13 @@ class LiveIndex:
             products = [product_of(json.loads(str(change.product))) for change in there]
             segments.append(self._make(products, self._read_packed(there, products)))
         self._show(segments)
+
+    def _learn_attributes(self) -> None:
+        """Teaches the searcher the attributes that the store has and it lacks."""
+        known = [Attribute(**entry) for entry in self.store.all(ATTRIBUTE).values()]
+        if known != self._attributes:
+            self.searcher = self.searcher.with_attributes(known[len(self._attributes) :])
+            self._attributes = known
 
     def _read_packed(self, changes: Sequence[Change], products: Sequence[Product]) -> Representations:
         """The representations of changes; coded anew where another index numbered their codes."""
@@ -267,7 +318,8 @@ class LiveIndex:
                 if not self.read_only:
                     self.store.forget(int(opened.meta.get(MERGED, 0)))
                 return True
-            if self.read_only and self.store.last() != self._seen:
+            learnt = len(self.store.all(ATTRIBUTE)) != len(self._attributes)
+            if self.read_only and (learnt or self.store.last() != self._seen):
                 self._take_in(self.snapshot.segments, self._seen)
                 return True
             return False

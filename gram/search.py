@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from gram.arrays import top_k
+from gram.coder.added import add_attribute
 from gram.coder.base import QUERY_CODING, Coder, CodingSettings, QueryRepresentation, QueryTerms, Side
 from gram.coder.folder import check_model, load_coder, model_hash
 from gram.codes.lexicon import Lexicon
@@ -28,6 +30,8 @@ from gram.ranking.scorer import ALONE, Scorer, file_of
 from gram.records import Attribute, Code, Hit, SharedCode
 from gram.text.analysis import ClippedQuery
 from gram.text.spelling import RARE, Speller
+
+log = logging.getLogger("gram.search")
 
 BATCH = 256  # queries represented at a time
 SHOWN_PAIRS = 3  # compound codes of a hit that an explanation shows
@@ -142,6 +146,18 @@ class Searcher:
             return self.with_scorer(self.alone[tuple(sorted(names))])
         others = [name for name, here in zip(NAMES, kept, strict=True) if not here]
         return self.with_scorer(self.scorer.without(others))
+
+    def with_attributes(self, attributes: Sequence[Attribute]) -> Searcher:
+        """The same search with attributes more that its coder writes; those that it cannot are left out."""
+        made = copy.copy(self)  # no attribute of the index gets another id
+        for attribute in attributes:
+            try:
+                made.coder = add_attribute(made.coder, attribute)
+            except SettingError as error:  # of a model trained since, say, which knows these words otherwise
+                log.warning("%s is not added: %s", attribute, error)
+            made.speller.learn(self.lexicon.analyzer.stems(attribute.value))
+        made.lexicon = made.coder.lexicon
+        return made
 
     def with_scorer(self, scorer: Scorer) -> Searcher:
         """The same search under other weights."""

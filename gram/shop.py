@@ -144,6 +144,17 @@ class Shop:
         self.live.edit_code(CodeEdit(product_id, attribute, given))
         return attribute
 
+    def add_attribute(self, slot: str, value: str) -> tuple[Attribute, bool]:
+        """Teaches the model an attribute without training, for good; the attribute, and whether it is new.
+
+        Queries have it at once, a product when it is coded the next time: `live.like` names those that may, and
+        `live.code_anew` codes them. Raises SettingError for one that cannot be added.
+        """
+        attribute = Attribute(slot.strip(), " ".join(self.live.searcher.lexicon.analyzer.words(value)))
+        new = self.live.add_attribute(attribute)
+        lexicon = self.live.searcher.lexicon
+        return lexicon.attributes[lexicon.find(*attribute)], new
+
     def rules(self) -> list[Rule]:
         """All rules, drafts too."""
         return list(self._rules)

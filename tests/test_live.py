@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -394,3 +395,76 @@ def test_edits_lie_over_what_the_coder_says(folder: Path) -> None:
     again = back.lay_over(product_ids, after, searcher.lexicon, searcher.codes, lambda _: 0.7)
     assert dict(zip(*map(np.ndarray.tolist, again.lexical.of(1)), strict=True))[lost] == pytest.approx(0.7)
     shop.close()
+
+
+def test_an_attribute_is_added_for_good(folder: Path) -> None:
+    """Through a restart, a merge and an index written anew, for a reader as well; no other code changes its id."""
+    shop = Shop.open(folder)
+    shop.update([Product("v", "Mumbrel Vantor sofa"), Product("w", "Another Mumbrel lamp")])
+    old = str(shop.live.searcher.index.table.ids[3])
+
+    def held(shop: Shop, product_id: str) -> set[str]:
+        codes = shop.codes(product_id)
+        assert codes is not None
+        return {str(one.code) for one in codes.codes if one.source == "lexical"}
+
+    before = held(shop, old)
+    reader = Shop.open(folder, read_only=True)
+    attributes = [shop.add_attribute("brand", "Mumbrel Vantor")[0], shop.add_attribute("style", "mumbrels")[0]]
+    assert [str(a) for a in attributes] == ["brand: mumbrel vantor", "style: mumbrels"]
+    assert shop.add_attribute("style", "Mumbrel") == (attributes[1], False)
+    for attribute in attributes:
+        due = shop.live.like(attribute)
+        assert due[0] in ("v", "w"), "those that hold its words first"
+        assert shop.live.code_anew(due[:2]) == 2
+    assert reader.refresh()
+
+    def check(shop: Shop) -> None:
+        assert {"brand: mumbrel vantor", "style: mumbrels", "type: sofa"} <= held(shop, "v")
+        assert "style: mumbrels" in held(shop, "w")
+        assert "brand: mumbrel vantor" not in held(shop, "w")
+        assert held(shop, old) == before
+        assert "v" in ids(shop, "", filter='code = "brand: mumbrel vantor"', limit=1000)
+        codes = [code for code, source, _ in shop.search("mumbrel vantor sofa").codes if source == "lexical"]
+        assert {"brand: mumbrel vantor", "style: mumbrels", "type: sofa"} <= set(codes)
+
+    check(shop)
+    check(reader)
+    reader.close()
+    shop.close()
+    shop = Shop.open(folder)
+    check(shop)
+    shop.live.merge()
+    assert len(shop.live.snapshot.segments) == 1
+    check(shop)
+    make_index(folder.parent / "model", list(shop.live.searcher.index.table), folder)
+    assert shop.refresh()
+    assert "style: mumbrels" in held(shop, "v"), "a word of the catalogue, by the number of the new index"
+    shop.live.code_anew(shop.live.like(attributes[0]))
+    check(shop)
+    shop.close()
+
+
+def test_an_added_attribute_is_written_where_the_text_lacks_it(folder: Path) -> None:
+    """By the ids outside: each lexical and written code is the one that the coder itself gives."""
+    from gram.coder.added import add_attribute
+    from gram.coder.base import PRODUCT_CODING, Side
+
+    coder = Shop.open(folder, read_only=True).live.searcher.model_coder.with_words({"aword": 1, "novabrand": 2})
+    first = add_attribute(coder, Attribute("brand", "novabrand"))
+    made = add_attribute(first, Attribute("brand", "zenit"))
+    assert made.lexicon.attributes[: len(coder.lexicon) - 1] == coder.lexicon.attributes[:-1]
+    assert [str(a) for a in made.lexicon.attributes[-2:]] == ["brand: novabrand", "brand: zenit"]
+    assert made.with_words({"aword": 1}) is made
+    texts = ["red novabrand sofa", "zenit aword lamp", "sofa"]
+    settings = replace(PRODUCT_CODING, expansion=1000, least=0.0)
+    inside = made.inner.represent(texts, Side.QUERY, settings)  # type: ignore[attr-defined]
+    outside = made.represent(texts, Side.QUERY, settings)
+    written = set()
+    for name in ("lexical", "expansion"):
+        for row in range(3):
+            a, b = getattr(inside, name).of(row), getattr(outside, name).of(row)
+            names = [made.inner.lexicon.attributes[key] for key in a.key]  # type: ignore[attr-defined]
+            assert [made.lexicon.attributes[key] for key in b.key] == names
+            written |= {str(n) for n in names} if name == "expansion" else set()
+    assert {"brand: novabrand", "brand: zenit"} <= written

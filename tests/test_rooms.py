@@ -24,8 +24,8 @@ ROOMS = (
 FLOOR = {room: floor for floor, room in enumerate(ROOMS)}
 
 WITHOUT_TORCH = (
-    "records", "errors", "locks", "folders", "arrays", "text", "data", "codes", "index", "coder/base", "coder/folder",
-    "ranking/features", "ranking/candidates", "ranking/scorer", "indexing", "search", "rules",
+    "records", "errors", "locks", "folders", "arrays", "text", "data", "codes", "index", "coder/base", "coder/added",
+    "coder/folder", "ranking/features", "ranking/candidates", "ranking/scorer", "indexing", "search", "rules",
     "code_edits", "snapshot", "live", "answer", "shop", "serve", "evaluation", "display", "cli_measuring",
     "cli_causal", "cli_serving", "cli", "__init__",
 )  # fmt: skip

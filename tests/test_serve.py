@@ -114,6 +114,29 @@ def test_codes_of_a_product_are_given_and_taken(client: TestClient) -> None:
     assert client.delete("/products/code%2F1").json() == {"deleted": "code/1"}
 
 
+def test_an_attribute_is_added_while_it_serves(client: TestClient) -> None:
+    client.put("/products/va", json={"title": "Novabrand Vantor sofa"})
+    added = client.put("/attributes/brand/Novabrand%20vantor")
+    assert added.status_code == 201
+    assert (added.json()["attribute"], added.json()["new"]) == ("brand: novabrand vantor", True)
+    assert added.json()["coded_anew"] > 1, "those near it as well"
+    found = client.get("/search", params={"filter": 'code = "brand: novabrand vantor"', "limit": 1000}).json()["hits"]
+    assert "va" in [hit["product_id"] for hit in found]
+    again = client.put("/attributes/brand/novabrand%20vantor")
+    assert (again.status_code, again.json()["new"]) == (200, False)
+    assert "type: sofa already" in error_of(client.put("/attributes/colour/sofa"), 400)["message"]
+    assert "no slot 'flavour'" in error_of(client.put("/attributes/flavour/mint"), 400)["message"]
+    client.delete("/products/va")
+
+
+def test_every_route_is_in_the_openapi_document(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    for route in client.app.routes:  # type: ignore[attr-defined]
+        path = route.path.replace(":path", "")
+        if path not in ("/", "/page/{name}", "/openapi.json"):
+            assert {method.lower() for method in route.methods - {"HEAD"}} == paths[path].keys(), path
+
+
 def test_many_products_and_what_is_wrong_with_some(client: TestClient, shop: Shop) -> None:
     lines = [json.dumps({"product_id": f"m{i}", "title": f"Many thing {i}"}) for i in range(450)]
     lines[3], lines[9], lines[20] = "{broken", json.dumps({"product_id": "", "title": "x"}), '["no", "object"]'
@@ -201,7 +224,6 @@ def test_what_watches_the_service(client: TestClient) -> None:
     assert stats["searches"] == stats["timed"] > 0
     assert client.get("/openapi.json").json()["openapi"] == "3.1.0"
     assert client.post("/reload").json()["reloaded"] is False
-    assert error_of(client.put("/attributes/type/sofa", json={}), 501)["code"] == "not_yet"
 
 
 def test_statistics_say_of_how_many_searches_the_times_are() -> None:

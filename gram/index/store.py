@@ -63,7 +63,7 @@ def has_changes(index: str | Path) -> bool:
         return False
     store = Store.open(path, read_only=True)
     try:
-        return bool(store.all("rule")) or store.last() > 0
+        return bool(store.all("rule") or store.all("attribute")) or store.last() > 0
     finally:
         store.close()
 

@@ -74,7 +74,7 @@ def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
                 "DELETE": ("admin", changes.delete_rule),
             },
         ),
-        route("/attributes/{slot}/{value}", {"PUT": ("admin", changes.put_attribute)}),
+        route("/attributes/{slot}/{value:path}", {"PUT": ("admin", changes.put_attribute)}),
         route("/clicks", {"POST": ("search", changes.clicks)}),
         route("/log", {"GET": ("admin", changes.log)}),
         route("/stats", {"GET": ("admin", watching.stats)}),

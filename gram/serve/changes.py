@@ -215,11 +215,16 @@ class Changes:
 
         return StreamingResponse(lines(), media_type="text/tab-separated-values")
 
-    async def put_attribute(self, _: Request) -> Response:
-        """An attribute without training changes the ids of all that are lexical only, so that every index of the model
-        has to be written anew: not while it serves."""
-        fix = "add it to a product's attributes and run gram train and gram index again"
-        raise HTTPError(501, "not_yet", "attributes cannot be taught while the service runs", fix)
+    async def put_attribute(self, request: Request) -> Response:
+        """An attribute without training: the model writes it from then on, and products that may have it are coded
+        anew, part by part."""
+        shop, slot, value = self.service.shop, request.path_params["slot"], request.path_params["value"]
+        attribute, new = await self._write(lambda: shop.add_attribute(slot, value))
+        due, anew = await self.service.work(lambda: shop.live.like(attribute)), 0
+        for begin in range(0, len(due), AT_ONCE):
+            anew += await self._write(partial(shop.live.code_anew, due[begin : begin + AT_ONCE]))
+        self._merge_if_due()
+        return respond({"attribute": str(attribute), "new": new, "coded_anew": anew}, 201 if new else 200)
 
     async def reload(self, _: Request) -> Response:
         """Takes in a segment that was written anew."""

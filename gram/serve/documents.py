@@ -79,6 +79,7 @@ def openapi() -> dict[str, Any]:
             "put": _operation("Keep a rule", _RULE, rule),
             "delete": _operation("Take it out", None, rule),
         },
+        "/attributes/{slot}/{value}": {"put": _operation("Teach the model an attribute", None, slot, value)},
         "/clicks": {"post": _operation("Keep clicks", click)},
         "/log": {"get": _operation("Clicks as a log to train on")},
         "/stats": {"get": _operation("What is asked")},
