@@ -20,8 +20,8 @@ import numpy as np
 from pyroaring import BitMap
 
 from gram.code_edits import KIND, CodeEdit, CodeEdits
-from gram.coder.added import add_attribute
-from gram.coder.base import PRODUCT_CODING, Representations, Side
+from gram.coder.added import add_attribute, too_easy
+from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Representations, Side
 from gram.coder.packing import SPARSE, join, pack, read_back, unpack
 from gram.errors import IndexFolderError, SettingError
 from gram.index.bm25 import BM25Index
@@ -31,22 +31,21 @@ from gram.index.store import Change, Store, store_path
 from gram.index.table import product_of
 from gram.indexing import NO_MODEL, assemble_index, product_stems, unique_ids
 from gram.locks import lock_folder
-from gram.ranking.candidates import NEAREST
 from gram.ranking.features import columns
 from gram.records import Attribute, Product
 from gram.search import Searcher
-from gram.snapshot import LiveSegment, Snapshot
+from gram.snapshot import MERGED, LiveSegment, Snapshot, merge_segments
 
 log = logging.getLogger("gram.live")
 
 MOST_FRESH = 4
 """Segments in memory; with more the smaller ones are joined."""
+TRIED = 256
+"""Products, and queries, on which an attribute is tried that is added."""
 ATTRIBUTE = "attribute"
 """What the store calls an attribute that was added without training."""
 NUMBERING = "numbering"
 """What the store calls its note of how codes are numbered in its changes: see `_numbering`."""
-MERGED = "merged"
-"""In a segment's `meta.json`: the number of the last change that it holds."""
 
 
 class LiveIndex:
@@ -63,7 +62,7 @@ class LiveIndex:
         self._identity = (0, 0)
         self._seen = 0
         self._edits = CodeEdits()
-        self._attributes: list[Attribute] = []
+        self._attributes: list[tuple[Attribute, tuple[float, float]]] = []
         self.snapshot = Snapshot(searcher)
 
     @classmethod
@@ -145,30 +144,23 @@ class LiveIndex:
         `code_anew`. Raises SettingError as of `gram.coder.added.add_attribute`."""
         self._check_writable()
         with self._writing:
-            if add_attribute(self.searcher.coder, attribute) is self.searcher.coder:
+            before = self.searcher.coder
+            coder = add_attribute(before, attribute)
+            if coder is before:
                 return False
+            lexicon, table = before.lexicon, self.searcher.index.table
+            learnt = [attribute.value for attribute in lexicon.attributes[: lexicon.n_learnt]]
+            queries = learnt[:: max(1, len(learnt) // TRIED)]
+            products = [table[row] for row in range(0, len(table), max(1, len(table) // TRIED))]
+            harder = (
+                too_easy(coder, attribute, queries, Side.QUERY, QUERY_CODING.least),
+                too_easy(coder, attribute, products, Side.PRODUCT, PRODUCT_CODING.least),
+            )
             key = f"{len(self._attributes):06d}"  # in the order in which they are numbered
-            self.store.put(ATTRIBUTE, key, attribute._asdict())
+            self.store.put(ATTRIBUTE, key, {"attribute": attribute, "harder": harder})
             self._learn_attributes()
             self._show(self.snapshot.segments)
             return True
-
-    def like(self, attribute: Attribute) -> list[str]:
-        """Products that may have an attribute and were coded without it: those whose text holds its words, then those
-        whose vectors are nearest to its own."""
-        searcher, stems = self.searcher, self.searcher.lexicon.analyzer.stems(attribute.value)
-        query, key = searcher.represent([attribute.value], compound=False)[0], searcher.lexicon.find(*attribute)
-        holding, near = [], []
-        for segment in self.snapshot.segments:
-            index = segment.index
-            rows = BitMap(range(index.n_products)) & segment.alive
-            for stem in stems:
-                rows &= BitMap(index.bm25.holding(stem))
-            has = BitMap(index.lexical.of(key)[0]) if key < index.lexical.n_keys else BitMap()
-            holding += [str(index.table.ids[row]) for row in rows - has]
-            nearest = index.sketch.nearest(index.dense, query.dense, NEAREST)
-            near += [str(index.table.ids[row]) for row in nearest.tolist() if row in segment.alive and row not in has]
-        return list(dict.fromkeys([*holding, *near]))
 
     def code_anew(self, product_ids: Iterable[str]) -> int:
         """Codes products as they are by what the coder knows now; how many are there."""
@@ -285,7 +277,8 @@ class LiveIndex:
 
     def _learn_attributes(self) -> None:
         """Teaches the searcher the attributes that the store has and it lacks."""
-        known = [Attribute(**entry) for entry in self.store.all(ATTRIBUTE).values()]
+        entries = self.store.all(ATTRIBUTE).values()
+        known = [(Attribute(*entry["attribute"]), (entry["harder"][0], entry["harder"][1])) for entry in entries]
         if known != self._attributes:
             self.searcher = self.searcher.with_attributes(known[len(self._attributes) :])
             self._attributes = known
@@ -338,17 +331,6 @@ class LiveIndex:
         merged.save(self.folder)
         self.refresh()
         return merged.n_products
-
-
-def merge_segments(searcher: Searcher, segments: Sequence[LiveSegment], number: int) -> Index:
-    """One segment of all that is alive in several, with statistics of its own; nothing is coded again."""
-    base = segments[0].index
-    rows = [np.array(segment.alive, dtype=np.int64) for segment in segments]
-    products = [s.index.table[row] for s, some in zip(segments, rows, strict=True) for row in some.tolist()]
-    represented = join([read_back(s.index, some) for s, some in zip(segments, rows, strict=True)])
-    bm25 = BM25Index.build(product_stems(products, searcher.lexicon.analyzer))
-    extra = dict(zip(base.extra_words, base.extra_counts.tolist(), strict=True))
-    return assemble_index(searcher.coder, products, represented, bm25, extra, base.meta | {MERGED: number})
 
 
 def to_json(product: Product) -> str:

@@ -147,12 +147,13 @@ class Searcher:
         others = [name for name, here in zip(NAMES, kept, strict=True) if not here]
         return self.with_scorer(self.scorer.without(others))
 
-    def with_attributes(self, attributes: Sequence[Attribute]) -> Searcher:
-        """The same search with attributes more that its coder writes; those that it cannot are left out."""
+    def with_attributes(self, attributes: Sequence[tuple[Attribute, tuple[float, float]]]) -> Searcher:
+        """The same search with attributes more that its coder writes, each with how much harder it is made to write;
+        those that it cannot write are left out."""
         made = copy.copy(self)  # no attribute of the index gets another id
-        for attribute in attributes:
+        for attribute, harder in attributes:
             try:
-                made.coder = add_attribute(made.coder, attribute)
+                made.coder = add_attribute(made.coder, attribute, harder)
             except SettingError as error:  # of a model trained since, say, which knows these words otherwise
                 log.warning("%s is not added: %s", attribute, error)
             made.speller.learn(self.lexicon.analyzer.stems(attribute.value))

@@ -147,8 +147,8 @@ class Shop:
     def add_attribute(self, slot: str, value: str) -> tuple[Attribute, bool]:
         """Teaches the model an attribute without training, for good; the attribute, and whether it is new.
 
-        Queries have it at once, a product when it is coded the next time: `live.like` names those that may, and
-        `live.code_anew` codes them. Raises SettingError for one that cannot be added.
+        Queries have it at once, a product when it is coded the next time: `live.snapshot.like` names those that may
+        have it, and `live.code_anew` codes them. Raises SettingError for one that cannot be added.
         """
         attribute = Attribute(slot.strip(), " ".join(self.live.searcher.lexicon.analyzer.words(value)))
         new = self.live.add_attribute(attribute)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,9 +11,17 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from gram.code_edits import CodeEdits
+from gram.coder.packing import join, read_back
+from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
 from gram.index.segment import Index
+from gram.indexing import assemble_index, product_stems
+from gram.ranking.candidates import NEAREST
+from gram.records import Attribute
 from gram.search import Searcher
+
+MERGED = "merged"
+"""In a segment's `meta.json`: the number of the last change that it holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,5 +76,33 @@ class Snapshot:
                 return segment, row
         return None
 
+    def like(self, attribute: Attribute) -> list[str]:
+        """Products that may have an attribute and were coded without it: those whose text holds its words, then those
+        of each segment whose vectors are nearest to its own."""
+        lexicon = self.searcher.lexicon
+        query, key = self.searcher.represent([attribute.value], compound=False)[0], lexicon.find(*attribute)
+        holding, near = [], []
+        for segment in self.segments:
+            index = segment.index
+            has = BitMap(index.lexical.of(key)[0]) if key < index.lexical.n_keys else BitMap()
+            rows = segment.alive - has
+            nearest = index.sketch.nearest(index.dense, query.dense, NEAREST)
+            near += [str(index.table.ids[row]) for row in nearest.tolist() if row in rows]
+            for stem in lexicon.analyzer.stems(attribute.value):
+                rows &= BitMap(index.bm25.holding(stem))
+            holding += [str(index.table.ids[row]) for row in rows]
+        return list(dict.fromkeys([*holding, *near]))
+
     def __len__(self) -> int:
         return sum(len(segment.alive) for segment in self.segments)
+
+
+def merge_segments(searcher: Searcher, segments: Sequence[LiveSegment], number: int) -> Index:
+    """One segment of all that is alive in several, with statistics of its own; nothing is coded again."""
+    base = segments[0].index
+    rows = [np.array(segment.alive, dtype=np.int64) for segment in segments]
+    products = [s.index.table[row] for s, some in zip(segments, rows, strict=True) for row in some.tolist()]
+    represented = join([read_back(s.index, some) for s, some in zip(segments, rows, strict=True)])
+    bm25 = BM25Index.build(product_stems(products, searcher.lexicon.analyzer))
+    extra = dict(zip(base.extra_words, base.extra_counts.tolist(), strict=True))
+    return assemble_index(searcher.coder, products, represented, bm25, extra, base.meta | {MERGED: number})

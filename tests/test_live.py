@@ -414,7 +414,7 @@ def test_an_attribute_is_added_for_good(folder: Path) -> None:
     assert [str(a) for a in attributes] == ["brand: mumbrel vantor", "style: mumbrels"]
     assert shop.add_attribute("style", "Mumbrel") == (attributes[1], False)
     for attribute in attributes:
-        due = shop.live.like(attribute)
+        due = shop.live.snapshot.like(attribute)
         assert due[0] in ("v", "w"), "those that hold its words first"
         assert shop.live.code_anew(due[:2]) == 2
     assert reader.refresh()
@@ -440,7 +440,7 @@ def test_an_attribute_is_added_for_good(folder: Path) -> None:
     make_index(folder.parent / "model", list(shop.live.searcher.index.table), folder)
     assert shop.refresh()
     assert "style: mumbrels" in held(shop, "v"), "a word of the catalogue, by the number of the new index"
-    shop.live.code_anew(shop.live.like(attributes[0]))
+    shop.live.code_anew(shop.live.snapshot.like(attributes[0]))
     check(shop)
     shop.close()
 
@@ -468,3 +468,26 @@ def test_an_added_attribute_is_written_where_the_text_lacks_it(folder: Path) -> 
             assert [made.lexicon.attributes[key] for key in b.key] == names
             written |= {str(n) for n in names} if name == "expansion" else set()
     assert {"brand: novabrand", "brand: zenit"} <= written
+
+
+def test_an_added_attribute_is_written_no_more_than_others_of_its_slot(folder: Path) -> None:
+    from gram.coder.added import add_attribute, too_easy
+    from gram.coder.base import Coder, CodingSettings, Side
+
+    searcher = Shop.open(folder, read_only=True).live.searcher
+    products, attribute = [searcher.index.table[row] for row in range(60)], Attribute("brand", "novabrand")
+
+    def count(coder: Coder) -> tuple[int, int]:
+        """Products that get it, and those that get a brand which was learnt, on average."""
+        found = coder.represent(products, Side.PRODUCT, CodingSettings(expansion=5000, least=0.3, codes=0)).expansion
+        brands = [a for a in range(coder.lexicon.n_learnt) if coder.lexicon.attributes[a].slot == "brand"]
+        usual = np.isin(found.key, brands).sum() / len(brands)
+        return int((found.key == coder.lexicon.find(*attribute)).sum()), round(usual)
+
+    easy = add_attribute(searcher.coder, attribute)
+    assert count(easy)[0] == 60
+    harder = too_easy(easy, attribute, products, Side.PRODUCT, 0.3)
+    made = add_attribute(searcher.coder, attribute, (0.0, harder))
+    written, usual = count(made)
+    assert 0 < written == usual < 60
+    assert too_easy(made, attribute, products, Side.PRODUCT, 0.3) == 0.0

@@ -28,7 +28,7 @@ from gram.records import Attribute, Product
 class Extensible(Protocol):
     """A coder that can learn to write an attribute without training."""
 
-    def with_attribute(self, attribute: Attribute) -> Coder: ...
+    def with_attribute(self, attribute: Attribute, harder: tuple[float, float] = (0.0, 0.0)) -> Coder: ...
 
 
 class AddedAttributes:
@@ -63,11 +63,11 @@ class AddedAttributes:
         return self.inner.knows(word) or any(stem in self.lexicon.analyzer.stems(a.value) for a in self.added)
 
 
-def add_attribute(coder: Coder, attribute: Attribute) -> Coder:
+def add_attribute(coder: Coder, attribute: Attribute, harder: tuple[float, float] = (0.0, 0.0)) -> Coder:
     """The coder with one attribute more, which it writes from its text; the same one where it has learnt it already.
 
-    Raises SettingError for an unknown slot, a value that is no attribute or that another slot has, and for a coder that
-    learns none without training.
+    `harder` is what the logit loses, for a query and for a product: see `too_easy`. Raises SettingError for an unknown
+    slot, a value that is no attribute or that another slot has, and for a coder that learns none without training.
     """
     known = coder.lexicon
     form = tuple(known.analyzer.stems(attribute.value))
@@ -89,7 +89,27 @@ def add_attribute(coder: Coder, attribute: Attribute) -> Coder:
     new = outside[old] if old >= 0 else len(known)
     moved = np.concatenate([outside[:g], [new], outside[order]]).astype(np.int64)
     added = (*(coder.added if isinstance(coder, AddedAttributes) else ()), attribute)
-    return AddedAttributes(inner.with_attribute(attribute), coder.trie, moved, known.n_learnt, added)
+    return AddedAttributes(inner.with_attribute(attribute, harder), coder.trie, moved, known.n_learnt, added)
+
+
+def too_easy(
+    coder: Coder, attribute: Attribute, texts: Sequence[str] | Sequence[Product], side: Side, least: float
+) -> float:
+    """By how much the logit of an attribute that was added is too great: less that, as many of some texts get it with a
+    probability of `least` as get one that was learnt of its slot, on average.
+
+    What nobody trained is near to everything, the more the less the encoder has read.
+    """
+    lexicon, key = coder.lexicon, coder.lexicon.find(*attribute)
+    settings = CodingSettings(expansion=lexicon.n_learnt + len(getattr(coder, "added", ())), least=least, codes=0)
+    found = coder.represent(texts, side, settings)
+    peers = [a for a in range(lexicon.n_learnt) if lexicon.attributes[a].slot == attribute.slot]
+    usual = round(float(np.isin(found.expansion.key, peers).sum()) / max(len(peers), 1))
+    chance = np.sort(found.probability[found.expansion.key == key].astype(np.float64))[::-1]
+    if len(chance) <= usual:
+        return 0.0
+    highest = min(float(chance[usual]), 1 - 1e-6)
+    return float(np.log(highest / (1 - highest)) - np.log(least / (1 - least))) + 0.01
 
 
 def _renumber(lexicon: Lexicon, outside: NDArray[np.int64], n_learnt: int) -> Lexicon:

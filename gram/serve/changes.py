@@ -220,7 +220,7 @@ class Changes:
         anew, part by part."""
         shop, slot, value = self.service.shop, request.path_params["slot"], request.path_params["value"]
         attribute, new = await self._write(lambda: shop.add_attribute(slot, value))
-        due, anew = await self.service.work(lambda: shop.live.like(attribute)), 0
+        due, anew = await self.service.work(lambda: shop.live.snapshot.like(attribute)), 0
         for begin in range(0, len(due), AT_ONCE):
             anew += await self._write(partial(shop.live.code_anew, due[begin : begin + AT_ONCE]))
         self._merge_if_due()
