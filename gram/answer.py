@@ -17,11 +17,10 @@ from gram.coder.base import QueryRepresentation
 from gram.errors import SettingError
 from gram.index.fields import facet
 from gram.index.filters import parse_filter, quote
-from gram.live import LiveSegment, Snapshot, to_mask
 from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Part, find_in_parts
 from gram.records import Attribute, Hit, code_text
 from gram.rules import Rule, Steering, replace_synonyms, steer
-from gram.search import Searcher
+from gram.snapshot import LiveSegment, Snapshot, to_mask
 from gram.text.prices import read_price
 
 DEEPEST = 10_000
@@ -86,11 +85,11 @@ def check_request(request: SearchRequest) -> None:
 class Answer:
     """One request on one snapshot, step by step."""
 
-    def __init__(self, searcher: Searcher, snapshot: Snapshot, request: SearchRequest, rules: Sequence[Rule]) -> None:
+    def __init__(self, snapshot: Snapshot, request: SearchRequest, rules: Sequence[Rule]) -> None:
         self.request, self.rules, self.snapshot = request, rules, snapshot
-        self.searcher = searcher
+        self.searcher = snapshot.searcher
         if request.value is not None:
-            self.searcher = searcher.with_scorer(searcher.scorer.with_value(request.value))
+            self.searcher = self.searcher.with_scorer(self.searcher.scorer.with_value(request.value))
 
     def run(self) -> SearchResult:
         searcher, request = self.searcher, self.request
@@ -162,9 +161,9 @@ class Answer:
         found = segment.alive
         for part in code.split("|"):
             slot, _, value = part.partition(":")
-            key = self.searcher.lexicon.id_of(tuple(self.searcher.lexicon.analyzer.stems(value)))
+            key = self.searcher.lexicon.find(slot.strip(), value)
             has = BitMap()
-            if key >= 0 and self.searcher.lexicon.attributes[key].slot == slot.strip():
+            if key >= 0:
                 for postings in (segment.index.lexical, segment.index.expansion):
                     if key < postings.n_keys:
                         has |= BitMap(postings.of(key)[0])
@@ -275,7 +274,11 @@ class Answer:
         hit = Hit(str(table.ids[inside]), score, table.title(inside))
         if not self.request.explain or not len(features):
             return hit
-        return self.searcher.explain(query, hit, segment.index, inside, features)
+        hit = self.searcher.explain(query, hit, segment.index, inside, features)
+        edits = self.snapshot.edits.of(hit.product_id)
+        given = [shared.code if any(edits.get(a) for a in shared.code) else () for shared in hit.codes]
+        codes = [s._replace(product_source="given") if g else s for s, g in zip(hit.codes, given, strict=True)]
+        return hit._replace(codes=tuple(codes))
 
     def _refinements(
         self, query: QueryRepresentation, rows: NDArray[np.int64], begins: NDArray[np.int64]

@@ -22,8 +22,14 @@ MERGE_FROM = 5_000
 @click.option("--port", default=8000, type=click.IntRange(1, 65535), show_default=True, help="The port to listen on.")
 @click.option("--model", type=FOLDER, help="The model folder, where it is not where the index says.")
 @click.option("--read-only", is_flag=True, help="Take no changes; several such processes may serve one index.")
+@click.option(
+    "--drain", default=2.0, type=click.FloatRange(0, 600), show_default=True,
+    help="Seconds for which SIGTERM leaves it answering, while /ready says stopping.",
+)  # fmt: skip
 @click.option("--get", "path", help="Answer one request, such as '/search?q=sofa', print it and end.")
-def serve(index: Path, host: str, port: int, model: Path | None, read_only: bool, path: str | None) -> None:
+def serve(
+    index: Path, host: str, port: int, model: Path | None, read_only: bool, drain: float, path: str | None
+) -> None:
     """Serves INDEX over HTTP, with a page at /: searching, updating, steering, collecting clicks (docs/http.md).
 
     On this machine's own address no key is needed until there is one (`gram keys`); on any other one is. SIGHUP, or
@@ -40,7 +46,7 @@ def serve(index: Path, host: str, port: int, model: Path | None, read_only: bool
         if status >= 400:
             click.get_current_context().exit(1)
         return
-    run(index, model, host, port, read_only)
+    run(index, model, host, port, read_only, drain)
 
 
 @click.command()

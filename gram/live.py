@@ -6,21 +6,23 @@ of words and mean lengths are those of the segment on disk until a merge writes 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from gram.coder.base import PRODUCT_CODING, Representations, Side
-from gram.coder.packing import join, pack, read_back, unpack
+from gram.code_edits import KIND, CodeEdit, CodeEdits
+from gram.coder.added import add_attribute, too_easy
+from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Representations, Side
+from gram.coder.packing import SPARSE, join, pack, read_back, unpack
 from gram.errors import IndexFolderError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
@@ -30,68 +32,20 @@ from gram.index.table import product_of
 from gram.indexing import NO_MODEL, assemble_index, product_stems, unique_ids
 from gram.locks import lock_folder
 from gram.ranking.features import columns
-from gram.records import Product
+from gram.records import Attribute, Product
 from gram.search import Searcher
+from gram.snapshot import MERGED, LiveSegment, Snapshot, merge_segments
 
 log = logging.getLogger("gram.live")
 
 MOST_FRESH = 4
 """Segments in memory; with more the smaller ones are joined."""
-MERGED = "merged"
-"""In a segment's `meta.json`: the number of the last change that it holds."""
-
-
-@dataclass(frozen=True, eq=False)
-class LiveSegment:
-    """A segment, the fields of its products, and which of these are still what the shop sells."""
-
-    index: Index
-    fields: Fields
-    alive: BitMap  # rows; never changed
-
-    @cached_property
-    def mask(self) -> NDArray[np.bool_] | None:
-        """(N,) None where all are alive."""
-        return None if len(self.alive) == self.index.n_products else to_mask(self.alive, self.index.n_products)
-
-    def without(self, product_ids: Iterable[str]) -> LiveSegment:
-        """The same where these are gone."""
-        rows = [row for row in map(self.row, product_ids) if row is not None]
-        return LiveSegment(self.index, self.fields, self.alive - BitMap(rows)) if rows else self
-
-    def row(self, product_id: str) -> int | None:
-        """The row of a product that is alive here."""
-        try:
-            row = self.index.table.row(product_id)
-        except KeyError:
-            return None
-        return row if row in self.alive else None
-
-
-def to_mask(rows: BitMap, n: int) -> NDArray[np.bool_]:
-    """(n,) True for the rows of a bitmap."""
-    mask = np.zeros(n, dtype=bool)
-    mask[np.array(rows, dtype=np.int64)] = True
-    return mask
-
-
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """All segments at one moment, the one on disk first. `version` grows with every change."""
-
-    segments: tuple[LiveSegment, ...]
-    version: int
-
-    def find(self, product_id: str) -> tuple[LiveSegment, int] | None:
-        """Where a product stands."""
-        for segment in reversed(self.segments):
-            row = segment.row(product_id)
-            if row is not None:
-                return segment, row
-        return None
-
-    def __len__(self) -> int:
-        return sum(len(segment.alive) for segment in self.segments)
+TRIED = 256
+"""Products, and queries, on which an attribute is tried that is added."""
+ATTRIBUTE = "attribute"
+"""What the store calls an attribute that was added without training."""
+NUMBERING = "numbering"
+"""What the store calls its note of how codes are numbered in its changes: see `_numbering`."""
 
 
 class LiveIndex:
@@ -106,7 +60,10 @@ class LiveIndex:
         self._writing = threading.RLock()
         self._lock = ExitStack()
         self._identity = (0, 0)
-        self.snapshot = Snapshot((), 0)
+        self._seen = 0
+        self._edits = CodeEdits()
+        self._attributes: list[tuple[Attribute, tuple[float, float]]] = []
+        self.snapshot = Snapshot(searcher)
 
     @classmethod
     def open(
@@ -119,11 +76,12 @@ class LiveIndex:
         if not read_only:
             lock.enter_context(lock_folder(path))
         try:
+            identity = _identity(folder) if folder.is_dir() else (0, 0)
             searcher = Searcher.load(folder, model, device, check)
             store = Store.open(path, read_only) if path.exists() or not read_only else _empty_store(path)
             live = cls(folder, searcher, store, read_only, None if model is None else Path(model))
             live._lock = lock
-            live._read(searcher.index)
+            live._read(searcher.index, identity)
         except BaseException:
             lock.close()
             raise
@@ -146,11 +104,17 @@ class LiveIndex:
         if not products:
             return 0
         self._check_writable()
+        searcher, represented = self.searcher, self._represent(products)
+        with self._writing:
+            if self.searcher is not searcher:  # another index was taken in meanwhile, and may number codes otherwise
+                represented = self._represent(products)
+            self._commit(products, represented)
+        return len(products)
+
+    def _represent(self, products: Sequence[Product]) -> Representations:
         weighed = bool(self.searcher.scorer.weights[columns(("compound",))].any())
         coding = PRODUCT_CODING if weighed else replace(PRODUCT_CODING, codes=0)  # they take half of the time
-        represented = self.searcher.coder.represent(products, Side.PRODUCT, coding, progress="coding products")
-        self._commit(products, represented)
-        return len(products)
+        return self.searcher.coder.represent(products, Side.PRODUCT, coding, progress="coding products")
 
     def replace(self, product: Product) -> None:
         """Other fields of a product that is there, with the codes it has: nothing is coded. Raises KeyError if it is
@@ -162,6 +126,48 @@ class LiveIndex:
                 raise KeyError(product.product_id)
             segment, row = found
             self._commit([product], read_back(segment.index, np.array([row])))
+
+    def edit_code(self, edit: CodeEdit) -> None:
+        """Gives an attribute to a product that is there, or takes it away, for good: durable and visible when it
+        returns. Raises KeyError if the product is not there."""
+        self._check_writable()
+        with self._writing:
+            found = self.snapshot.find(edit.product_id)
+            if found is None:
+                raise KeyError(edit.product_id)
+            segment, row = found
+            product = segment.index.table[row]
+            self._commit([product], read_back(segment.index, np.array([row])), edit)
+
+    def add_attribute(self, attribute: Attribute) -> bool:
+        """Teaches the coder an attribute, for good; whether it is new. What was coded before stays as it is: see
+        `code_anew`. Raises SettingError as of `gram.coder.added.add_attribute`."""
+        self._check_writable()
+        with self._writing:
+            before = self.searcher.coder
+            coder = add_attribute(before, attribute)
+            if coder is before:
+                return False
+            lexicon, table = before.lexicon, self.searcher.index.table
+            learnt = [attribute.value for attribute in lexicon.attributes[: lexicon.n_learnt]]
+            queries = learnt[:: max(1, len(learnt) // TRIED)]
+            products = [table[row] for row in range(0, len(table), max(1, len(table) // TRIED))]
+            harder = (
+                too_easy(coder, attribute, queries, Side.QUERY, QUERY_CODING.least),
+                too_easy(coder, attribute, products, Side.PRODUCT, PRODUCT_CODING.least),
+            )
+            key = f"{len(self._attributes):06d}"  # in the order in which they are numbered
+            self.store.put(ATTRIBUTE, key, {"attribute": attribute, "harder": harder})
+            self._learn_attributes()
+            self._show(self.snapshot.segments)
+            return True
+
+    def code_anew(self, product_ids: Iterable[str]) -> int:
+        """Codes products as they are by what the coder knows now; how many are there."""
+        self._check_writable()
+        with self._writing:
+            found = [self.snapshot.find(product_id) for product_id in dict.fromkeys(product_ids)]
+            return self.update([where[0].index.table[where[1]] for where in found if where is not None])
 
     def delete(self, product_ids: Iterable[str]) -> int:
         """Takes products out; how many were there."""
@@ -177,13 +183,33 @@ class LiveIndex:
         if self.read_only:
             raise SettingError("the index is open for reading only. Fix: open it without read_only")
 
-    def _commit(self, products: Sequence[Product], represented: Representations) -> None:
-        changes = [Change(p.product_id, to_json(p), pack(represented, row)) for row, p in enumerate(products)]
+    def _commit(self, products: Sequence[Product], represented: Representations, edit: CodeEdit | None = None) -> None:
+        ids = [p.product_id for p in products]
         with self._writing:
+            edits = self._edits if edit is None else self._edits.plus(edit)
+            represented = self._edited(edits, ids, represented)
             segment = self._make(products, represented)  # what cannot be shown is not kept
-            self.store.write(changes)
-            ids = [p.product_id for p in products]
+            self._write(products, represented, *(() if edit is None else (edit.entry(),)))
+            self._edits = edits
             self._show([*(s.without(ids) for s in self.snapshot.segments), segment])
+
+    def _write(
+        self, products: Sequence[Product], represented: Representations, *entries: tuple[str, str, dict[str, Any]]
+    ) -> None:
+        changes = [Change(p.product_id, to_json(p), pack(represented, row)) for row, p in enumerate(products)]
+        numbering = (NUMBERING, "changes", {"is": _numbering(self.searcher.index)})
+        self.store.write(changes, numbering, *entries)
+
+    def _edited(self, edits: CodeEdits, ids: Sequence[str], represented: Representations) -> Representations:
+        if not edits:
+            return represented
+        return edits.lay_over(ids, represented, self.searcher.lexicon, self.searcher.codes, self._usual_weight)
+
+    def _usual_weight(self, key: int) -> float:
+        """What an attribute weighs where texts hold it; where none does, what its rarity says."""
+        lexical = self.searcher.index.lexical
+        weights = lexical.of(key)[1] if key < lexical.n_keys else ()
+        return float(np.mean(weights)) if len(weights) else float(self.searcher.lexicon.idf[key]) ** 0.5
 
     def _make(self, products: Sequence[Product], represented: Representations) -> LiveSegment:
         """A segment in memory whose scores compare with those of the one on disk."""
@@ -200,7 +226,7 @@ class LiveIndex:
         while len(fresh) > MOST_FRESH:
             fresh.sort(key=lambda segment: len(segment.alive))
             fresh = [*fresh[2:], self._join(fresh[:2])]
-        self.snapshot = Snapshot((base, *fresh), self.snapshot.version + 1)
+        self.snapshot = Snapshot(self.searcher, (base, *fresh), self.snapshot.version + 1, self._edits)
 
     def _join(self, segments: Sequence[LiveSegment]) -> LiveSegment:
         rows = [np.array(segment.alive, dtype=np.int64) for segment in segments]
@@ -210,41 +236,84 @@ class LiveIndex:
 
     # --- what is on disk --------------------------------------------------------------------------------------------
 
-    def _read(self, index: Index) -> None:
-        """Shows a segment of the disk and what the store holds beyond it."""
-        fields = Fields(index.table)
-        base = LiveSegment(index, fields, BitMap(range(index.n_products)))
-        changes = self.store.changes(after=int(index.meta.get(MERGED, 0)))
-        base = base.without(change.product_id for change in changes)
+    def _read(self, index: Index, identity: tuple[int, int]) -> None:
+        """Shows a segment of the disk and what the store holds beyond it; `identity` is the folder's before it was
+        opened."""
+        self._identity, self._attributes = identity, []
+        self._learn_attributes()
+        base = LiveSegment(index, Fields(index.table), BitMap(range(index.n_products)))
+        self._edits = CodeEdits.read(self.store.all(KIND))
+        self._take_in(self._lay_over(base), int(index.meta.get(MERGED, 0)))
+
+    def _lay_over(self, base: LiveSegment) -> list[LiveSegment]:
+        """A segment that was written anew, and one in memory of its products whose codes are not as edits have them."""
+        rows = [row for product_id in self._edits.by_product if (row := base.row(product_id)) is not None]
+        if not rows:
+            return [base]
+        products = [base.index.table[row] for row in rows]
+        ids = [product.product_id for product in products]
+        before = read_back(base.index, np.array(rows))
+        after = self._edited(self._edits, ids, before)
+        others = [row for row in range(len(ids)) if _keys(before, row) != _keys(after, row)]
+        if not others:
+            return [base]
+        packed = [pack(after, row) for row in others]
+        made = unpack(packed, base.index.width, base.index.token_vectors.vectors.shape[1])
+        return [base.without(ids[row] for row in others), self._make([products[row] for row in others], made)]
+
+    def _take_in(self, segments: Sequence[LiveSegment], after: int) -> None:
+        """Shows segments with the store's changes behind a number."""
+        self._seen = self.store.last()  # before they are read: what another process writes meanwhile is not seen yet
+        changes = self.store.changes(after)
+        self._learn_attributes()  # changes may hold them
+        self._edits = CodeEdits.read(self.store.all(KIND))
+        gone = [change.product_id for change in changes]
+        segments = [segment.without(gone) for segment in segments]
         there = [change for change in changes if change.product is not None]
-        segments = [base]
         if there:
-            packed = unpack([c.representation for c in there], index.width, index.token_vectors.vectors.shape[1])
             products = [product_of(json.loads(str(change.product))) for change in there]
-            segments.append(self._make(products, packed))
-        self._identity = _identity(self.folder)
-        self._seen = self.store.last()
+            segments.append(self._make(products, self._read_packed(there, products)))
         self._show(segments)
+
+    def _learn_attributes(self) -> None:
+        """Teaches the searcher the attributes that the store has and it lacks."""
+        entries = self.store.all(ATTRIBUTE).values()
+        known = [(Attribute(*entry["attribute"]), (entry["harder"][0], entry["harder"][1])) for entry in entries]
+        if known != self._attributes:
+            self.searcher = self.searcher.with_attributes(known[len(self._attributes) :])
+            self._attributes = known
+
+    def _read_packed(self, changes: Sequence[Change], products: Sequence[Product]) -> Representations:
+        """The representations of changes; coded anew where another index numbered their codes."""
+        index, known = self.searcher.index, self.store.all(NUMBERING).get("changes")
+        if known is None or known["is"] == _numbering(index):
+            return unpack([c.representation for c in changes], index.width, index.token_vectors.vectors.shape[1])
+        represented = self._edited(self._edits, [p.product_id for p in products], self._represent(products))
+        if not self.read_only:
+            self._write(products, represented)
+        return represented
 
     def refresh(self) -> bool:
         """Takes in what other processes wrote: a new segment, changes. Whether there was something."""
         with self._writing:
-            if _identity(self.folder) != self._identity:
+            identity = _identity(self.folder)
+            if identity != self._identity:
                 opened = Index.open(self.folder)
                 same = opened.meta["model_hash"] == self.searcher.index.meta["model_hash"]
                 alone = self.searcher.alone
                 if same:
-                    self.searcher = Searcher(self.searcher.coder, opened, self.searcher.scorer)
+                    self.searcher = Searcher(self.searcher.model_coder, opened, self.searcher.scorer)
                     self.searcher.alone = alone
                 else:  # trained anew: the model that the new segment names
                     self.searcher = Searcher.load(self.folder, self.model)
                     opened = self.searcher.index
-                self._read(opened)
+                self._read(opened, identity)
                 if not self.read_only:
                     self.store.forget(int(opened.meta.get(MERGED, 0)))
                 return True
-            if self.read_only and self.store.last() != self._seen:
-                self._read(self.searcher.index)
+            learnt = len(self.store.all(ATTRIBUTE)) != len(self._attributes)
+            if self.read_only and (learnt or self.store.last() != self._seen):
+                self._take_in(self.snapshot.segments, self._seen)
                 return True
             return False
 
@@ -254,7 +323,8 @@ class LiveIndex:
         It reads a snapshot, so that searching and changing go on meanwhile; what changes meanwhile stays in the store.
         """
         with self._writing:
-            snapshot, number, identity = self.snapshot, self.store.last(), self._identity
+            number = self._seen if self.read_only else self.store.last()  # what a reader has not read is not merged
+            snapshot, identity = self.snapshot, self._identity
         merged = merge_segments(self.searcher, snapshot.segments, number)
         if _identity(self.folder) != identity:
             raise SettingError(f"{self.folder} was written anew while it was merged: the new one stays")
@@ -263,20 +333,13 @@ class LiveIndex:
         return merged.n_products
 
 
-def merge_segments(searcher: Searcher, segments: Sequence[LiveSegment], number: int) -> Index:
-    """One segment of all that is alive in several, with statistics of its own; nothing is coded again."""
-    base = segments[0].index
-    rows = [np.array(segment.alive, dtype=np.int64) for segment in segments]
-    products = [s.index.table[row] for s, some in zip(segments, rows, strict=True) for row in some.tolist()]
-    represented = join([read_back(s.index, some) for s, some in zip(segments, rows, strict=True)])
-    bm25 = BM25Index.build(product_stems(products, searcher.lexicon.analyzer))
-    extra = dict(zip(base.extra_words, base.extra_counts.tolist(), strict=True))
-    return assemble_index(searcher.coder, products, represented, bm25, extra, base.meta | {MERGED: number})
-
-
 def to_json(product: Product) -> str:
     """A product as the store keeps it."""
     return json.dumps(product._asdict() | {"attributes": dict(product.attributes)}, separators=(",", ":"))
+
+
+def _keys(represented: Representations, row: int) -> list[list[int]]:
+    return [sorted(getattr(represented, name).of(row).key.tolist()) for name in SPARSE]
 
 
 def _empty_store(path: Path) -> Store:
@@ -286,6 +349,12 @@ def _empty_store(path: Path) -> Store:
         return Store.open(path)
     except IndexFolderError:
         return Store.open(":memory:")
+
+
+def _numbering(index: Index) -> str:
+    """Tells two indexes apart where an attribute's id in one is not its id in the other."""
+    named = "\n".join([index.meta["model_hash"], *index.extra_words])
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -124,6 +124,12 @@ def in_force(rules: Iterable[Rule], now: datetime | None = None) -> list[Rule]:
     return sorted(live, key=lambda rule: rule.rule_id)
 
 
+def next_moment(rules: Iterable[Rule], now: datetime) -> datetime:
+    """When the next rule begins or ends, drafts left out; `datetime.max` if none ever will."""
+    times = (time for rule in rules if not rule.draft for time in (rule.begins, rule.ends))
+    return min((time for time in times if time and time > now), default=datetime.max.replace(tzinfo=timezone.utc))
+
+
 def replace_synonyms(rules: Sequence[Rule], query: str, analyzer: Analyzer) -> tuple[str, list[str]]:
     """The query with synonyms' targets where it says their words, whatever the form; and the ids of those rules."""
     used = []

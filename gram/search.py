@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from gram.arrays import top_k
+from gram.coder.added import add_attribute
 from gram.coder.base import QUERY_CODING, Coder, CodingSettings, QueryRepresentation, QueryTerms, Side
 from gram.coder.folder import check_model, load_coder, model_hash
 from gram.codes.lexicon import Lexicon
@@ -28,6 +30,8 @@ from gram.ranking.scorer import ALONE, Scorer, file_of
 from gram.records import Attribute, Code, Hit, SharedCode
 from gram.text.analysis import ClippedQuery
 from gram.text.spelling import RARE, Speller
+
+log = logging.getLogger("gram.search")
 
 BATCH = 256  # queries represented at a time
 SHOWN_PAIRS = 3  # compound codes of a hit that an explanation shows
@@ -45,7 +49,7 @@ class Searcher:
 
     def __init__(self, coder: Coder, index: Index, scorer: Scorer, coding: CodingSettings = QUERY_CODING) -> None:
         extra = dict(zip(index.extra_words, index.extra_counts.tolist(), strict=True))
-        self.coder = coder.with_words(extra)
+        self.model_coder, self.coder = coder, coder.with_words(extra)  # as the model has it; with this index's words
         self.index, self.scorer, self.coding = index, scorer, coding
         self.alone: dict[tuple[str, ...], Scorer] = {}  # of some groups of features alone
         self.lexicon = self.coder.lexicon
@@ -143,6 +147,19 @@ class Searcher:
         others = [name for name, here in zip(NAMES, kept, strict=True) if not here]
         return self.with_scorer(self.scorer.without(others))
 
+    def with_attributes(self, attributes: Sequence[tuple[Attribute, tuple[float, float]]]) -> Searcher:
+        """The same search with attributes more that its coder writes, each with how much harder it is made to write;
+        those that it cannot write are left out."""
+        made = copy.copy(self)  # no attribute of the index gets another id
+        for attribute, harder in attributes:
+            try:
+                made.coder = add_attribute(made.coder, attribute, harder)
+            except SettingError as error:  # of a model trained since, say, which knows these words otherwise
+                log.warning("%s is not added: %s", attribute, error)
+            made.speller.learn(self.lexicon.analyzer.stems(attribute.value))
+        made.lexicon = made.coder.lexicon
+        return made
+
     def with_scorer(self, scorer: Scorer) -> Searcher:
         """The same search under other weights."""
         made = copy.copy(self)  # the vocabulary and the network are the same: nothing is built again
@@ -234,12 +251,13 @@ class Searcher:
         return found
 
     @cached_property
-    def _codes(self) -> NDArray[np.int32]:
+    def codes(self) -> NDArray[np.int32]:
+        """(C, L) the attributes of every code, padded with −1."""
         return self.coder.trie.table()
 
     def code_of(self, code_id: int) -> Code:
         """The code of an id, as its attributes."""
-        row = self._codes[code_id]
+        row = self.codes[code_id]
         return tuple(Attribute(*self.lexicon.attributes[a]) for a in row.tolist() if a >= 0)
 
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from gram.answer import Answer, SearchRequest, SearchResult, check_request
+from gram.code_edits import CodeEdit
+from gram.coder.packing import read_back
+from gram.errors import SettingError
 from gram.index.store import Store
 from gram.live import LiveIndex
-from gram.records import Product
-from gram.rules import Rule, in_force, parse_rule
+from gram.records import Attribute, Product
+from gram.rules import Rule, in_force, next_moment, parse_rule
 
 CACHED = 2_000
 """Answers that are remembered until something changes."""
@@ -22,15 +28,30 @@ UNCODED = ("price", "value", "stock", "image", "url")
 """Fields that say nothing of what a product is: they change without coding it anew."""
 
 
+class ProductCode(NamedTuple):
+    """A single code of a product, where it is from (lexical, expansion or given), and what it weighs."""
+
+    code: Attribute
+    source: str
+    weight: float
+
+
+class ProductCodes(NamedTuple):
+    """What a product has, and what was taken away from it."""
+
+    codes: list[ProductCode]
+    taken: list[Attribute]
+
+
 class Shop:
     """Answers searches and takes changes; safe to use from many threads."""
 
     def __init__(self, live: LiveIndex) -> None:
         self.live = live
-        self._rules: list[Rule] = [parse_rule(key, data) for key, data in live.store.all("rule").items()]
         self._cache: OrderedDict[Any, SearchResult] = OrderedDict()
         self._lock = threading.Lock()
         self._rules_version = 0
+        self._set_rules(_read_rules(live.store))
 
     @classmethod
     def open(
@@ -46,11 +67,6 @@ class Shop:
 
     def __len__(self) -> int:
         return len(self.live.snapshot)
-
-    @property
-    def version(self) -> tuple[int, int]:
-        """Grows with every change that a searcher could see."""
-        return self.live.snapshot.version, self._rules_version
 
     @property
     def store(self) -> Store:
@@ -91,6 +107,54 @@ class Shop:
         found = self.live.snapshot.find(product_id)
         return None if found is None else found[0].index.table[found[1]]
 
+    def codes(self, product_id: str) -> ProductCodes | None:
+        """The single codes of a product as it is now, the weightiest first."""
+        snapshot = self.live.snapshot
+        found = snapshot.find(product_id)
+        if found is None:
+            return None
+        (segment, row), edits, lexicon = found, snapshot.edits.of(product_id), snapshot.searcher.lexicon
+        represented = read_back(segment.index, np.array([row]))
+        codes: dict[Attribute, ProductCode] = {}
+        for source in ("lexical", "expansion"):
+            keys, weights = getattr(represented, source).of(0)
+            for key, weight in zip(keys.tolist(), weights.tolist(), strict=True):
+                attribute = lexicon.attributes[key]
+                before = codes[attribute].weight if attribute in codes else 0.0  # what stands in several fields adds up
+                codes[attribute] = ProductCode(
+                    attribute, "given" if edits.get(attribute) else source, round(before + weight, 5)
+                )
+        taken = [attribute for attribute, given in edits.items() if not given]
+        return ProductCodes(sorted(codes.values(), key=lambda code: -code.weight), taken)
+
+    def edit_code(self, product_id: str, slot: str, value: str, given: bool) -> Attribute:
+        """Gives a single code to a product, or takes it away, whatever its text and the model say; the code as the
+        lexicon has it. Durable and visible when it returns.
+
+        It stays when the product is written anew. Raises KeyError for an unknown product, SettingError for a code that
+        the lexicon lacks.
+        """
+        lexicon = self.live.searcher.lexicon
+        key = lexicon.find(slot, value)
+        if key < 0:
+            other = lexicon.id_of(lexicon.analyzer.stems(value))
+            fix = f"write {lexicon.attributes[other]}" if other >= 0 else "choose one that some product has"
+            raise SettingError(f"the lexicon has no code {slot}: {value}. Fix: {fix}")
+        attribute = lexicon.attributes[key]
+        self.live.edit_code(CodeEdit(product_id, attribute, given))
+        return attribute
+
+    def add_attribute(self, slot: str, value: str) -> tuple[Attribute, bool]:
+        """Teaches the model an attribute without training, for good; the attribute, and whether it is new.
+
+        Queries have it at once, a product when it is coded the next time: `live.snapshot.like` names those that may
+        have it, and `live.code_anew` codes them. Raises SettingError for one that cannot be added.
+        """
+        attribute = Attribute(slot.strip(), " ".join(self.live.searcher.lexicon.analyzer.words(value)))
+        new = self.live.add_attribute(attribute)
+        lexicon = self.live.searcher.lexicon
+        return lexicon.attributes[lexicon.find(*attribute)], new
+
     def rules(self) -> list[Rule]:
         """All rules, drafts too."""
         return list(self._rules)
@@ -111,11 +175,23 @@ class Shop:
     def _set_rules(self, rules: list[Rule]) -> None:
         with self._lock:
             self._rules = rules
-            self._rules_version += 1
+            self._put_in_force()
+
+    def _put_in_force(self) -> None:
+        now = datetime.now(timezone.utc)
+        self._in_force, self._until = in_force(self._rules, now), next_moment(self._rules, now)
+        self._rules_version += 1
+
+    def _rules_now(self) -> tuple[list[Rule], int]:
+        """The rules in force, and a number that grows when they change or their time comes or goes."""
+        with self._lock:
+            if datetime.now(timezone.utc) >= self._until:
+                self._put_in_force()
+            return self._in_force, self._rules_version
 
     def refresh(self) -> bool:
         """Takes in what other processes wrote: a segment, changes, rules. Whether there was something."""
-        rules = [parse_rule(key, data) for key, data in self.store.all("rule").items()]
+        rules = _read_rules(self.store)
         fresh = self.live.refresh()
         if rules != self._rules:
             self._set_rules(rules)
@@ -132,14 +208,14 @@ class Shop:
         if isinstance(request, str):
             request = SearchRequest(request, **options)
         check_request(request)
-        key = (self.version, request)
-        if rules is None and (cached := self._cached(key)) is not None:
+        if rules is not None:
+            return Answer(self.live.snapshot, request, rules).run()
+        rules, version = self._rules_now()
+        key = (self.live.snapshot.version, version, request)
+        if (cached := self._cached(key)) is not None:
             return cached
-        result = Answer(
-            self.live.searcher, self.live.snapshot, request, in_force(self._rules) if rules is None else list(rules)
-        ).run()
-        small = request.limit <= REMEMBERED  # so that what is remembered stays small
-        if small and rules is None and not any((r.begins or r.ends) and not r.draft for r in self._rules):
+        result = Answer(self.live.snapshot, request, rules).run()
+        if request.limit <= REMEMBERED:  # so that what is remembered stays small
             self._remember(key, result)
         return result
 
@@ -155,3 +231,7 @@ class Shop:
             self._cache[key] = result
             while len(self._cache) > CACHED:
                 self._cache.popitem(last=False)
+
+
+def _read_rules(store: Store) -> list[Rule]:
+    return [parse_rule(key, data) for key, data in store.all("rule").items()]

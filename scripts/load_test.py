@@ -3,7 +3,8 @@
     python scripts/load_test.py http://127.0.0.1:8000 QUERIES.tsv --clients 16 --updates 20 --seconds 30
 
 Queries are drawn by frequency as in a log (a Zipf law over the file's order). The service must be on this machine. It
-prints searches a second, p50 and p99, first without and then with updates, and counts answers that are no success.
+prints searches a second, p50 and p99, first without and then with updates, the same of the updates, and answers that
+are no success.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -18,6 +20,9 @@ import httpx
 import numpy as np
 
 from gram.data.log import read_queries
+
+IN_FLIGHT = 64
+"""Updates that wait for their answer, at most."""
 
 
 def client(address: str, queries: list[str], end: float, seed: int, took: list[float], failed: list[int]) -> None:
@@ -35,38 +40,57 @@ def client(address: str, queries: list[str], end: float, seed: int, took: list[f
                 failed.append(status)
 
 
-def updater(address: str, rate: float, end: float, failed: list[int]) -> None:
-    """Puts `rate` products a second until the end."""
-    number = 0
-    with httpx.Client(base_url=address, timeout=60) as http:
-        while rate and time.monotonic() < end:
-            begin = time.monotonic()
-            body = {"title": f"Load test lamp number {number}", "price": number % 100}
-            status = http.put(f"/products/load-{number % 500}", json=body).status_code
-            if status not in (200, 201):
-                failed.append(status)
-            number += 1
-            time.sleep(max(0.0, 1 / rate - (time.monotonic() - begin)))
-    print(f"{number} updates")
+def updater(address: str, rate: float, seconds: float, took: list[float], failed: list[int]) -> None:
+    """Puts `rate` products a second, whether the ones before are answered or not, with `IN_FLIGHT` unanswered at most.
+
+    Adds to `took` the milliseconds from when each was due to its answer.
+    """
+    begin = time.monotonic()
+
+    def put(number: int) -> None:
+        body = {"title": f"Load test lamp number {number}", "price": number % 100}
+        status = http.put(f"/products/load-{number % 500}", json=body).status_code
+        took.append((time.monotonic() - begin - number / rate) * 1000)
+        if status not in (200, 201):
+            failed.append(status)
+
+    with httpx.Client(base_url=address, timeout=60) as http, ThreadPoolExecutor(IN_FLIGHT) as pool:
+        free, sent = threading.Semaphore(IN_FLIGHT), []
+        for number in range(int(rate * seconds)):
+            time.sleep(max(0.0, begin + number / rate - time.monotonic()))
+            free.acquire()
+            if time.monotonic() - begin >= seconds:
+                break
+            sent.append(pool.submit(put, number))
+            sent[-1].add_done_callback(lambda _: free.release())
+        for one in sent:
+            one.result()  # what was raised is told
 
 
 def measure(address: str, queries: list[str], clients: int, rate: float, seconds: float) -> None:
     """One run: prints what it gave."""
     took: list[float] = []
+    updates: list[float] = []
     failed: list[int] = []
     end = time.monotonic() + seconds
     threads = [
         threading.Thread(target=client, args=(address, queries, end, seed, took, failed)) for seed in range(clients)
     ]
-    threads.append(threading.Thread(target=updater, args=(address, rate, end, failed)))
+    threads.append(threading.Thread(target=updater, args=(address, rate, seconds, updates, failed)))
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    p50, p99 = np.percentile(took, [50, 99])
-    print(
-        f"{rate:g} updates/s: {len(took) / seconds:.1f} searches/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms, errors {failed}"
-    )
+    begun = end - seconds
+    print(f"{describe('searches', took, seconds)}; errors {failed}")
+    if rate:
+        print(f"  {rate:g} updates/s asked: {describe('updates', updates, time.monotonic() - begun)}")
+
+
+def describe(what: str, took: list[float], seconds: float) -> str:
+    """How many a second were answered, and in how many milliseconds."""
+    p50, p99 = np.percentile(took or [0], [50, 99])
+    return f"{len(took) / seconds:.1f} {what}/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms"
 
 
 def main() -> None:

@@ -6,15 +6,20 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gram.code_edits import CodeEdit, CodeEdits
+from gram.coder.packing import SPARSE, read_back
 from gram.errors import DataError, IndexFolderError, SettingError
 from gram.index.store import Change, Store, store_path
 from gram.indexing import make_index
-from gram.records import Product
+from gram.records import Attribute, Product
 from gram.shop import Shop
 
 
@@ -143,6 +148,23 @@ def test_rules_steer(folder: Path) -> None:
     again.close()
 
 
+def test_answers_are_remembered_until_a_rule_begins_or_ends(folder: Path) -> None:
+    shop = Shop.open(folder)
+    first = ids(shop, "black sofa")[0]
+    now = datetime.now(timezone.utc)
+    hide = {"action": "hide", "query": "black sofa", "products": [first]}
+    shop.put_rule("soon", hide | {"from": (now + timedelta(seconds=0.6)).isoformat()})
+    shop.put_rule("draft", hide | {"until": now.isoformat(), "draft": True})
+    before = shop.search("black sofa")
+    assert shop.search("black sofa") is before
+    assert before.hits[0].product_id == first
+    time.sleep(0.7)
+    after = shop.search("black sofa")
+    assert shop.search("black sofa") is after
+    assert first not in [hit.product_id for hit in after.hits]
+    shop.close()
+
+
 def test_two_may_not_write_but_many_may_read(folder: Path) -> None:
     shop = Shop.open(folder)
     with pytest.raises(DataError, match="is writing it"):
@@ -152,13 +174,32 @@ def test_two_may_not_write_but_many_may_read(folder: Path) -> None:
         reader.update([Product("x", "y")])
     shop.update([Product("new", "Zumbrel sofa")])
     assert reader.product("new") is None
+    before = reader.live.snapshot.segments[0]
     assert reader.live.refresh()
+    assert reader.live.snapshot.segments[0].fields is before.fields, "what is on disk is not read again"
     assert ids(reader, "zumbrel")[0] == "new"
     shop.put_rule("hide", {"action": "hide", "query": "zumbrel", "products": ["new"]})
     assert reader.refresh()
     assert "new" not in ids(reader, "zumbrel")
+    shop.delete(["new"])
+    assert reader.refresh()
+    assert reader.product("new") is None
+    assert len(reader) == len(shop)
     assert not reader.refresh()
     reader.close()
+    shop.close()
+
+
+def test_what_comes_while_another_process_merges_is_not_lost(folder: Path) -> None:
+    """`gram merge` reads what there is, and more is written before it counts how far it got."""
+    shop = Shop.open(folder)
+    shop.update([Product("before", "Zumbrel sofa")])
+    merging = Shop.open(folder, read_only=True)
+    shop.update([Product("meanwhile", "Zumbrel lamp")])
+    merging.live.merge()
+    assert shop.refresh()
+    assert {"before", "meanwhile"} <= set(ids(shop, "zumbrel"))
+    merging.close()
     shop.close()
 
 
@@ -170,6 +211,30 @@ def test_an_index_written_anew_takes_the_place_of_what_changed(folder: Path) -> 
     assert shop.live.refresh()
     assert len(shop) == 100
     assert shop.product("new") is None
+    shop.close()
+
+
+def test_words_that_only_a_new_index_has_change_no_code(folder: Path, tmp_path: Path) -> None:
+    """Words that the lexicon lacks are numbered index by index: what was coded by one is read by the next."""
+    products = [*Shop.open(folder, read_only=True).live.searcher.index.table, Product("m", "Mumbrel thing")]
+    make_index(folder.parent / "model", products, folder)
+    shop = Shop.open(folder)
+    make_index(folder.parent / "model", [*products, Product("a", "Aumbrel thing")], tmp_path / "other")
+    shop.update([Product("late", "Mumbrel lamp")])
+    shutil.rmtree(folder)
+    (tmp_path / "other").rename(folder)
+
+    def check(shop: Shop) -> None:
+        codes = {p: {str(one.code) for one in shop.codes(p).codes} for p in ("a", "m", "late")}  # type: ignore[union-attr]
+        assert "modifier: aumbrel" in codes["a"] - codes["m"] - codes["late"]
+        assert "modifier: mumbrel" in codes["m"] & codes["late"]
+        assert sorted(ids(shop, "", filter='code = "modifier: mumbrel"')) == ["late", "m"]
+
+    assert shop.refresh()
+    check(shop)
+    shop.close()
+    shop = Shop.open(folder)
+    check(shop)
     shop.close()
 
 
@@ -232,7 +297,7 @@ def test_killed_at_any_moment_nothing_answered_is_lost(folder: Path) -> None:
 
 def test_packed_representations_come_back(folder: Path) -> None:
     from gram.coder.base import PRODUCT_CODING, Side
-    from gram.coder.packing import join, pack, read_back, unpack
+    from gram.coder.packing import join, pack, unpack
 
     shop = Shop.open(folder, read_only=True)
     index, coder = shop.live.searcher.index, shop.live.searcher.coder
@@ -252,3 +317,177 @@ def test_packed_representations_come_back(folder: Path) -> None:
     assert np.array_equal(back.token_vectors.vectors, made.token_vectors.vectors)
     assert store_path(folder).name == "index.shop.sqlite"
     shop.close()
+
+
+def test_codes_are_given_and_taken_for_good(folder: Path, small_shop: Path) -> None:
+    """Through an update, a restart, a merge and an index written anew, for a reader as well."""
+    shop = Shop.open(folder)
+    product_id = ids(shop, "", filter='code = "type: sofa" AND code = "colour: navy"')[0]
+    product, kind, colour = shop.product(product_id), "type: sofa", "colour: navy"
+    assert product is not None
+
+    def has(shop: Shop) -> list[bool]:
+        return [
+            product_id in ids(shop, "", filter=f'code = "{code}"', limit=1000)
+            for code in (kind, colour, "type: console")
+        ]
+
+    def check(shop: Shop) -> None:
+        assert has(shop) == [True, False, True]
+        codes = shop.codes(product_id)
+        assert codes is not None
+        assert [str(code) for code in codes.taken] == [colour]
+        assert [str(one.code) for one in codes.codes if one.source == "given"] == ["type: console"]
+        hits = shop.search("console", explain=True, limit=1000).hits
+        shared = next(hit for hit in hits if hit.product_id == product_id).codes
+        assert {s.product_source for s in shared if s.code == (Attribute("type", "console"),)} == {"given"}
+
+    assert has(shop) == [True, True, False]
+    score = {h.product_id: h.score for h in shop.search("console", limit=1000).hits}.get(product_id, -99.0)
+    reader = Shop.open(folder, read_only=True)
+    assert shop.edit_code(product_id, "type", "consoles", given=True) == Attribute("type", "console")
+    shop.edit_code(product_id, "colour", "navy", given=False)
+    check(shop)
+    assert {h.product_id: h.score for h in shop.search("console", limit=1000).hits}[product_id] > score
+    assert reader.refresh()
+    check(reader)
+    reader.close()
+    shop.update([product._replace(description="A navy sofa, written anew.")])
+    shop.patch(product_id, {"price": 5.0})
+    check(shop)
+    shop.close()
+    shop = Shop.open(folder)
+    check(shop)
+    shop.live.merge()
+    assert len(shop.live.snapshot.segments) == 1
+    check(shop)
+    make_index(folder.parent / "model", [p for s in shop.live.snapshot.segments for p in s.index.table], folder)
+    assert shop.refresh()
+    check(shop)
+    shop.edit_code(product_id, "type", "console", given=False)
+    shop.edit_code(product_id, "colour", "navy", given=True)
+    assert has(shop) == [True, True, False]
+    with pytest.raises(SettingError, match=r"no code colour: sofa\. Fix: write type: sofa"):
+        shop.edit_code(product_id, "colour", "sofa", given=True)
+    with pytest.raises(KeyError):
+        shop.edit_code("unknown", "type", "sofa", given=True)
+    shop.close()
+
+
+def test_edits_lie_over_what_the_coder_says(folder: Path) -> None:
+    """Of two products the second is edited; a compound code with what was taken goes with it."""
+    shop = Shop.open(folder, read_only=True)
+    index, searcher = shop.live.searcher.index, shop.live.searcher
+    row = int(np.flatnonzero(np.bincount(index.compound.product, minlength=index.n_products))[0])
+    other = (row + 1) % index.n_products
+    before = read_back(index, np.array([other, row]))
+    lost = int(searcher.codes[before.compound.of(1).key[0]][0])
+    product_ids = [str(index.table.ids[i]) for i in (other, row)]
+    edits = CodeEdits().plus(CodeEdit(product_ids[1], searcher.lexicon.attributes[lost], given=False))
+    after = edits.lay_over(product_ids, before, searcher.lexicon, searcher.codes, lambda _: 1.0)
+    for name in SPARSE:
+        assert getattr(after, name).of(0).key.tolist() == getattr(before, name).of(0).key.tolist()
+    assert lost not in {*after.lexical.of(1).key.tolist(), *after.expansion.of(1).key.tolist()}
+    kept = [key for key in before.compound.of(1).key.tolist() if lost not in searcher.codes[key]]
+    assert after.compound.of(1).key.tolist() == kept
+    assert len(after.probability) == len(after.expansion.key)
+    back = edits.plus(CodeEdit(product_ids[1], searcher.lexicon.attributes[lost], given=True))
+    again = back.lay_over(product_ids, after, searcher.lexicon, searcher.codes, lambda _: 0.7)
+    assert dict(zip(*map(np.ndarray.tolist, again.lexical.of(1)), strict=True))[lost] == pytest.approx(0.7)
+    shop.close()
+
+
+def test_an_attribute_is_added_for_good(folder: Path) -> None:
+    """Through a restart, a merge and an index written anew, for a reader as well; no other code changes its id."""
+    shop = Shop.open(folder)
+    shop.update([Product("v", "Mumbrel Vantor sofa"), Product("w", "Another Mumbrel lamp")])
+    old = str(shop.live.searcher.index.table.ids[3])
+
+    def held(shop: Shop, product_id: str) -> set[str]:
+        codes = shop.codes(product_id)
+        assert codes is not None
+        return {str(one.code) for one in codes.codes if one.source == "lexical"}
+
+    before = held(shop, old)
+    reader = Shop.open(folder, read_only=True)
+    attributes = [shop.add_attribute("brand", "Mumbrel Vantor")[0], shop.add_attribute("style", "mumbrels")[0]]
+    assert [str(a) for a in attributes] == ["brand: mumbrel vantor", "style: mumbrels"]
+    assert shop.add_attribute("style", "Mumbrel") == (attributes[1], False)
+    for attribute in attributes:
+        due = shop.live.snapshot.like(attribute)
+        assert due[0] in ("v", "w"), "those that hold its words first"
+        assert shop.live.code_anew(due[:2]) == 2
+    assert reader.refresh()
+
+    def check(shop: Shop) -> None:
+        assert {"brand: mumbrel vantor", "style: mumbrels", "type: sofa"} <= held(shop, "v")
+        assert "style: mumbrels" in held(shop, "w")
+        assert "brand: mumbrel vantor" not in held(shop, "w")
+        assert held(shop, old) == before
+        assert "v" in ids(shop, "", filter='code = "brand: mumbrel vantor"', limit=1000)
+        codes = [code for code, source, _ in shop.search("mumbrel vantor sofa").codes if source == "lexical"]
+        assert {"brand: mumbrel vantor", "style: mumbrels", "type: sofa"} <= set(codes)
+
+    check(shop)
+    check(reader)
+    reader.close()
+    shop.close()
+    shop = Shop.open(folder)
+    check(shop)
+    shop.live.merge()
+    assert len(shop.live.snapshot.segments) == 1
+    check(shop)
+    make_index(folder.parent / "model", list(shop.live.searcher.index.table), folder)
+    assert shop.refresh()
+    assert "style: mumbrels" in held(shop, "v"), "a word of the catalogue, by the number of the new index"
+    shop.live.code_anew(shop.live.snapshot.like(attributes[0]))
+    check(shop)
+    shop.close()
+
+
+def test_an_added_attribute_is_written_where_the_text_lacks_it(folder: Path) -> None:
+    """By the ids outside: each lexical and written code is the one that the coder itself gives."""
+    from gram.coder.added import add_attribute
+    from gram.coder.base import PRODUCT_CODING, Side
+
+    coder = Shop.open(folder, read_only=True).live.searcher.model_coder.with_words({"aword": 1, "novabrand": 2})
+    first = add_attribute(coder, Attribute("brand", "novabrand"))
+    made = add_attribute(first, Attribute("brand", "zenit"))
+    assert made.lexicon.attributes[: len(coder.lexicon) - 1] == coder.lexicon.attributes[:-1]
+    assert [str(a) for a in made.lexicon.attributes[-2:]] == ["brand: novabrand", "brand: zenit"]
+    assert made.with_words({"aword": 1}) is made
+    texts = ["red novabrand sofa", "zenit aword lamp", "sofa"]
+    settings = replace(PRODUCT_CODING, expansion=1000, least=0.0)
+    inside = made.inner.represent(texts, Side.QUERY, settings)  # type: ignore[attr-defined]
+    outside = made.represent(texts, Side.QUERY, settings)
+    written = set()
+    for name in ("lexical", "expansion"):
+        for row in range(3):
+            a, b = getattr(inside, name).of(row), getattr(outside, name).of(row)
+            names = [made.inner.lexicon.attributes[key] for key in a.key]  # type: ignore[attr-defined]
+            assert [made.lexicon.attributes[key] for key in b.key] == names
+            written |= {str(n) for n in names} if name == "expansion" else set()
+    assert {"brand: novabrand", "brand: zenit"} <= written
+
+
+def test_an_added_attribute_is_written_no_more_than_others_of_its_slot(folder: Path) -> None:
+    from gram.coder.added import add_attribute, too_easy
+    from gram.coder.base import Coder, CodingSettings, Side
+
+    searcher = Shop.open(folder, read_only=True).live.searcher
+    products, attribute = [searcher.index.table[row] for row in range(60)], Attribute("brand", "novabrand")
+
+    def count(coder: Coder) -> tuple[int, int]:
+        """Products that get it, and those that get a brand which was learnt, on average."""
+        found = coder.represent(products, Side.PRODUCT, CodingSettings(expansion=5000, least=0.3, codes=0)).expansion
+        brands = [a for a in range(coder.lexicon.n_learnt) if coder.lexicon.attributes[a].slot == "brand"]
+        usual = np.isin(found.key, brands).sum() / len(brands)
+        return int((found.key == coder.lexicon.find(*attribute)).sum()), round(usual)
+
+    easy = add_attribute(searcher.coder, attribute)
+    assert count(easy)[0] == 60
+    harder = too_easy(easy, attribute, products, Side.PRODUCT, 0.3)
+    made = add_attribute(searcher.coder, attribute, (0.0, harder))
+    written, usual = count(made)
+    assert 0 < written == usual < 60
+    assert too_easy(made, attribute, products, Side.PRODUCT, 0.3) == 0.0

@@ -94,6 +94,72 @@ def test_two_values_of_one_facet_are_either_of_them(page: Any) -> None:
     assert page.locator(".hit").count() > 1
 
 
+def test_the_focus_stays_where_it_was(page: Any) -> None:
+    page.fill("#q", "sofa")
+    page.wait_for_selector("#facets fieldset input[type=checkbox]")
+    focused = "document.activeElement.dataset.filter"
+    page.locator("#facets input[type=checkbox]").first.focus()
+    filter_ = page.evaluate(focused)
+    page.keyboard.press("Space")
+    page.wait_for_selector("#chips button")
+    assert page.evaluate("document.activeElement.type") == "checkbox"
+    assert page.evaluate(focused) == filter_
+    page.locator("#chips button").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => !document.querySelector('#chips button')")
+    assert page.evaluate(focused) == filter_, "the box that it came from"
+
+
+def test_typing_makes_one_entry_of_the_history(page: Any) -> None:
+    entries = page.evaluate("history.length")
+    for text in ("lamp", "lamp desk"):
+        for end in range(3, len(text) + 1):
+            page.fill("#q", text[:end])
+            page.wait_for_timeout(200)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".hit")
+    assert page.evaluate("history.length") == entries + 1
+    page.fill("#q", "sofa")
+    page.wait_for_function("() => location.search === '?q=sofa'")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => history.state.typed === false")
+    assert page.evaluate("history.length") == entries + 2
+    page.go_back()
+    page.wait_for_function("() => location.search === '?q=lamp+desk'")
+    assert page.input_value("#q") == "lamp desk"
+    page.go_back()
+    page.wait_for_function("() => location.search === ''")
+
+
+def test_a_number_field_has_a_least_and_a_greatest_value(page: Any) -> None:
+    page.fill("#q", "sofa")
+    page.wait_for_selector("[aria-label='price from']")
+    page.fill("[aria-label='price from']", "200")
+    page.keyboard.press("Tab")
+    page.wait_for_selector("#chips button >> text='\"price\" >= 200 ✕'")
+    page.fill("[aria-label='price to']", "900")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#chips button >> text='\"price\" BETWEEN 200 AND 900 ✕'")
+    assert page.locator("#chips button").count() == 1
+    assert page.input_value("[aria-label='price from']") == "200"
+    prices = [float(text) for text in page.locator(".price").all_inner_texts()]
+    assert prices
+    assert all(200 <= price <= 900 for price in prices)
+
+
+def test_what_speaks_against_a_product_is_drawn_so(page: Any) -> None:
+    page.fill("#q", "black sofa")
+    page.wait_for_selector(".hit")
+    page.click(".hit button:not(.title)")
+    rows = page.locator("#drawer-features li").all()
+    parts = [float(row.locator(".count").inner_text()) for row in rows]
+    assert min(parts) < 0 < max(parts)
+    for row, part in zip(rows, parts, strict=True):
+        against, speaks_for = (row.locator(f"meter.{name}").evaluate("one => one.value") for name in ("against", "for"))
+        assert against == pytest.approx(max(0, -part), abs=0.006)
+        assert speaks_for == pytest.approx(max(0, part), abs=0.006)
+
+
 def test_editing_a_rule_keeps_what_it_says(page: Any, address: str) -> None:
     import httpx
 
@@ -133,6 +199,23 @@ def test_a_refinement_narrows_and_a_drawer_explains(page: Any) -> None:
     assert page.locator("#drawer-features li").count() > 3
     page.keyboard.press("Escape")
     assert page.is_hidden("#drawer")
+
+
+def test_a_code_is_given_to_a_product_and_taken_away(page: Any) -> None:
+    page.fill("#q", "zumbrel")
+    page.wait_for_selector(".hit")
+    page.locator(".hit", has_text="Zumbrel").first.locator("button:not(.title)").click()
+    page.click("#codes summary")
+    page.wait_for_selector("#own-codes li")
+    page.fill("#give input", "type: sofas")
+    page.keyboard.press("Enter")
+    given = page.locator("#own-codes li", has_text="type: sofa").filter(has_text="given")
+    given.locator("button").click()
+    page.locator("#own-codes li", has_text="taken away").wait_for()
+    assert "taken away" in page.inner_text("#codes-status")
+    page.fill("#give input", "no code")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('#codes-status').textContent.startsWith('Write a code')")
 
 
 def test_nothing_of_the_catalogue_is_html(page: Any) -> None:

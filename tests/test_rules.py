@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gram.errors import SettingError
-from gram.rules import in_force, parse_rule, replace_synonyms, steer
+from gram.rules import in_force, next_moment, parse_rule, replace_synonyms, steer
 from gram.text.analysis import default_analyzer
 
 ANALYZER = default_analyzer()
@@ -80,3 +80,5 @@ def test_a_rule_has_its_time_and_a_draft_none() -> None:
         parse_rule("always", base),
     ]
     assert [rule.rule_id for rule in in_force(rules, now)] == ["always", "now"]
+    assert next_moment(rules, now) == datetime(2026, 7, 1, tzinfo=timezone.utc)
+    assert next_moment(rules[2:], now) == datetime.max.replace(tzinfo=timezone.utc)

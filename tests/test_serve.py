@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import runpy
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from gram.errors import SettingError
+from gram.index.store import Store
+from gram.serve import suggestions
 from gram.serve.app import make_app
 from gram.serve.keys import make_key
-from gram.serve.run import is_loopback
+from gram.serve.run import Server, is_loopback
 from gram.serve.service import ServeSettings
+from gram.serve.statistics import TIMED, Statistics
 from gram.shop import Shop
 
 
@@ -86,6 +98,45 @@ def test_read_after_write(client: TestClient) -> None:
     error_of(client.patch("/products/z1", json={"price": 1}), 404)
 
 
+def test_codes_of_a_product_are_given_and_taken(client: TestClient) -> None:
+    assert client.put("/products/code%2F1", json={"title": "Zumbrelia sofa"}).status_code == 201
+    assert client.put("/products/code%2F1/codes/colour/black").json() == {"given": "colour: black"}
+    assert client.delete("/products/code%2F1/codes/type/sofas").json() == {"taken": "type: sofa"}
+    answer = client.get("/products/code%2F1/codes").json()
+    assert {"colour: black": "given"}.items() <= {one["code"]: one["source"] for one in answer["codes"]}.items()
+    assert answer["taken"] == ["type: sofa"]
+    found = client.get("/search", params={"q": "black", "explain": "1", "limit": 1000}).json()["hits"]
+    codes = next(hit for hit in found if hit["product_id"] == "code/1")["codes"]
+    assert ("colour: black", "given") in {(code["code"], code["product"]) for code in codes}
+    error_of(client.put("/products/unknown/codes/colour/black"), 404)
+    error_of(client.get("/products/unknown/codes"), 404)
+    assert "no code colour: qqq" in error_of(client.put("/products/code%2F1/codes/colour/qqq"), 400)["message"]
+    assert client.delete("/products/code%2F1").json() == {"deleted": "code/1"}
+
+
+def test_an_attribute_is_added_while_it_serves(client: TestClient) -> None:
+    client.put("/products/va", json={"title": "Novabrand Vantor sofa"})
+    added = client.put("/attributes/brand/Novabrand%20vantor")
+    assert added.status_code == 201
+    assert (added.json()["attribute"], added.json()["new"]) == ("brand: novabrand vantor", True)
+    assert added.json()["coded_anew"] > 1, "those near it as well"
+    found = client.get("/search", params={"filter": 'code = "brand: novabrand vantor"', "limit": 1000}).json()["hits"]
+    assert "va" in [hit["product_id"] for hit in found]
+    again = client.put("/attributes/brand/novabrand%20vantor")
+    assert (again.status_code, again.json()["new"]) == (200, False)
+    assert "type: sofa already" in error_of(client.put("/attributes/colour/sofa"), 400)["message"]
+    assert "no slot 'flavour'" in error_of(client.put("/attributes/flavour/mint"), 400)["message"]
+    client.delete("/products/va")
+
+
+def test_every_route_is_in_the_openapi_document(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    for route in client.app.routes:  # type: ignore[attr-defined]
+        path = route.path.replace(":path", "")
+        if path not in ("/", "/page/{name}", "/openapi.json"):
+            assert {method.lower() for method in route.methods - {"HEAD"}} == paths[path].keys(), path
+
+
 def test_many_products_and_what_is_wrong_with_some(client: TestClient, shop: Shop) -> None:
     lines = [json.dumps({"product_id": f"m{i}", "title": f"Many thing {i}"}) for i in range(450)]
     lines[3], lines[9], lines[20] = "{broken", json.dumps({"product_id": "", "title": "x"}), '["no", "object"]'
@@ -138,14 +189,49 @@ def test_suggestions_complete_and_forgive_typos(client: TestClient) -> None:
     assert "black" in typed
 
 
+def test_suggestions_follow_the_products_and_the_clicks(
+    client: TestClient, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A product takes another's place, so that there are as many as before."""
+
+    def suggested(text: str) -> list[str]:
+        return [s["text"] for s in client.get("/suggest", params={"q": text}).json()["suggestions"]]
+
+    monkeypatch.setattr(suggestions, "EVERY", 0.0)
+    monkeypatch.setattr(suggestions, "PAUSES", 0)
+    client.put("/products/sg", json={"title": "Quandary Old lamp", "brand": "Quandabrand"})
+    service = TestClient(make_app(shop), "http://127.0.0.1")
+    assert service.get("/suggest?q=quand").json()["suggestions"][0]["text"] == "quandabrand", "brands before titles"
+    client = service
+    assert suggested("quandary o") == ["quandary old lamp"]
+    client.put("/products/sg", json={"title": "Quandary new lamp"})
+    client.post("/clicks", json={"query": "Velvet quandaries", "product_id": "sg"})
+    suggested("quand")  # from here on it is read anew
+    for _ in range(100):
+        if suggested("quand") == ["velvet quandaries", "quandary new lamp"]:
+            break
+        time.sleep(0.02)
+    assert suggested("quand") == ["velvet quandaries", "quandary new lamp"]
+    assert client.delete("/products/sg").status_code == 200
+
+
 def test_what_watches_the_service(client: TestClient) -> None:
     assert client.get("/health").json() == {"status": "ok"}
     assert client.get("/ready").json()["status"] == "ready"
     assert "gram_requests_total" in client.get("/metrics").text
-    assert client.get("/stats").json()["top"]
+    stats = client.get("/stats").json()
+    assert stats["top"]
+    assert stats["searches"] == stats["timed"] > 0
     assert client.get("/openapi.json").json()["openapi"] == "3.1.0"
     assert client.post("/reload").json()["reloaded"] is False
-    assert error_of(client.put("/attributes/type/sofa", json={}), 501)["code"] == "not_yet"
+
+
+def test_statistics_say_of_how_many_searches_the_times_are() -> None:
+    statistics = Statistics()
+    for number in range(TIMED + 5):
+        statistics.note_search("", 1, float(number >= TIMED))
+    report = statistics.report()
+    assert (report["searches"], report["timed"]) == (TIMED + 5, TIMED)
 
 
 def test_the_page_and_its_policy(client: TestClient) -> None:
@@ -153,7 +239,7 @@ def test_the_page_and_its_policy(client: TestClient) -> None:
     assert "text/html" in page.headers["content-type"]
     assert "script-src 'self'" in page.headers["content-security-policy"]
     assert "<script>" not in page.text
-    for name in ("app.js", "tools.js", "team.js", "style.css"):
+    for name in ("app.js", "codes.js", "tools.js", "team.js", "style.css"):
         assert client.get(f"/page/{name}").status_code == 200
         assert "innerHTML" not in client.get(f"/page/{name}").text
     for path in ("/page/../app.py", "/page/..%2Fapp.py", "/page/index", "/page/%2e%2e/keys.py", "/page/keys.py"):
@@ -269,13 +355,42 @@ def test_keys_and_roles(small_shop: Path, tmp_path: Path) -> None:
     shop.close()
 
 
-def test_too_many_at_once_are_told_to_come_again(client: TestClient) -> None:
-    service = client.app.state.service  # type: ignore[attr-defined]
-    service.waiting = 10_000
-    response = client.get("/search?q=x")
-    service.waiting = 0
-    assert error_of(response, 503)["code"] == "busy"
-    assert response.headers["retry-after"] == "1"
+@pytest.mark.parametrize(("kind", "searches", "changes"), [("reads", 503, 201), ("writes", 200, 503)])
+def test_too_many_at_once_are_told_to_come_again(client: TestClient, kind: str, searches: int, changes: int) -> None:
+    """A flood of changes turns no search away, nor the other way round."""
+    there = client.app.state.service.there  # type: ignore[attr-defined]
+    there[kind] = 10_000
+    click = {"query": "sofa", "product_id": "a"}
+    answers = [client.get("/search?q=x"), client.post("/clicks", json=click)]
+    there[kind] = 0
+    assert [answer.status_code for answer in answers] == [searches, changes]
+    refused = answers[0 if searches == 503 else 1]
+    assert error_of(refused, 503)["code"] == "busy"
+    assert refused.headers["retry-after"] == "1"
+
+
+def test_keys_are_read_once_a_second_and_off_the_event_loop(
+    small_shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(small_shop / "index", tmp_path / "index")
+    shop = Shop.open(tmp_path / "index", small_shop / "model")
+    key, read = make_key(shop.store, "page", "search"), Store.all
+    loops: list[bool] = []
+
+    def note(store: Store, kind: str) -> Any:
+        if kind == "key":
+            loops.append(asyncio._get_running_loop() is not None)
+        return read(store, kind)
+
+    monkeypatch.setattr(Store, "all", note)
+    client = TestClient(make_app(shop), "http://127.0.0.1", headers={"Authorization": f"Bearer {key}"})
+    assert [client.get("/suggest?q=").status_code for _ in range(9)] == [200] * 9
+    assert loops in ([False], [False, False]), "a second may have passed"
+    shop.store.remove("key", "page")
+    shop.store.put("key", "other", {"role": "admin", "hash": ""})
+    time.sleep(1)
+    assert client.get("/suggest?q=").status_code == 401
+    shop.close()
 
 
 def test_a_read_only_service_takes_no_changes(small_shop: Path, tmp_path: Path) -> None:
@@ -319,3 +434,45 @@ def test_a_merge_that_fails_is_told(client: TestClient, caplog: pytest.LogCaptur
     changes._merging = failed
     changes._merge_if_due()
     assert "a merge failed (2)" in caplog.text
+
+
+def test_a_service_that_stops_says_so_while_it_goes_on_answering(shop: Shop) -> None:
+    app = make_app(shop)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server = Server(uvicorn.Config(app, log_level="error"), app.state.service, drain=0.5)
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        assert httpx.get(f"{address}/ready").status_code == 200
+        server.handle_exit(signal.SIGTERM, None)
+        ready = httpx.get(f"{address}/ready")
+        assert (ready.status_code, ready.json()["status"]) == (503, "stopping")
+        assert httpx.get(f"{address}/search?q=sofa").json()["hits"]
+        thread.join(timeout=10)
+    assert not thread.is_alive()
+
+
+def test_the_load_test_updates_at_its_rate_however_slow_the_answers_are() -> None:
+    class Slow(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            time.sleep(0.2)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    took: list[float] = []
+    failed: list[int] = []
+    updater = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "load_test.py"))["updater"]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever).start()
+        updater(f"http://127.0.0.1:{server.server_port}", 40, 0.5, took, failed)
+        server.shutdown()
+    assert len(took) >= 15, "one after another three would be answered"
+    assert min(took) >= 200
+    assert failed == []

@@ -73,6 +73,11 @@ class Lexicon:
             self._ids.update({f: a for a in reversed(range(len(self))) for f in self.forms[a]})
         return self._ids.get(tuple(stems), -1)
 
+    def find(self, slot: str, value: str) -> int:
+        """The attribute of a slot with this value, in any form of its words, or -1."""
+        found = self.id_of(self.analyzer.stems(value))
+        return found if found >= 0 and self.attributes[found].slot == slot else -1
+
     @cached_property
     def tagger(self) -> TrieTagger:
         tagger = TrieTagger()

@@ -1,4 +1,5 @@
-"""The store of a live shop: what changed since its segment was written, rules, keys and clicks, in one SQLite file.
+"""The store of a live shop in one SQLite file: what changed since its segment was written, rules, codes given to
+products and taken away, keys and clicks.
 
 A change is durable when a call returns: write-ahead log, `synchronous=FULL`. Products that stand in the segment's files
 stay there; the store holds each product that came or went since, with its representation, so that nothing is coded
@@ -46,6 +47,7 @@ class Click(NamedTuple):
     weight: float = 1.0
     user_id: str = ""
     timestamp: str = ""
+    number: int = 0
 
 
 def store_path(index: str | Path) -> Path:
@@ -61,7 +63,7 @@ def has_changes(index: str | Path) -> bool:
         return False
     store = Store.open(path, read_only=True)
     try:
-        return bool(store.all("rule")) or store.last() > 0
+        return bool(store.all("rule") or store.all("attribute")) or store.last() > 0
     finally:
         store.close()
 
@@ -112,9 +114,12 @@ class Store:
 
     # --- products ---------------------------------------------------------------------------------------------------
 
-    def write(self, changes: Iterable[Change]) -> int:
-        """Writes changes, all or none; the number of the last one. A product's newest change replaces its older one."""
+    def write(self, changes: Iterable[Change], *entries: tuple[str, str, dict[str, Any]]) -> int:
+        """Writes changes, and entries (kind, key, value) with them, all or none; the number of the last change. A
+        product's newest change replaces its older one."""
         with self._writing() as connection:
+            for entry in entries:
+                _put(connection, *entry)
             for change in changes:
                 connection.execute(
                     "INSERT OR REPLACE INTO change (product_id, product, representation) VALUES (?, ?, ?)", change[:3]
@@ -146,8 +151,7 @@ class Store:
     def put(self, kind: str, key: str, value: dict[str, Any]) -> None:
         """Keeps an entry, a rule or a key say, in place of one of the same name."""
         with self._writing() as connection:
-            text = json.dumps(value, ensure_ascii=False)
-            connection.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", (kind, key, text))
+            _put(connection, kind, key, value)
 
     def remove(self, kind: str, key: str) -> bool:
         """Takes an entry out; whether there was one."""
@@ -165,12 +169,20 @@ class Store:
         """Keeps clicks and purchases for the next training."""
         sql = "INSERT INTO click (query, product_id, kind, weight, user_id, timestamp) VALUES (?, ?, ?, ?, ?, ?)"
         with self._writing() as connection:
-            connection.executemany(sql, clicks)
+            connection.executemany(sql, (click[:6] for click in clicks))
 
-    def clicks(self, page: int = 10_000) -> Iterator[Click]:
-        """All clicks in their order, read page by page."""
-        after = 0
-        sql = "SELECT number, query, product_id, kind, weight, user_id, timestamp FROM click"
+    def clicks(self, after: int = 0, page: int = 10_000) -> Iterator[Click]:
+        """All clicks behind a number, in their order, read page by page."""
+        sql = "SELECT query, product_id, kind, weight, user_id, timestamp, number FROM click"
         while rows := self._read(f"{sql} WHERE number > ? ORDER BY number LIMIT ?", (after, page)):
-            yield from (Click(*row[1:]) for row in rows)
-            after = rows[-1][0]
+            yield from (Click(*row) for row in rows)
+            after = rows[-1][-1]
+
+    def last_click(self) -> int:
+        """The number of the last click; 0 for none."""
+        return int(self._read("SELECT coalesce(max(number), 0) FROM click")[0][0])
+
+
+def _put(connection: sqlite3.Connection, kind: str, key: str, value: dict[str, Any]) -> None:
+    text = json.dumps(value, ensure_ascii=False)
+    connection.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", (kind, key, text))

@@ -50,6 +50,11 @@ def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
         route("/search", {"GET": ("search", searching.search), "POST": ("search", searching.search)}),
         route("/suggest", {"GET": ("search", searching.suggest)}),
         route("/products", {"POST": ("write", changes.put_many)}),
+        route("/products/{product_id:path}/codes", {"GET": ("search", changes.codes)}),
+        route(
+            "/products/{product_id:path}/codes/{slot}/{value:path}",
+            {"PUT": ("write", changes.give_code), "DELETE": ("write", changes.take_code)},
+        ),
         route(
             "/products/{product_id:path}",
             {
@@ -69,7 +74,7 @@ def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
                 "DELETE": ("admin", changes.delete_rule),
             },
         ),
-        route("/attributes/{slot}/{value}", {"PUT": ("admin", changes.put_attribute)}),
+        route("/attributes/{slot}/{value:path}", {"PUT": ("admin", changes.put_attribute)}),
         route("/clicks", {"POST": ("search", changes.clicks)}),
         route("/log", {"GET": ("admin", changes.log)}),
         route("/stats", {"GET": ("admin", watching.stats)}),

@@ -97,6 +97,34 @@ class Changes:
         self._merge_if_due()
         return respond({"deleted": product_id})
 
+    # --- codes of a product -----------------------------------------------------------------------------------------
+
+    async def codes(self, request: Request) -> Response:
+        product_id = request.path_params["product_id"]
+        found = await self.service.work(lambda: self.service.shop.codes(product_id))
+        if found is None:
+            raise _unknown(product_id)
+        codes = [{"code": str(one.code), "source": one.source, "weight": one.weight} for one in found.codes]
+        return respond({"codes": codes, "taken": list(map(str, found.taken))})
+
+    async def give_code(self, request: Request) -> Response:
+        return await self._edit_code(request, given=True)
+
+    async def take_code(self, request: Request) -> Response:
+        return await self._edit_code(request, given=False)
+
+    async def _edit_code(self, request: Request, given: bool) -> Response:
+        product_id, slot, value = (request.path_params[name] for name in ("product_id", "slot", "value"))
+        shop = self.service.shop
+        try:
+            code = await self._write(lambda: shop.edit_code(product_id, slot, value, given))
+        except KeyError:
+            raise _unknown(product_id) from None
+        self._merge_if_due()
+        return respond({"given" if given else "taken": str(code)})
+
+    # --- many products ----------------------------------------------------------------------------------------------
+
     async def put_many(self, request: Request) -> Response:
         """NDJSON, or a JSON array, of any length: read, coded and committed part by part; what is wrong is named by its
         line and left out."""
@@ -187,11 +215,16 @@ class Changes:
 
         return StreamingResponse(lines(), media_type="text/tab-separated-values")
 
-    async def put_attribute(self, _: Request) -> Response:
-        """An attribute without training changes the ids of all that are lexical only, so that every index of the model
-        has to be written anew: not while it serves."""
-        fix = "add it to a product's attributes and run gram train and gram index again"
-        raise HTTPError(501, "not_yet", "attributes cannot be taught while the service runs", fix)
+    async def put_attribute(self, request: Request) -> Response:
+        """An attribute without training: the model writes it from then on, and products that may have it are coded
+        anew, part by part."""
+        shop, slot, value = self.service.shop, request.path_params["slot"], request.path_params["value"]
+        attribute, new = await self._write(lambda: shop.add_attribute(slot, value))
+        due, anew = await self.service.work(lambda: shop.live.snapshot.like(attribute)), 0
+        for begin in range(0, len(due), AT_ONCE):
+            anew += await self._write(partial(shop.live.code_anew, due[begin : begin + AT_ONCE]))
+        self._merge_if_due()
+        return respond({"attribute": str(attribute), "new": new, "coded_anew": anew}, 201 if new else 200)
 
     async def reload(self, _: Request) -> Response:
         """Takes in a segment that was written anew."""

@@ -53,7 +53,7 @@ def openapi() -> dict[str, Any]:
     """The document, OpenAPI 3.1."""
     parameters = [{"name": n, "in": "query", "schema": s, "description": d} for n, (s, d) in SEARCH.items()]
     body = {"type": "object", "properties": {name: schema for name, (schema, _) in SEARCH.items()}}
-    product, rule = _path("product_id"), _path("rule_id")
+    product, rule, slot, value = map(_path, ("product_id", "rule_id", "slot", "value"))
     click = {"type": "object", "required": ["query", "product_id"], "properties": {"query": TEXT, "product_id": TEXT}}
     paths = {
         "/search": {"get": _operation("Search", None, *parameters), "post": _operation("Search", body)},
@@ -67,6 +67,11 @@ def openapi() -> dict[str, Any]:
             "patch": _operation("Change some fields", _PRODUCT, product),
             "delete": _operation("Take it out", None, product),
         },
+        "/products/{product_id}/codes": {"get": _operation("Its codes and where they are from", None, product)},
+        "/products/{product_id}/codes/{slot}/{value}": {
+            "put": _operation("Give it a code", None, product, slot, value),
+            "delete": _operation("Take a code away from it", None, product, slot, value),
+        },
         "/rules": {"get": _operation("All rules")},
         "/rules/try": {"post": _operation("A query before and after rules", {"type": "object"})},
         "/rules/{rule_id}": {
@@ -74,6 +79,7 @@ def openapi() -> dict[str, Any]:
             "put": _operation("Keep a rule", _RULE, rule),
             "delete": _operation("Take it out", None, rule),
         },
+        "/attributes/{slot}/{value}": {"put": _operation("Teach the model an attribute", None, slot, value)},
         "/clicks": {"post": _operation("Keep clicks", click)},
         "/log": {"get": _operation("Clicks as a log to train on")},
         "/stats": {"get": _operation("What is asked")},

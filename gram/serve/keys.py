@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import time
 from collections.abc import Mapping
 from typing import Any
+
+import anyio
 
 from gram.errors import SettingError
 from gram.index.store import Store
 
 ROLES = ("search", "write", "admin")
 """Each may do what those before it may."""
+FRESH = 1.0
+"""Seconds for which keys that were read hold: one that is made or removed counts within them."""
 
 
 def make_key(store: Store, name: str, role: str) -> str:
@@ -27,6 +32,25 @@ def make_key(store: Store, name: str, role: str) -> str:
     key = f"gram_{secrets.token_urlsafe(32)}"
     store.put("key", name, {"role": role, "hash": _hash(key)})
     return key
+
+
+class Keyring:
+    """The keys of a store, kept in memory and read anew, off the event loop, once they are no longer fresh."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._keys: dict[str, dict[str, Any]] = {}
+        self._read_at = float("-inf")
+        self._reading = anyio.Lock()
+
+    async def keys(self) -> Mapping[str, Mapping[str, Any]]:
+        """Every key by its name."""
+        if time.monotonic() - self._read_at >= FRESH:
+            async with self._reading:  # one reads, those who come meanwhile wait for it
+                if time.monotonic() - self._read_at >= FRESH:
+                    self._keys = await anyio.to_thread.run_sync(self._store.all, "key")
+                    self._read_at = time.monotonic()
+        return self._keys
 
 
 def role_of(keys: Mapping[str, Mapping[str, Any]], key: str) -> str:

@@ -8,13 +8,14 @@ import os
 import signal
 import threading
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
 
 from gram.errors import SettingError
 from gram.serve.app import make_app
-from gram.serve.service import ServeSettings
+from gram.serve.service import ServeSettings, Service
 from gram.shop import Shop
 
 log = logging.getLogger("gram.serve")
@@ -33,8 +34,29 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def serve(index: Path, model: Path | None, host: str, port: int, read_only: bool) -> None:
-    """Serves an index folder until it is told to stop (SIGTERM, Ctrl-C), and takes in a new segment at SIGHUP.
+class Server(uvicorn.Server):
+    """Told to stop by SIGTERM it goes on answering for `drain` seconds, while /ready says that it is stopping, so that
+    whoever sends it requests can turn elsewhere. A second signal, or Ctrl-C, stops it at once."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, drain: float) -> None:
+        super().__init__(config)
+        self._service, self._drain = service, drain
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        was_ready, self._service.ready = self._service.ready, False
+        if sig != signal.SIGTERM or not was_ready:
+            super().handle_exit(sig, frame)
+            return
+        timer = threading.Timer(self._drain, self._stop)
+        timer.daemon = True
+        timer.start()
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+
+def serve(index: Path, model: Path | None, host: str, port: int, read_only: bool, drain: float = 0.0) -> None:
+    """Serves an index folder until it is told to stop (see `Server`), and takes in a new segment at SIGHUP.
 
     Raises SettingError for an address that other machines can reach while there is no key.
     """
@@ -49,7 +71,7 @@ def serve(index: Path, model: Path | None, host: str, port: int, read_only: bool
             app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=10,
             limit_concurrency=1000, h11_max_incomplete_event_size=64_000, server_header=False,
         )  # fmt: skip
-        server = uvicorn.Server(config)
+        server = Server(config, app.state.service, drain)
         if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_reload, args=(shop,)).start())
         stopping = threading.Event()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rapidfuzz import fuzz, process
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,10 +12,7 @@ from gram.answer import SearchRequest, SearchResult
 from gram.rules import in_force, parse_rule
 from gram.serve.bodies import HTTPError, hit_json, parse_object, read_body, respond, result_json, search_request
 from gram.serve.service import Service
-
-MOST_SUGGESTED = 20
-CLOSE = 80.0
-"""How like a misspelt beginning must be to a suggestion's, of 100."""
+from gram.serve.suggestions import Suggestions
 
 
 class Searching:
@@ -24,7 +20,7 @@ class Searching:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._suggestions: tuple[Any, list[tuple[str, float]]] = (None, [])
+        self._suggestions = Suggestions(service.shop)
 
     async def search(self, request: Request) -> Response:
         posted = request.method == "POST"
@@ -67,42 +63,8 @@ class Searching:
         return respond(await self.service.work(both))
 
     async def suggest(self, request: Request) -> Response:
-        """Completions of what is typed: queries that were clicked for, attributes, and titles; typos are forgiven."""
-        typed = request.query_params.get("q", "").strip()[:100].casefold()
-        if not typed:
-            return respond({"suggestions": []})
-        return respond({"suggestions": await self.service.work(lambda: self._suggest(typed))})
-
-    def _suggest(self, typed: str) -> list[dict[str, Any]]:
-        known = self._known()
-        begins = [(text, weight) for text, weight in known if text.startswith(typed)]
-        within = [(text, weight / 2) for text, weight in known if f" {typed}" in text and not text.startswith(typed)]
-        found = sorted({**dict(within), **dict(begins)}.items(), key=lambda pair: (-pair[1], pair[0]))
-        if not found and len(typed) >= 3:
-            texts = [text for text, _ in known]
-            cut = [text[: len(typed) + 1] for text in texts]
-            near = process.extract(typed, cut, scorer=fuzz.ratio, score_cutoff=CLOSE, limit=MOST_SUGGESTED)
-            found = [(texts[i], known[i][1]) for _, _, i in near]
-        return [{"text": text, "weight": round(weight, 3)} for text, weight in found[:MOST_SUGGESTED]]
-
-    def _known(self) -> list[tuple[str, float]]:
-        """What can be suggested, with how often it was clicked for or how many products have it."""
-        shop, version = self.service.shop, len(self.service.shop)
-        if self._suggestions[0] == version:
-            return self._suggestions[1]
-        weights: dict[str, float] = {}
-        lexicon = shop.live.searcher.lexicon
-        for row in range(lexicon.n_learnt):
-            attribute = lexicon.attributes[row]
-            if attribute.slot != "marketing" and lexicon.products[row] > 0:
-                weights[attribute.value.casefold()] = float(lexicon.products[row]) / 10
-        for segment in shop.live.snapshot.segments:
-            column = segment.fields.columns.get("brand")
-            for folded, rows in column.rows.items() if column else ():
-                weights[folded] = weights.get(folded, 0.0) + len(rows) / 5
-        for click in shop.store.clicks():
-            text = click.query.casefold().strip()
-            weights[text] = weights.get(text, 0.0) + 10 * click.weight
-        known = sorted(weights.items(), key=lambda pair: -pair[1])
-        self._suggestions = (version, known)
-        return known
+        """Completions of what is typed: queries that were clicked for, attributes, brands and titles; typos are
+        forgiven."""
+        typed = request.query_params.get("q", "").strip()[:100]
+        found = await self.service.work(lambda: self._suggestions.complete(typed)) if typed else []
+        return respond({"suggestions": [{"text": text, "weight": round(weight, 3)} for text, weight in found]})

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from gram.errors import DataError, GramError, MissingExtra
 from gram.serve.bodies import HTTPError, respond_error, split_fix
-from gram.serve.keys import may, role_of
+from gram.serve.keys import Keyring, may, role_of
 from gram.serve.statistics import Statistics
 from gram.shop import Shop
 
@@ -28,8 +28,8 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """`at_once` searches run at a time and `waiting` wait; more are told to come again. `public`: other machines can
-    reach the service, so that a key is always needed."""
+    """`at_once` searches run at a time, one change does, and of each kind `waiting` wait; more are told to come again.
+    `public`: other machines can reach the service, so that a key is always needed."""
 
     at_once: int = 2
     waiting: int = 64
@@ -41,10 +41,11 @@ class Service:
 
     def __init__(self, shop: Shop, settings: ServeSettings | None = None) -> None:
         self.shop, self.settings = shop, settings or ServeSettings()
+        self.keyring = Keyring(shop.store)
         self.statistics = Statistics()
         self.reading = anyio.CapacityLimiter(self.settings.at_once)
-        self.writing = anyio.CapacityLimiter(1)  # changes do not stand behind searches
-        self.waiting = 0
+        self.writing = anyio.CapacityLimiter(1)  # changes do not stand behind searches, nor are they counted with them
+        self.there = {"reads": 0, "writes": 0}  # that run or wait
         self.ready = True
         registry = self.registry = CollectorRegistry()
         self.requests = Counter("gram_requests", "Requests answered", ["route", "status"], registry=registry)
@@ -53,21 +54,22 @@ class Service:
 
     async def work(self, task: Callable[[], Any], writes: bool = False) -> Any:
         """Runs a task in a thread when it is its turn; 503 where too many wait already."""
-        if self.waiting >= self.settings.waiting + self.settings.at_once:
-            raise HTTPError(503, "busy", "too many requests at once", "come again in a second", {"Retry-After": "1"})
-        self.waiting += 1
+        kind, limiter = ("writes", self.writing) if writes else ("reads", self.reading)
+        if self.there[kind] >= self.settings.waiting + limiter.total_tokens:
+            raise HTTPError(503, "busy", f"too many {kind} at once", "come again in a second", {"Retry-After": "1"})
+        self.there[kind] += 1
         try:
-            return await anyio.to_thread.run_sync(task, limiter=self.writing if writes else self.reading)
+            return await anyio.to_thread.run_sync(task, limiter=limiter)
         finally:
-            self.waiting -= 1
+            self.there[kind] -= 1
 
-    def check_key(self, request: Request, needed: str) -> None:
+    async def check_key(self, request: Request, needed: str) -> None:
         """Raises HTTPError 401 or 403 unless the request's key may do what is needed.
 
         Where no key exists and only this machine can reach the service none is needed, but a page of another site must
         not write: it can make a browser send requests here.
         """
-        keys = self.shop.store.all("key")
+        keys = await self.keyring.keys()
         if not keys and not self.settings.public:
             self._check_origin(request)
             return
@@ -98,7 +100,7 @@ class Service:
             begin = time.perf_counter()
             try:
                 if needed:
-                    self.check_key(request, needed)
+                    await self.check_key(request, needed)
                 response = await handler(request)
             except HTTPError as error:
                 response = respond_error(error)

@@ -10,6 +10,8 @@ import numpy as np
 
 MOST = 5_000
 """Different queries that are counted; the rarest half is forgotten when there are more."""
+TIMED = 10_000
+"""The last searches, whose time is told."""
 
 
 class Statistics:
@@ -20,10 +22,12 @@ class Statistics:
         self.queries: Counter[str] = Counter()
         self.without_hits: Counter[str] = Counter()
         self.clicked: Counter[str] = Counter()
-        self.took_ms: deque[float] = deque(maxlen=10_000)
+        self.searches = 0
+        self.took_ms: deque[float] = deque(maxlen=TIMED)
 
     def note_search(self, query: str, hits: int, took_ms: float) -> None:
         with self._lock:
+            self.searches += 1
             self.took_ms.append(took_ms)
             if query:
                 self._count(self.queries, query)
@@ -41,13 +45,15 @@ class Statistics:
                 del counter[rare]
 
     def report(self, most: int = 50) -> dict[str, Any]:
-        """The top queries, those without hits and without clicks, and percentiles of the time taken."""
+        """The top queries, those without hits and without clicks, and percentiles of the time that the last searches
+        took, `timed` of them."""
         with self._lock:
             unclicked = Counter({q: n for q, n in self.queries.items() if not self.clicked[q]})
             took = np.array(self.took_ms) if self.took_ms else np.zeros(1)
             p50, p95, p99 = np.percentile(took, [50, 95, 99]).tolist()
             return {
-                "searches": len(self.took_ms),
+                "searches": self.searches,
+                "timed": len(self.took_ms),
                 "took_ms": {"p50": round(p50, 2), "p95": round(p95, 2), "p99": round(p99, 2)},
                 "top": self.queries.most_common(most),
                 "without_hits": self.without_hits.most_common(most),

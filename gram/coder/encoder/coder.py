@@ -144,11 +144,12 @@ class EncoderCoder(nn.Module):
         self.network.token_projection.weight.copy_(main[: len(self.network.token_projection.weight)])
 
     @torch.no_grad()
-    def with_attribute(self, attribute: Attribute) -> EncoderCoder:
+    def with_attribute(self, attribute: Attribute, harder: tuple[float, float] = (0.0, 0.0)) -> EncoderCoder:
         """A coder that can also write `attribute`, a new brand say, with nothing trained again.
 
         Its embedding is the encoder's reading of its text; its bias and weights are the medians of its slot's
-        attributes. Alone it is a code. An index must be built anew, since attributes that are lexical only change ids.
+        attributes, the bias less what makes it `harder` to write for a query and for a product. Alone it is a code. An
+        index must be built anew, since attributes that are lexical only change ids (see `gram.coder.added`).
         """
         old, lexicon = self.network, self.lexicon
         form = tuple(lexicon.analyzer.stems(attribute.value))
@@ -165,12 +166,11 @@ class EncoderCoder(nn.Module):
         rest = torch.cat([base[g:lexical], base[lexical + 1 :]]) if lexical >= 0 else base[g:]
         batch = self.texts.queries([attribute.value]).batch([0]).to(self.device)
         states = old.read(batch, Side.QUERY).float()  # (1, L, D)
+        bias = old.logit_bias[:, peers].median(1, keepdim=True)[0] - torch.tensor(harder, device=self.device)[:, None]
         state |= {
             "network.attribute_text": torch.cat([old.attribute_text, F.normalize(states.mean(1), dim=-1)]),
             "network.attribute_shift": F.pad(old.attribute_shift, (0, 0, 0, 1)),
-            "network.logit_bias": torch.cat(
-                [old.logit_bias, old.logit_bias[:, peers].median(1, keepdim=True)[0]], dim=1
-            ),
+            "network.logit_bias": torch.cat([old.logit_bias, bias], dim=1),
             "network.expansion_base": torch.cat([old.expansion_base, old.expansion_base[peers].median().reshape(1)]),
             "network.lexical_base": torch.cat([base[:g], known_base, rest]),
         }

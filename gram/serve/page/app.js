@@ -1,5 +1,6 @@
 // The page of a shop. Everything that comes from the catalogue is set as text, never as HTML.
 import { ask, element, byId } from "/page/tools.js";
+import { openCodes } from "/page/codes.js";
 import { openTeam } from "/page/team.js";
 
 const LIMIT = 20, FACETS = "brand,colour,color,category,material,size,price";
@@ -15,13 +16,15 @@ function readAddress() {
   byId("sort").value = state.sort;
 }
 
-function writeAddress(push) {
+// One entry of the browser's history for each search: what is typed changes it until it is sent, or stays for a while.
+function writeAddress(kind) {
   const given = new URLSearchParams();
   if (state.q) given.set("q", state.q);
   state.filters.forEach((filter) => given.append("filter", filter));
   if (state.sort) given.set("sort", state.sort);
-  const address = given.size ? `?${given}` : location.pathname;
-  history[push ? "pushState" : "replaceState"](null, "", address);
+  const address = given.size ? `?${given}` : "";
+  const fresh = kind !== "stay" && !history.state?.typed && address !== location.search;
+  history[fresh ? "pushState" : "replaceState"]({ typed: kind === "typed" }, "", address || location.pathname);
 }
 
 // Values of one field are either this or that; different fields hold together, and so does every code.
@@ -34,10 +37,12 @@ function joined(filters) {
   return [...fields.values()].map((same) => `(${same.join(" OR ")})`).join(" AND ");
 }
 
-async function search(push = false, typing = false) {
+// `kind`: typed (half a word maybe), sent (a search of its own), or stay (the same one again).
+async function search(kind = "stay") {
+  const typing = kind === "typed";
   clearTimeout(settled);
-  if (typing) settled = setTimeout(() => search(), 2000); // what stays is asked once more, and counted
-  writeAddress(push);
+  if (typing) settled = setTimeout(() => search("sent"), 2000); // what stays is asked once more, and counted
+  writeAddress(kind);
   running?.abort();
   running = new AbortController();
   const filter = joined(state.filters);
@@ -60,10 +65,23 @@ function show(answer, blank = false) {
   }
   byId("results").replaceChildren(...answer.hits.map((one) => hit(one)));
   byId("more").hidden = answer.hits.length >= answer.found || !answer.hits.length;
-  byId("chips").replaceChildren(...state.filters.map((filter) => button(`${filter} ✕`, `Remove the filter ${filter}`, () => toggle(filter))));
+  keepFocus(() => showFilters(answer));
+}
+
+function showFilters(answer) {
+  byId("chips").replaceChildren(...state.filters.map((filter) => filterButton(filter, `${filter} ✕`, `Remove the filter ${filter}`)));
   byId("refinements").replaceChildren(...answer.refinements.filter((r) => r.filter && !state.filters.includes(r.filter))
-    .map((r) => button(`${r.code} (${r.products})`, `Only ${r.code}, ${r.products} products`, () => toggle(r.filter))));
+    .map((r) => filterButton(r.filter, `${r.code} (${r.products})`, `Only ${r.code}, ${r.products} products`)));
   byId("facets").replaceChildren(...Object.entries(answer.facets).map(([name, values]) => facet(name, values, answer.ranges?.[name])).filter(Boolean));
+}
+
+// What is drawn anew takes the focus over from what it replaces, or the results do where nothing does.
+function keepFocus(draw) {
+  const before = document.activeElement, filter = before?.dataset.filter, area = before?.closest("[id]:not([data-filter])");
+  draw();
+  if (filter === undefined) return;
+  const same = [...document.querySelectorAll("[data-filter]")].filter((one) => one.dataset.filter === filter);
+  (same.find((one) => area.contains(one)) ?? same[0] ?? byId("results")).focus();
 }
 
 function showError(error) {
@@ -75,6 +93,12 @@ function showError(error) {
 function button(text, label, act) {
   const made = element("button", { type: "button", "aria-label": label }, text);
   made.addEventListener("click", act);
+  return made;
+}
+
+function filterButton(filter, text, label) {
+  const made = button(text, label, () => toggle(filter));
+  made.dataset.filter = filter;
   return made;
 }
 
@@ -103,8 +127,10 @@ function explain(one) {
   byId("drawer-codes").replaceChildren(...(codes.length ? codes : [element("li", {}, "None: words and vectors found it.")]));
   const features = Object.entries(one.features ?? {}).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
   const most = Math.max(0.001, ...features.map(([, part]) => Math.abs(part)));
+  const meter = (name, value) => element("meter", { class: name, max: String(most), value: String(Math.max(0, value)), "aria-hidden": "true" });
   byId("drawer-features").replaceChildren(...features.map(([name, part]) => element("li", {}, element("span", {}, name),
-    element("meter", { min: "0", max: String(most), value: String(Math.abs(part)), "aria-hidden": "true" }), element("span", {}, part.toFixed(2)))));
+    meter("against", -part), meter("for", part), element("span", { class: "count" }, part.toFixed(2)))));
+  openCodes(one.product_id, () => search());
   byId("drawer").showModal();
 }
 
@@ -118,17 +144,34 @@ function facet(name, values, ranges) {
     : Object.entries(values).slice(0, 8).map(([value, count]) => [value, count, `${quote(name)} = ${quote(value)}`]);
   if (!choices.length) return null;
   return element("fieldset", {}, element("legend", {}, name), ...choices.map(([text, count, filter]) => {
-    const box = element("input", { type: "checkbox" });
+    const box = element("input", { type: "checkbox", "data-filter": filter });
     box.checked = state.filters.includes(filter);
     box.addEventListener("change", () => toggle(filter));
     return element("label", {}, box, element("span", {}, text), element("span", { class: "count" }, String(count)));
-  }));
+  }), ...(ranges ? [bounds(name)] : []));
+}
+
+// A number field's least and greatest value, in place of what it was filtered by.
+function bounds(name) {
+  const field = quote(name), own = state.filters.filter((filter) => filter.startsWith(`${field} `));
+  const [, low, high] = own.length === 1 ? /BETWEEN (\S+) AND (\S+)$/.exec(own[0]) ?? [0, />= (\S+)$/.exec(own[0])?.[1], /<= (\S+)$/.exec(own[0])?.[1]] : [];
+  const inputs = [["from", low], ["to", high]].map(([word, value]) => element("input",
+    { type: "number", step: "any", value: value ?? "", placeholder: word, "aria-label": `${name} ${word}`, "data-filter": `${field} ${word}` }));
+  const change = () => {
+    const [from, to] = inputs.map((input) => input.value);
+    const filter = from && to ? `${field} BETWEEN ${from} AND ${to}` : from ? `${field} >= ${from}` : to ? `${field} <= ${to}` : "";
+    state.filters = [...state.filters.filter((one) => !own.includes(one)), ...(filter ? [filter] : [])];
+    state.limit = LIMIT;
+    search("sent");
+  };
+  inputs.forEach((input) => input.addEventListener("change", change));
+  return element("div", { class: "row" }, ...inputs);
 }
 
 function toggle(filter) {
   state.filters = state.filters.includes(filter) ? state.filters.filter((one) => one !== filter) : [...state.filters, filter];
   state.limit = LIMIT;
-  search(true);
+  search("sent");
 }
 
 async function suggest() {
@@ -163,7 +206,7 @@ function submit() {
   suggesting?.abort();
   open(false);
   Object.assign(state, { q: byId("q").value.trim(), limit: LIMIT, filters: [] });
-  search(true);
+  search("sent");
 }
 
 byId("q").addEventListener("input", () => {
@@ -171,7 +214,7 @@ byId("q").addEventListener("input", () => {
   timer = setTimeout(() => {
     suggest();
     Object.assign(state, { q: byId("q").value.trim(), limit: LIMIT, filters: [] });
-    search(false, true);
+    search("typed");
   }, 180);
 });
 byId("q").addEventListener("keydown", (event) => {
@@ -190,7 +233,7 @@ byId("search").addEventListener("submit", (event) => {
   const item = byId("suggestions").children[chosen];
   if (item && !byId("suggestions").hidden) take(item.textContent); else submit();
 });
-byId("sort").addEventListener("change", () => { state.sort = byId("sort").value; search(true); });
+byId("sort").addEventListener("change", () => { state.sort = byId("sort").value; search("sent"); });
 byId("more").addEventListener("click", () => { state.limit += LIMIT; search(); });
 byId("close").addEventListener("click", () => byId("drawer").close());
 for (const [name, other] of [["search", "team"], ["team", "search"]]) {

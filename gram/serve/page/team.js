@@ -36,7 +36,7 @@ async function list() {
 
 async function stats() {
   const found = await ask("GET", "/stats");
-  byId("latency").textContent = `${found.searches} searches; half within ${found.took_ms.p50} ms, 99 in 100 within ${found.took_ms.p99} ms`;
+  byId("latency").textContent = `${found.searches} searches since the start; of the last ${found.timed} half within ${found.took_ms.p50} ms, 99 in 100 within ${found.took_ms.p99} ms`;
   for (const [id, rows] of [["top", found.top], ["without-hits", found.without_hits], ["without-clicks", found.without_clicks]]) {
     byId(id).replaceChildren(...rows.slice(0, 20).map(([query, count]) => element("li", {}, `${query} (${count})`)));
   }

@@ -1,0 +1,108 @@
+"""A live index at one moment: its segments, and what of them the shop still sells. Nothing here ever changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from gram.code_edits import CodeEdits
+from gram.coder.packing import join, read_back
+from gram.index.bm25 import BM25Index
+from gram.index.fields import Fields
+from gram.index.segment import Index
+from gram.indexing import assemble_index, product_stems
+from gram.ranking.candidates import NEAREST
+from gram.records import Attribute
+from gram.search import Searcher
+
+MERGED = "merged"
+"""In a segment's `meta.json`: the number of the last change that it holds."""
+
+
+@dataclass(frozen=True, eq=False)
+class LiveSegment:
+    """A segment, the fields of its products, and which of these are still what the shop sells."""
+
+    index: Index
+    fields: Fields
+    alive: BitMap  # rows; never changed
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_] | None:
+        """(N,) None where all are alive."""
+        return None if len(self.alive) == self.index.n_products else to_mask(self.alive, self.index.n_products)
+
+    def without(self, product_ids: Iterable[str]) -> LiveSegment:
+        """The same where these are gone."""
+        rows = [row for row in map(self.row, product_ids) if row is not None]
+        return LiveSegment(self.index, self.fields, self.alive - BitMap(rows)) if rows else self
+
+    def row(self, product_id: str) -> int | None:
+        """The row of a product that is alive here."""
+        try:
+            row = self.index.table.row(product_id)
+        except KeyError:
+            return None
+        return row if row in self.alive else None
+
+
+def to_mask(rows: BitMap, n: int) -> NDArray[np.bool_]:
+    """(n,) True for the rows of a bitmap."""
+    mask = np.zeros(n, dtype=bool)
+    mask[np.array(rows, dtype=np.int64)] = True
+    return mask
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """All segments at one moment, the one on disk first, with what searches them and the codes that were given and
+    taken. `version` grows with every change."""
+
+    searcher: Searcher
+    segments: tuple[LiveSegment, ...] = ()
+    version: int = 0
+    edits: CodeEdits = field(default_factory=CodeEdits)
+
+    def find(self, product_id: str) -> tuple[LiveSegment, int] | None:
+        """Where a product stands."""
+        for segment in reversed(self.segments):
+            row = segment.row(product_id)
+            if row is not None:
+                return segment, row
+        return None
+
+    def like(self, attribute: Attribute) -> list[str]:
+        """Products that may have an attribute and were coded without it: those whose text holds its words, then those
+        of each segment whose vectors are nearest to its own."""
+        lexicon = self.searcher.lexicon
+        query, key = self.searcher.represent([attribute.value], compound=False)[0], lexicon.find(*attribute)
+        holding, near = [], []
+        for segment in self.segments:
+            index = segment.index
+            has = BitMap(index.lexical.of(key)[0]) if key < index.lexical.n_keys else BitMap()
+            rows = segment.alive - has
+            nearest = index.sketch.nearest(index.dense, query.dense, NEAREST)
+            near += [str(index.table.ids[row]) for row in nearest.tolist() if row in rows]
+            for stem in lexicon.analyzer.stems(attribute.value):
+                rows &= BitMap(index.bm25.holding(stem))
+            holding += [str(index.table.ids[row]) for row in rows]
+        return list(dict.fromkeys([*holding, *near]))
+
+    def __len__(self) -> int:
+        return sum(len(segment.alive) for segment in self.segments)
+
+
+def merge_segments(searcher: Searcher, segments: Sequence[LiveSegment], number: int) -> Index:
+    """One segment of all that is alive in several, with statistics of its own; nothing is coded again."""
+    base = segments[0].index
+    rows = [np.array(segment.alive, dtype=np.int64) for segment in segments]
+    products = [s.index.table[row] for s, some in zip(segments, rows, strict=True) for row in some.tolist()]
+    represented = join([read_back(s.index, some) for s, some in zip(segments, rows, strict=True)])
+    bm25 = BM25Index.build(product_stems(products, searcher.lexicon.analyzer))
+    extra = dict(zip(base.extra_words, base.extra_counts.tolist(), strict=True))
+    return assemble_index(searcher.coder, products, represented, bm25, extra, base.meta | {MERGED: number})
