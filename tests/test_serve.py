@@ -441,7 +441,7 @@ def test_a_service_that_stops_says_so_while_it_goes_on_answering(shop: Shop) -> 
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server = Server(uvicorn.Config(app, log_level="error"), app.state.service, drain=0.5)
+        server = Server(uvicorn.Config(app, log_level="error"), app.state.service, drain=600)
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         while not server.started:
@@ -451,8 +451,20 @@ def test_a_service_that_stops_says_so_while_it_goes_on_answering(shop: Shop) -> 
         ready = httpx.get(f"{address}/ready")
         assert (ready.status_code, ready.json()["status"]) == (503, "stopping")
         assert httpx.get(f"{address}/search?q=sofa").json()["hits"]
-        thread.join(timeout=10)
+        server.handle_exit(signal.SIGTERM, None)  # a second one does not wait
+        thread.join(timeout=30)
     assert not thread.is_alive()
+
+
+def test_a_service_that_was_told_to_stop_does_so_after_a_while(shop: Shop) -> None:
+    app = make_app(shop)
+    server = Server(uvicorn.Config(app), app.state.service, drain=0.2)
+    server.handle_exit(signal.SIGTERM, None)
+    assert not server.should_exit
+    deadline = time.monotonic() + 30
+    while not server.should_exit and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert server.should_exit
 
 
 def test_the_load_test_updates_at_its_rate_however_slow_the_answers_are() -> None:
@@ -471,8 +483,56 @@ def test_the_load_test_updates_at_its_rate_however_slow_the_answers_are() -> Non
     updater = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "load_test.py"))["updater"]
     with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
         threading.Thread(target=server.serve_forever).start()
-        updater(f"http://127.0.0.1:{server.server_port}", 40, 0.5, took, failed)
+        updater(f"http://127.0.0.1:{server.server_port}", 40, 1.0, took, failed)
         server.shutdown()
-    assert len(took) >= 15, "one after another three would be answered"
+    assert len(took) >= 15, "one after another five would be answered"
     assert min(took) >= 200
     assert failed == []
+
+
+def put_together(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, titles: dict[str, str]
+) -> tuple[list[httpx.Response], list[list[str]]]:
+    """The answers to products that are all sent before the first is written, and which were written together."""
+    update, written, turn = shop.update, list[list[str]](), threading.Event()
+
+    def slow(products: Any) -> int:
+        rows = list(products)
+        written.append([row.product_id for row in rows])
+        turn.wait(10)
+        if any(row.title == "Refused" for row in rows):
+            raise SettingError("refused")
+        return update(rows)
+
+    async def put_all() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(make_app(shop))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            sent = [client.put(f"/products/{key}", json={"title": title}) for key, title in titles.items()]
+            asked = [asyncio.ensure_future(one) for one in sent]
+            while not written:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
+            turn.set()
+            return await asyncio.gather(*asked)
+
+    monkeypatch.setattr(shop, "update", slow)
+    return asyncio.run(put_all()), written
+
+
+def test_products_that_wait_are_written_together(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles = {f"wait{i}": f"Waiting Kayak {i}" for i in range(20)}
+    answers, written = put_together(shop, monkeypatch, titles)
+    assert [answer.status_code for answer in answers] == [201] * 20
+    assert sorted(key for part in written for key in part) == sorted(titles)
+    assert len(written) <= 3
+    assert titles.keys() <= {hit.product_id for hit in shop.search("waiting kayak", limit=30).hits}
+    shop.delete(titles)
+
+
+def test_a_product_that_is_refused_refuses_no_other(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles = {"good1": "Kayak", "bad": "Refused", "good2": "Kayak"}
+    (first, bad, second), _ = put_together(shop, monkeypatch, titles)
+    assert error_of(bad, 400)["message"] == "refused"
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert shop.product("bad") is None
+    shop.delete(titles)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import subprocess
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 
 from gram.data.catalogue import read_product
 from gram.data.files import one_line
-from gram.errors import BadRow, DataError
+from gram.errors import BadRow, DataError, GramError
 from gram.index.store import Click
 from gram.records import Product
 from gram.serve.bodies import HTTPError, parse, parse_object, product_json, read_body, respond
@@ -31,12 +34,22 @@ log = logging.getLogger("gram.serve")
 CLICKED = ("click", "purchase")
 
 
+@dataclass
+class _Put:
+    """A product that waits to be written, and what was wrong with it once it was tried."""
+
+    product: Product
+    error: GramError | None = None
+
+
 class Changes:
-    """Takes changes for the service's shop, one at a time."""
+    """Takes changes for the service's shop, one at a time; single products that wait are coded and committed
+    together."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
         self._merging: subprocess.Popen[bytes] | None = None
+        self._waiting: deque[_Put] = deque()
 
     async def _write(self, task: Any) -> Any:
         if self.service.shop.live.read_only:
@@ -63,9 +76,32 @@ class Changes:
             raise HTTPError(400, "other_id", "the body names another product_id than the path", "leave it out")
         product = _read(data)
         new = self.service.shop.product(product_id) is None
-        await self._write(lambda: self.service.shop.update([product]))
+        mine = _Put(product)
+        self._waiting.append(mine)
+        try:
+            await self._write(self._put_waiting)  # by when its turn comes, the one before may have taken it along
+        except HTTPError:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(mine)
+            raise
+        if mine.error is not None:
+            raise mine.error
         self._merge_if_due()
         return respond(product_json(product), 201 if new else 200)
+
+    def _put_waiting(self) -> None:
+        """Writes the products that wait, the later of one id; where they cannot be written together, each alone."""
+        puts = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+        if not puts:
+            return
+        try:
+            self.service.shop.update({put.product.product_id: put.product for put in puts}.values())
+        except GramError:
+            for put in puts:
+                try:
+                    self.service.shop.update([put.product])
+                except GramError as error:
+                    put.error = error
 
     async def patch(self, request: Request) -> Response:
         product_id = request.path_params["product_id"]
