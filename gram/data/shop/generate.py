@@ -22,7 +22,8 @@ from typing import NamedTuple
 import numpy as np
 
 from gram.data.dataset import Dataset, Judged, split_part
-from gram.data.shop.catalogue import Offer, ProductType, Value, pick, stock
+from gram.data.shop.catalogue import Offer, stock
+from gram.data.shop.wishes import Wish, names_of, query_of, wishes_for
 from gram.errors import SettingError
 from gram.records import Interaction
 from gram.text.typos import misspell
@@ -32,22 +33,7 @@ MOST_ANSWERS = 100
 """A judged query with more relevant products than this would tell no engine from another."""
 
 _HELD_OUT = 0.1  # of the products: listed after the log ended
-_COUNTS = (0.16, 0.42, 0.3, 0.12)  # how many searchers ask for 1, 2, 3, 4 attributes
-_MENTIONS = {
-    "brand": 0.5, "series": 0.1, "colour": 0.6, "size": 0.6, "material": 0.6, "audience": 0.8, "function": 1.0,
-    "scenario": 0.8, "style": 0.5, "season": 0.3,
-}  # fmt: skip
-"""How often an attribute is asked for beside the type, relative to the others."""
-
-_AFTER = ("for ", "with ", "that ", "to ", "when ", "works ", "good ", "not ", "wont ")
 _SHOWN, _POOL = 24, 60  # products on a page of results; candidates that noise can bring there
-
-
-class Wish(NamedTuple):
-    """An attribute asked for: its slot, and the searcher's words."""
-
-    slot: str
-    words: str
 
 
 class _Shop(NamedTuple):
@@ -102,28 +88,12 @@ def _judge(shop: _Shop, query_id: str, query: str, wishes: Sequence[Wish], judge
         judged.qrels[query_id] = {shop.offers[i].product.product_id: float(grades[i]) for i in relevant}
 
 
-def plural(name: str) -> str:
-    """The other number of a name, as searchers write it, right or nearly so.
-
-    >>> plural("running shoes"), plural("couch"), plural("knife"), plural("dress")
-    ('running shoe', 'couches', 'knives', 'dresses')
-    """
-    for one, many in (("knife", "knives"), ("shelf", "shelves"), ("diary", "diaries"), ("battery", "batteries")):
-        if name.endswith(one) or name.endswith(many):
-            return name[: -len(one)] + many if name.endswith(one) else name[: -len(many)] + one
-    if name.endswith(("ss", "ch", "sh", "x")):
-        return name + "es"
-    if name.endswith(("sses", "ches", "shes", "xes")):
-        return name[:-2]
-    return name[:-1] if name.endswith("s") else name + "s"
-
-
 def _open(offers: list[Offer]) -> _Shop:
     answers: dict[str, np.ndarray] = {}
     said: dict[str, list[int]] = {}
     for row, offer in enumerate(offers):
         for value in (value for of_slot in offer.values.values() for value in of_slot):
-            for words in _names(value):
+            for words in names_of(value):
                 answers.setdefault(words, np.zeros(len(offers), dtype=bool))[row] = True
         text = " ".join((offer.product.title, offer.product.description, *offer.product.category))
         for word in sorted(set(_words(text))):
@@ -131,11 +101,6 @@ def _open(offers: list[Offer]) -> _Shop:
     sold = np.array([offer.product.value for offer in offers], dtype=np.float64)
     rank = np.argsort(np.argsort(sold, kind="stable"), kind="stable")
     return _Shop(offers, answers, {word: np.array(rows) for word, rows in said.items()}, rank / len(offers))
-
-
-def _names(value: Value) -> list[str]:
-    """All that searchers call a value: their words, and now and then the sellers'."""
-    return [*value.typed, value.sold[0].lower()] if value.slot in ("type", "brand", "function") else list(value.typed)
 
 
 def _words(text: str) -> list[str]:
@@ -147,57 +112,9 @@ def _searches(shop: _Shop, rng: np.random.Generator, tries: int) -> Iterator[tup
     demand = np.cumsum(0.15 + shop.popularity**2)
     for _ in range(tries):
         row = int(np.searchsorted(demand, rng.random() * demand[-1], side="right").clip(max=len(demand) - 1))
-        wishes = _intent(shop.offers[row], rng)
-        query = _query(wishes, rng)
+        wishes = wishes_for(shop.offers[row], rng)
+        query = query_of(wishes, rng)
         yield (misspell(query, rng) if rng.random() < 0.06 else query), wishes
-
-
-def _intent(offer: Offer, rng: np.random.Generator) -> tuple[Wish, ...]:
-    """One to four attributes of an offer in a searcher's words, or an exact look-up of its model or series."""
-    values = offer.values
-    if rng.random() < 0.06:
-        if "model" in values:
-            return (_wish(values["model"][0], rng),)
-        if "series" in values:
-            return _wish(values["brand"][0], rng), _wish(values["series"][0], rng)
-    others = int(np.searchsorted(np.cumsum(_COUNTS), rng.random()).clip(max=3))
-    slots = [slot for slot in _MENTIONS if slot in values]
-    chosen = []
-    for _ in range(min(others, len(slots))):
-        weights = np.cumsum([_MENTIONS[slot] for slot in slots])
-        chosen.append(slots.pop(int(np.searchsorted(weights, rng.random() * weights[-1]).clip(max=len(slots) - 1))))
-    return (
-        _type_wish(offer.product_type, bool(chosen), rng),
-        *(_wish(pick(rng, values[slot]), rng) for slot in chosen),
-    )
-
-
-def _wish(value: Value, rng: np.random.Generator) -> Wish:
-    return Wish(value.slot, pick(rng, _names(value), 0.8))
-
-
-def _type_wish(product_type: ProductType, has_more: bool, rng: np.random.Generator) -> Wish:
-    names = [name for name in _names(product_type.value) if has_more or name not in product_type.broad]
-    return Wish("type", pick(rng, names, 0.6))
-
-
-def _query(wishes: Sequence[Wish], rng: np.random.Generator) -> str:
-    """The wishes as one types them: brand, what it is like, what it is, what it is for."""
-    before: list[str] = []
-    after: list[str] = []
-    middle = brand = ""
-    for slot, words in wishes:
-        if slot == "type":
-            middle = plural(words) if rng.random() < 0.2 else words
-        elif slot == "brand":
-            brand = words
-        elif words.startswith(_AFTER) or (slot in ("size", "series") and rng.random() < 0.5):
-            after.append(words)
-        else:
-            before.append(words)
-    before = [before[i] for i in rng.permutation(len(before))]
-    front = [brand, *before] if rng.random() < 0.8 else [*before, brand]
-    return " ".join(" ".join(part for part in (*front, middle, *after) if part).split())
 
 
 def _matches(shop: _Shop, wishes: Sequence[Wish]) -> np.ndarray:
