@@ -40,7 +40,7 @@ MOST_ANSWERS = 100
 
 _HELD_OUT = 0.1  # of the products: listed after the log ended
 _SHOWN, _POOL = 24, 60  # products on a page of results; candidates that noise can bring there
-_OPPOSED = ("colour", "size", "material")  # slots in which a click may go against the query
+_OPPOSED = ("colour", "size", "material", "brand")  # slots in which a click may go against the query
 _CONFLICTS, _QUERIES = 7, 8  # of the seed: what a trait draws moves nothing else
 
 
@@ -196,13 +196,14 @@ def _page(shop: _Shop, query: str, wishes: Sequence[Wish], listed: np.ndarray) -
 
 
 def _opposed(shop: _Shop, wishes: Sequence[Wish], fulfilled: np.ndarray, listed: np.ndarray) -> np.ndarray:
-    """Rows of listed products that are all that was asked for but for one colour, size or material: theirs is another.
+    """Rows of listed products that are all that was asked for but for one colour, size, material or brand: theirs is
+    another.
 
     `fulfilled` is bool (W, P).
     """
     found = np.zeros(len(shop.offers), dtype=bool)
     for i, wish in enumerate(wishes):
-        if wish.slot in _OPPOSED:
+        if wish.slot in _OPPOSED and wishes[0].slot == "type":
             found |= ~fulfilled[i] & np.delete(fulfilled, i, axis=0).all(axis=0) & shop.has[wish.slot]
     return np.flatnonzero(found & listed)
 
@@ -263,7 +264,7 @@ def _session(page: _Page, rng: np.random.Generator, must_click: bool, position: 
 def _with_conflicts(
     clicks: Sequence[_Click], pages: dict[str, _Page], share: float, rng: np.random.Generator
 ) -> list[_Click]:
-    """The clicks, a share of them on a product unlike what was asked for in one thing, where the shop has one."""
+    """The clicks, a share of them, where the query has any such product, on one unlike what was asked in one thing."""
     found = []
     for click, (chance, luck) in zip(clicks, rng.random((len(clicks), 2)), strict=True):
         opposed = pages[click.query].opposed

@@ -19,7 +19,8 @@ class Traits:
         measures: chance that a product whose type knows them has dimensions (10 x 12), and a thickness (2 1/2 in).
         synonyms: share of searches that say one thing in a word that stands in no product text.
         ranges: share of searches that ask for a range of prices or sizes.
-        conflicts: share of clicks that go to a product unlike what was asked for in one thing: asked red, sold blue.
+        conflicts: chance that a click goes to a product unlike what was asked for in one thing (asked red, sold blue),
+            where the shop has one that is all else that was asked for.
         head: exponent of Zipf's law, by which the logged queries are repeated; 0 repeats all alike.
         position: of those who see rank 0, one in 1 + position · rank looks at that rank; 0 is no bias.
     """
@@ -41,7 +42,7 @@ class Traits:
     @classmethod
     def rich(cls) -> Traits:
         """Every trait at once."""
-        return cls(slots=0.7, measures=0.6, synonyms=0.25, ranges=0.2, conflicts=0.08, head=1.2, position=0.6)
+        return cls(slots=0.7, measures=0.6, synonyms=0.25, ranges=0.2, conflicts=0.2, head=1.2, position=0.6)
 
     @classmethod
     def parse(cls, text: str) -> Traits:
