@@ -3,9 +3,8 @@
     python scripts/trait_table.py [--products 4000] [--seed 0]
 
 For the plain shop, each trait alone and the rich one: the test queries; R@10 and R@100 of BM25 over all fields; the
-share of test queries without a stem in any field of a relevant product; the share of the log that its commonest
-hundredth of queries have; the share of clicks that show a searcher something that is not all of what was asked for,
-among queries that are judged as the log's would be.
+share of test queries without a stem in any field of a relevant product; the shares of the log that its commonest
+hundredth of queries has, and its most clicked tenth of products.
 """
 
 from __future__ import annotations
@@ -22,7 +21,15 @@ from gram.evaluation.groups import keyword_gap_queries
 from gram.evaluation.measures import evaluate
 from gram.text.fields import FIELDS
 
-HEAD = ("traits", "test queries", "BM25 R@10", "BM25 R@100", "no stem shared", "head's share", "top ten's share")
+HEAD = (
+    "traits",
+    "test queries",
+    "BM25 R@10",
+    "BM25 R@100",
+    "no stem shared",
+    "clicks of the head",
+    "clicks of the top tenth",
+)
 
 
 def row(name: str, shop: Dataset) -> list[str]:

@@ -147,9 +147,9 @@ def _matches(shop: _Shop, wishes: Sequence[Wish]) -> np.ndarray:
 
 def _true_of(shop: _Shop, words: str) -> np.ndarray:
     """The products that words are true of, bool (P,)."""
-    asked = read_range(words) if words not in shop.answers else None
-    if asked:
-        shop.answers[words] = np.array([asked.holds(offer) for offer in shop.offers])
+    span = read_range(words) if words not in shop.answers else None
+    if span:
+        shop.answers[words] = np.array([span.holds(offer) for offer in shop.offers])
     return shop.answers[words]
 
 

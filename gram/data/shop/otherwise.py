@@ -19,7 +19,7 @@ from gram.data.shop.further import MEASURES, further_slots, lines_of
 from gram.data.shop.traits import Traits
 from gram.data.shop.wishes import Wish, wish
 
-_ASKED = 0.4
+_MENTION_RATE = 0.4
 """How often a search for a product with further slots, or measures, asks for one."""
 _MOST_WISHES = 4
 _FURTHER, _MEASURED, _RANGES, _SYNONYMS = 3, 4, 5, 6  # of the seed, beside the number of the search
@@ -97,8 +97,8 @@ def said_otherwise(offer: Offer, wishes: tuple[Wish, ...], traits: Traits, seed:
     if wishes[0].slot != "type":
         return wishes
     changes = (
-        (_ASKED if traits.slots else 0.0, _FURTHER, _ask_further),
-        (_ASKED if traits.measures else 0.0, _MEASURED, _ask_measure),
+        (_MENTION_RATE if traits.slots else 0.0, _FURTHER, _ask_further),
+        (_MENTION_RATE if traits.measures else 0.0, _MEASURED, _ask_measure),
         (traits.ranges, _RANGES, _ask_range),
         (traits.synonyms, _SYNONYMS, _ask_by_synonym),
     )
@@ -119,8 +119,8 @@ def _ask_measure(offer: Offer, wishes: tuple[Wish, ...], rng: np.random.Generato
     slots = [slot for slot in MEASURES if slot in offer.values]
     if not slots:
         return wishes
-    asked = wish(offer.values[pick(rng, slots)][0], rng)
-    return _and(tuple(w for w in wishes if w.slot != "size"), asked)
+    measure = wish(offer.values[pick(rng, slots)][0], rng)
+    return _and(tuple(w for w in wishes if w.slot != "size"), measure)
 
 
 def _and(wishes: tuple[Wish, ...], further: Wish) -> tuple[Wish, ...]:
