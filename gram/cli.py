@@ -1,4 +1,4 @@
-"""The command line: train, index, search, check, eval, bench, convert, demo."""
+"""The command line: train, index, search, check, eval, bench, convert, shop, demo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from gram.cli_causal import causal_options, causal_settings, code, queries
-from gram.cli_measuring import FILE, FOLDER, bench, convert, device_option, eval_command
+from gram.cli_measuring import FILE, FOLDER, bench, convert, device_option, eval_command, shop, traits_option
 from gram.cli_serving import delete, keys, merge, serve, update
 from gram.display import format_hits, printable
 from gram.errors import DataError, GramError, IndexFolderError, ModelError
@@ -298,21 +298,25 @@ def check(folder: Path) -> None:
 )
 @click.option("--backbone", default="minilm", show_default=True, help="minilm, scratch, a hub id, or a local folder.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+@traits_option
 @click.option("--serve", "serving", is_flag=True, help="Serve the shop at its end; an index that is there is served.")
 @click.option("--port", default=8000, type=click.IntRange(1, 65535), show_default=True, help="Of --serve.")
-def demo(output: Path, products: int, steps: int, backbone: str, seed: int, serving: bool, port: int) -> None:
+def demo(
+    output: Path, products: int, steps: int, backbone: str, seed: int, traits: str, serving: bool, port: int
+) -> None:
     """Everything on a generated shop, in minutes: shop, training, index, search, and GRAM beside BM25."""
+    from gram.data.shop.traits import Traits
     from gram.demo import run
 
     if not (serving and (output / "index" / "meta.json").is_file()):
-        run(output, products, steps, backbone, seed)
+        run(output, products, steps, backbone, seed, Traits.parse(traits))
     if serving:
         from gram.serve.run import serve as serve_shop
 
         serve_shop(output / "index", None, "127.0.0.1", port, read_only=False)
 
 
-for command in (eval_command, bench, convert, code, queries, serve, update, delete, merge, keys):
+for command in (eval_command, bench, convert, shop, code, queries, serve, update, delete, merge, keys):
     main.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""The commands that measure: eval and bench; and convert, which brings what they measure on."""
+"""The commands that measure: eval and bench; and convert and shop, which bring what they measure on."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ def _known_device(_: click.Context, __: click.Parameter, name: str) -> str:
 
         check_device(name)
     return name
+
+
+def traits_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    help_ = "What it has beside a plain shop: rich, or some traits, comma between, as synonyms,conflicts=0.2."
+    return click.option("--traits", default="plain", show_default=True, help=help_)(command)
 
 
 def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -150,3 +155,26 @@ def convert(
         data = data.with_log_share(log_share)
     data.write(output)
     click.echo(f"{len(data.products)} products, {len(data.log)} interactions: {output}")
+
+
+@click.command()
+@click.option("-o", "--output", type=FOLDER, required=True, help="The folder to write.")
+@click.option("--products", default=4000, type=click.IntRange(1), show_default=True, help="How many products.")
+@click.option("--interactions", default=0, type=click.IntRange(0), help="Rows of the log; 0 is five for each product.")
+@click.option("--queries", default=0, type=click.IntRange(0), help="Of the log; 0 is three for four products.")
+@click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+@traits_option
+def shop(output: Path, products: int, interactions: int, queries: int, seed: int, traits: str) -> None:
+    """Generates a shop with searchers and writes products, log, queries and qrels, as `convert` does.
+
+    Traits: slots, measures, synonyms, ranges, conflicts (shares from 0 to 1), head and position (exponent of how often
+    queries are repeated, and bias of clicks to what stands high); docs/generated_shop.md tells what each is for.
+    `rich` is all at once; `rich,synonyms=0` turns one of them off.
+    """
+    from gram.data.shop.generate import generate
+    from gram.data.shop.traits import Traits
+
+    chosen = Traits.parse(traits)
+    data = generate(products, interactions or 5 * products, seed, queries or max(1, 3 * products // 4), chosen)
+    data.write(output)
+    click.echo(f"{len(data.products)} products, {len(data.log)} interactions: {output}; seed {seed}")

@@ -11,6 +11,7 @@ from gram.baselines.bm25 import BM25
 from gram.data.catalogue import read_products
 from gram.data.log import read_log, read_qrels, read_queries
 from gram.data.shop.generate import generate
+from gram.data.shop.traits import PLAIN, Traits
 from gram.display import format_hit, printable
 from gram.evaluation.comparison import table
 from gram.evaluation.groups import keyword_gap_queries
@@ -30,11 +31,11 @@ ALIGNED = 40
 """Steps of co-alignment: a third of the usual, for a shop of a twentieth."""
 
 
-def run(output: Path, n_products: int, steps: int, backbone: str, seed: int) -> None:
+def run(output: Path, n_products: int, steps: int, backbone: str, seed: int, traits: Traits = PLAIN) -> None:
     """Writes the shop to files, reads them back as any shop's, trains, indexes, searches, and prints what came of
     it."""
     begin = time.monotonic()
-    shop = generate(products=n_products, interactions=5 * n_products, queries=3 * n_products // 4, seed=seed)
+    shop = generate(n_products, 5 * n_products, seed, 3 * n_products // 4, traits)
     shop.write(output / "shop")
     gap = keyword_gap_queries(shop)
     folder = output / "shop"

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +24,11 @@ import gram.indexing
 import gram.training.stages
 from gram.cli import main
 from gram.coder.encoder.backbone import Backbone, ScratchSettings, scratch_backbone
+from gram.data.catalogue import read_products
 from gram.data.dataset import Dataset
+from gram.data.log import read_log, read_qrels, read_queries
 from gram.data.shop.generate import generate
+from gram.data.shop.traits import Traits
 from gram.errors import GramError
 from gram.folders import read_json
 from gram.locks import lock_folder
@@ -197,6 +201,17 @@ def test_convert_writes_what_train_reads(tmp_path: Path) -> None:
         assert [json.loads(line)["product_id"] for line in lines] == ["p0", "p1", "p2", "p3"]
     fewer = done("convert", "esci", source, "-o", tmp_path / "fewer", "--log-share", "0")
     assert fewer.startswith("4 products, 0 interactions")
+
+
+def test_a_generated_shop_is_written_as_it_is_made(tmp_path: Path) -> None:
+    said = done("shop", "-o", tmp_path, "--products", "60", "--queries", "40", "--seed", "2", "--traits", "rich,head=1")
+    assert said.startswith("60 products, 300 interactions")
+    shop = generate(60, 300, 2, 40, replace(Traits.rich(), head=1.0))
+    assert read_products(tmp_path / "products.jsonl.gz") == shop.products
+    assert read_log(tmp_path / "log.tsv", {p.product_id for p in shop.products}) == shop.log
+    assert read_queries(tmp_path / "test.queries.tsv") == shop.parts["test"].queries
+    assert read_qrels(tmp_path / "test.qrels.tsv") == shop.parts["test"].qrels
+    assert "'synonym' is no trait" in refused("shop", "-o", tmp_path, "--traits", "synonym")
 
 
 def test_the_demo_runs_from_a_shop_to_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
