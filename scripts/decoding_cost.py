@@ -18,7 +18,8 @@ import torch
 from gram.coder.base import Side
 from gram.coder.beam import BeamOptions, TorchTrie, beam_search
 from gram.coder.causal.decoding import NextToken, TokenTrie, code_tokens
-from gram.coder.causal.language_model import LanguageModelSettings, load_language_model
+from gram.coder.causal.language_model import LanguageModelSettings
+from gram.coder.causal.loading import load_language_model
 from gram.coder.causal.text import write_code, write_prompt
 from gram.records import Attribute
 

@@ -43,13 +43,8 @@ from gram.coder.causal.cache import CodeCache, TextCodes
 from gram.coder.causal.coder import CausalCoder
 from gram.coder.causal.decoding import NextToken, TokenTrie, code_tokens
 from gram.coder.causal.endpoint import Endpoint
-from gram.coder.causal.language_model import (
-    LanguageModel,
-    LanguageModelSettings,
-    check_language_model,
-    load_language_model,
-    rebuild,
-)
+from gram.coder.causal.language_model import LanguageModel, LanguageModelSettings
+from gram.coder.causal.loading import check_language_model, load_language_model, rebuild
 from gram.coder.causal.queries import write_queries
 from gram.coder.causal.text import read_code, write_code, write_prompt
 from gram.coder.encoder.backbone import ScratchSettings, load_backbone

@@ -9,8 +9,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,15 +29,13 @@ from gram.coder.encoder.tokens import Batch, hide
 from gram.coder.memory import keep_freed_memory
 from gram.coder.precision import computing
 from gram.codes.pseudo_queries import pseudo_share
-from gram.errors import DataError, ModelError
+from gram.errors import DataError
 from gram.folders import new_file
+from gram.training.checkpoints import ANEW, CHECKPOINT_SECONDS, forget_after, reading_weights
 from gram.training.losses import attribute_loss, code_loss, code_scores, contrastive_loss, late_scores
 from gram.training.samples import Samples, TrainingBatch
 
 log = logging.getLogger("gram.train")
-
-ANEW = "train without --resume, to begin anew"
-CHECKPOINT_SECONDS = 180  # between checkpoints at most, where validation does not come sooner
 
 
 @dataclass(frozen=True)
@@ -340,35 +337,6 @@ class JointTrainer:
             self.best_state = state["best_state"]
             self.mean = state["mean"]
             self.done, self.best, self.stale = (state["numbers"][k] for k in ("done", "best", "stale"))
-
-
-@contextmanager
-def reading_weights(path: Path, fix: str) -> Iterator[None]:
-    """Raises ModelError, which names the file and the fix, for whatever is wrong with weights that are read."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # torch, pickle and zip fail at a damaged file in ways of their own
-        problem = (str(error).splitlines() or [repr(error)])[0]
-        raise ModelError(f"{path}: its weights cannot be used ({problem[:200]}). Fix: {fix}") from error
-
-
-def forget_after(record: Path, step: int, stage: str) -> None:
-    """Takes steps out of the record that were done after the checkpoint, and will be done again."""
-    if record.is_file():
-        kept = [
-            row for row in record.read_text(encoding="utf-8", errors="replace").splitlines() if _stays(row, step, stage)
-        ]
-        record.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
-
-
-def _stays(row: str, step: int, stage: str) -> bool:
-    try:
-        found = json.loads(row)
-        return bool(found["stage"] != stage or found["step"] <= step)
-    except (ValueError, LookupError, TypeError):  # a line that a kill cut off
-        return False
 
 
 def _groups(coder: EncoderCoder, settings: TrainingSettings) -> list[dict[str, Any]]:

@@ -25,10 +25,11 @@ from gram.ranking.scorer import Scorer
 from gram.records import Product
 from gram.search import Searcher
 from gram.text.fields import field_texts
+from gram.training.checkpoints import forget_after, reading_weights
 from gram.training.co_alignment import AlignedTexts, CoAlignment
 from gram.training.co_training import make_co_training_samples
 from gram.training.health import measure_health, recall_of_codes
-from gram.training.joint import JointTrainer, forget_after, reading_weights
+from gram.training.joint import JointTrainer
 from gram.training.preferences import CompoundCodes
 from gram.training.run import TrainingRun
 from gram.training.samples import Samples

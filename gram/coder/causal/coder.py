@@ -27,7 +27,8 @@ from gram.coder.base import FORMAT, LEXICON, WEIGHTS, CodingSettings, Representa
 from gram.coder.beam import BeamOptions, TorchTrie, beam_search
 from gram.coder.causal.cache import CodeCache, TextCodes
 from gram.coder.causal.decoding import NextToken, TokenTrie, code_tokens
-from gram.coder.causal.language_model import LanguageModel, rebuild
+from gram.coder.causal.language_model import LanguageModel
+from gram.coder.causal.loading import rebuild
 from gram.coder.causal.text import write_code, write_prompt
 from gram.coder.precision import computing
 from gram.codes.lexicon import Lexicon

@@ -20,7 +20,7 @@ from gram.errors import DataError, ModelError
 from gram.folders import new_file
 from gram.training.causal.samples import CodeSamples, Examples
 from gram.training.causal.settings import CausalSettings
-from gram.training.joint import ANEW, CHECKPOINT_SECONDS, forget_after, reading_weights
+from gram.training.checkpoints import ANEW, CHECKPOINT_SECONDS, forget_after, reading_weights
 
 log = logging.getLogger("gram.train")
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from gram.coder.base import Side
 from gram.coder.causal.coder import CausalCoder
-from gram.coder.causal.language_model import check_language_model, load_language_model
+from gram.coder.causal.loading import check_language_model, load_language_model
 from gram.coder.causal.text import write_prompt
 from gram.codes.mining import mine
 from gram.codes.trie import CodeTrie
@@ -24,7 +24,7 @@ from gram.training.causal.co_training import make_co_training_samples
 from gram.training.causal.likelihood import LikelihoodTrainer
 from gram.training.causal.samples import CodeSamples, Examples
 from gram.training.causal.settings import CausalSettings
-from gram.training.joint import forget_after, reading_weights
+from gram.training.checkpoints import forget_after, reading_weights
 from gram.training.run import Run
 from gram.training.scoring import fit_to_clicks
 
