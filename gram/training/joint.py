@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -115,8 +113,6 @@ class JointTrainer:
         self.best, self.stale = math.inf, 0
         self.best_state: dict[str, Tensor] | None = None
         self.mean = {k: p.detach().clone() for k, p in coder.named_parameters() if p.requires_grad}
-        self.beside: Callable[[np.random.Generator], Tensor] | None = None
-        """Another loss, added to that of each step."""
 
     def run(self, record: Path, checkpoint: Path | None = None, validation: list[TrainingBatch] | None = None) -> None:
         """Trains to the end, or until validation stops getting better; appends every figure to `record`."""
@@ -159,9 +155,6 @@ class JointTrainer:
         batch = self.samples.batch(settings.batch, settings.hard_negatives, self.share, rng)
         self._set_rates()
         loss, figures = self.loss(batch)
-        if self.beside:
-            added = self.beside(rng)
-            loss, figures = loss + added, figures | {"beside": float(added.detach())}
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.coder.parameters(), 2.0)
@@ -177,7 +170,7 @@ class JointTrainer:
             attributes = coder.attributes()  # (G, D)
             queries = batch.queries.to(device)
             query = coder.network(queries, Side.QUERY, attributes)
-            products = self.read_products(batch.products, batch.hidden, attributes)
+            products = self._read_products(batch, attributes)
         parts = self._contrastive_losses(batch, queries, query, products)
         if settings.code_losses:
             size = len(batch.ignored)
@@ -217,19 +210,14 @@ class JointTrainer:
         parts["contrastive"] = contrastive_loss(joint, ignored)
         return parts
 
-    def read_products(
-        self, rows: NDArray[np.int64], hide_from: Mapping[int, list[int]], attributes: Tensor
-    ) -> ProductBatch:
-        """Products of the catalogue, in groups of like length so that little is padding.
-
-        `hide_from` says which attributes' words are hidden from some of them, by number among `rows`.
-        """
+    def _read_products(self, batch: TrainingBatch, attributes: Tensor) -> ProductBatch:
+        """All products, in groups of like length so that little is padding."""
         coder, device = self.coder, self.coder.device
-        tokenized = self.samples.tokenized
+        tokenized, rows = self.samples.tokenized, batch.products
         order = np.argsort(tokenized.lengths[rows], kind="stable")
         steps, tag_rows, tag_attributes, memories = [], [], [], []
         for group in np.array_split(order, max(1, len(order) // 24)):
-            hidden = {i: hide_from[r] for i, r in enumerate(group.tolist()) if r in hide_from}
+            hidden = {i: batch.hidden[r] for i, r in enumerate(group.tolist()) if r in batch.hidden}
             texts = hide(tokenized.batch(rows[group]), hidden, self.words, coder.backbone.mask_id).to(device)
             step = coder.network(texts, Side.PRODUCT, attributes)
             steps.append(step)
