@@ -6,10 +6,12 @@ import contextlib
 import logging
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice, takewhile
 from typing import Any
 
 import anyio
@@ -18,7 +20,7 @@ from starlette.responses import Response, StreamingResponse
 
 from gram.data.catalogue import read_product
 from gram.data.files import one_line
-from gram.errors import BadRow, DataError, GramError
+from gram.errors import BadRow, DataError
 from gram.index.store import Click
 from gram.records import Product
 from gram.serve.bodies import HTTPError, parse, parse_object, product_json, read_body, respond
@@ -34,12 +36,13 @@ log = logging.getLogger("gram.serve")
 CLICKED = ("click", "purchase")
 
 
-@dataclass
-class _Put:
-    """A product that waits to be written, and what was wrong with it once it was tried."""
+@dataclass(eq=False)
+class _Turn:
+    """A change that waits for its turn: a product to be written, or None for any other change; and what went wrong
+    where another one's turn took it along."""
 
-    product: Product
-    error: GramError | None = None
+    product: Product | None = None
+    error: Exception | None = None
 
 
 class Changes:
@@ -49,9 +52,11 @@ class Changes:
     def __init__(self, service: Service) -> None:
         self.service = service
         self._merging: subprocess.Popen[bytes] | None = None
-        self._waiting: deque[_Put] = deque()
+        self._waiting: deque[_Turn] = deque()  # in the order in which they came, which is that of the turns
+        self._lock = threading.Lock()
 
-    async def _write(self, task: Any) -> Any:
+    async def _write(self, task: Any, turn: _Turn | None = None) -> Any:
+        """Runs a task when its turn comes. Products that stand in the queue next to each other go together."""
         if self.service.shop.live.read_only:
             raise HTTPError(
                 403,
@@ -59,7 +64,24 @@ class Changes:
                 "this service is for reading only",
                 "write to the one that was started without --read-only",
             )
-        return await self.service.work(task, writes=True)
+        turn = turn or _Turn()
+        with self._lock:
+            self._waiting.append(turn)
+
+        def take_turn() -> Any:
+            try:
+                return task()
+            finally:
+                self._leave(turn)  # before the next turn begins
+
+        try:
+            return await self.service.work(take_turn, writes=True)
+        finally:
+            self._leave(turn)  # too many wait, or nobody waits for the answer any more
+
+    def _leave(self, turn: _Turn) -> None:
+        with self._lock, contextlib.suppress(ValueError):
+            self._waiting.remove(turn)
 
     # --- products ---------------------------------------------------------------------------------------------------
 
@@ -76,32 +98,31 @@ class Changes:
             raise HTTPError(400, "other_id", "the body names another product_id than the path", "leave it out")
         product = _read(data)
         new = self.service.shop.product(product_id) is None
-        mine = _Put(product)
-        self._waiting.append(mine)
-        try:
-            await self._write(self._put_waiting)  # by when its turn comes, the one before may have taken it along
-        except HTTPError:
-            with contextlib.suppress(ValueError):
-                self._waiting.remove(mine)
-            raise
+        mine = _Turn(product)
+        await self._write(lambda: self._put_waiting(mine), mine)  # an earlier turn may have taken it along
         if mine.error is not None:
             raise mine.error
         self._merge_if_due()
         return respond(product_json(product), 201 if new else 200)
 
-    def _put_waiting(self) -> None:
-        """Writes the products that wait, the later of one id; where they cannot be written together, each alone."""
-        puts = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
-        if not puts:
-            return
+    def _put_waiting(self, mine: _Turn) -> None:
+        """Writes the products at the queue's head, the later of one id; where that fails, each alone."""
+        with self._lock:
+            if mine not in self._waiting:
+                return
+            head = list(takewhile(lambda turn: turn.product is not None, islice(self._waiting, AT_ONCE)))
+            turns = head if mine in head else [mine]
+            for turn in turns:
+                self._waiting.remove(turn)
+        puts = [turn.product for turn in turns if turn.product is not None]
         try:
-            self.service.shop.update({put.product.product_id: put.product for put in puts}.values())
-        except GramError:
-            for put in puts:
+            self.service.shop.update({product.product_id: product for product in puts}.values())
+        except Exception:  # each is told what is wrong with its own
+            for turn, product in zip(turns, puts, strict=True):
                 try:
-                    self.service.shop.update([put.product])
-                except GramError as error:
-                    put.error = error
+                    self.service.shop.update([product])
+                except Exception as error:
+                    turn.error = error
 
     async def patch(self, request: Request) -> Response:
         product_id = request.path_params["product_id"]
