@@ -75,7 +75,9 @@ def main() -> None:
             continue
         kept: list[causal.CausalRun] = []
         last = Stage("keep", kept.append)
-        joint = args.output / "joint.safetensors"
+        joint = args.output / f"joint-{args.model}-{args.products}-{args.steps}-{args.seed}.safetensors".replace(
+            "/", "-"
+        )
         train(shop.products, shop.log, args.output / "model", settings, joint=joint, stages=[*first, *more, last])
         coder = kept[0].coder
         index = build_index(coder, shop.products)
@@ -86,7 +88,9 @@ def main() -> None:
         queries = coder.represent(list(test.queries.values()), Side.QUERY, QUERY_CODING).compound
         touched = np.mean([index.compound.touched(queries.of(i).key) for i in range(len(test.queries))])
         print(name, {m: round(v, 4) for m, v in results[name].mean.items()}, f"postings {touched:.0f}", flush=True)
-    print(table(results, "joint" if "joint" in results else None, markdown=True))
+    for reference in ("joint", "+ as many more steps"):
+        if reference in results:
+            print(f"against {reference}:\n{table(results, reference, markdown=True)}")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def run(sources: Sources, output: Path, options: Options, only: Sequence[str] = 
     entrants = select_entrants(named + ["gram"] * (with_ablation and bool(only)), options)
     mark = begin(output, sources, options)
     shop = _shop(output, sources, options)
-    write_json(output / "bench.json", circumstances(mark, [*_commands(output), command], shop, options.device))
+    write_json(output / "bench.json", circumstances(mark, [*_commands(output), command], shop))
     keep_freed_memory()  # as GRAM's own training does
     workshop = Workshop(output, shop.data, options, ENTRANTS)
     for entrant in entrants:
@@ -108,6 +108,7 @@ def make(workshop: Workshop, entrant: Entrant, shop: Shop) -> None:
         return
     times = Times(folder / "times" / f"{name}.json")
     if times.take("training_seconds", lambda: entrant.train(workshop, workshop.folder_of(name))):
+        times["device"] = device_name(workshop.options.device)
         log.info("%s: trained in %.0f s", name, times["training_seconds"])
     clean, wrong = folder / "runs" / f"{name}.trec", folder / "runs" / f"{name}.misspelt.trec"
     if not clean.is_file() or "search_seconds" not in times:
@@ -192,7 +193,7 @@ def _commands(output: Path) -> list[str]:
     return found
 
 
-def circumstances(mark: Mapping[str, Any], commands: Sequence[str], shop: Shop, device: str) -> dict[str, Any]:
+def circumstances(mark: Mapping[str, Any], commands: Sequence[str], shop: Shop) -> dict[str, Any]:
     """What one needs to know to repeat the benchmark, and to judge its times."""
     versions = {}
     for name in ("gram", *PACKAGES):
@@ -214,16 +215,15 @@ def circumstances(mark: Mapping[str, Any], commands: Sequence[str], shop: Shop, 
         "versions": versions,
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
-        "device": device_name(device),
-        "precision": "bfloat16" if bf16(device) else "float32",
     }
 
 
 def device_name(device: str) -> str:
-    """The name of a GPU; a CPU's is `cpu_name`."""
+    """A device, by its name where it is a GPU, and what it computes in."""
     import torch
 
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    return f"{name}, {'bfloat16' if bf16(device) else 'float32'}"
 
 
 def cpu_name() -> str:

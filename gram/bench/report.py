@@ -55,7 +55,7 @@ def results_of(
         name: {
             "queries_per_second": one["queries"] / max(one["search_seconds"], 1e-9),
             **one["latency"],
-            **{k: one[k] for k in ("index_bytes", "training_seconds", "unanswered", "settings")},
+            **{k: one[k] for k in ("index_bytes", "training_seconds", "unanswered", "settings", "device")},
         }
         for name, one in figures.items()
     }
@@ -133,13 +133,11 @@ def markdown(results: Mapping[str, Any], circumstances: Mapping[str, Any]) -> st
 
 def _setting(circumstances: Mapping[str, Any]) -> list[str]:
     c = circumstances
-    device = c.get("device", "cpu")
-    where = "" if device == "cpu" else f" networks trained and queries searched on {device}, single queries on the CPU,"
     reduced = " Everything was cut short by `--quick`: these figures say nothing." if c["settings"]["quick"] else ""
     return [
         f"{c['products']:,} products, {c['interactions']:,} interactions to train on, {c['dev_queries']:,} dev "
         f"queries, {c['queries']:,} judged test queries, {c['queries_in_log']:,} of them in the log. {c['cpu']}, "
-        f"{c['cores']} cores,{where} {c['precision']}, seed {c['settings']['seed']}.{reduced}",
+        f"{c['cores']} cores, seed {c['settings']['seed']}.{reduced}",
         "Every figure of this page is made by:",
         "\n".join(f"    {command}" for command in c["commands"]),
     ]
@@ -165,12 +163,12 @@ def _main_table(results: Mapping[str, Any]) -> list[str]:
 def _costs(results: Mapping[str, Any]) -> list[str]:
     return [
         "## Cost",
-        "One query: one thread, to 100 hits. Many: all threads, to 300 hits. Index: what is needed to answer, without "
+        "One query: one thread of a CPU, to 100 hits. Many: to 300 hits. Index: what is needed to answer, without "
         "the product table and the weights that read queries. Training: with indexing and the choice of settings, "
         "without the engines that an engine stands on. GRAM without some features computes all and weighs the others: "
-        "its times are no less than GRAM's.",
+        "its times are no less than GRAM's. Where: what networks were trained and many queries searched on.",
         _table(
-            ("engine", "one query p50 ms", "p99 ms", "queries a second", "index MB", "training s"),
+            ("engine", "one query p50 ms", "p99 ms", "queries a second", "index MB", "training s", "where"),
             [(name, *_cost(row)) for name, row in results["engines"].items()],
         ),
     ]
@@ -233,6 +231,7 @@ def _cost(row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{row['queries_per_second']:,.0f}",
         f"{row['index_bytes'] / 1e6:,.1f}",
         f"{row['training_seconds']:,.0f}",
+        row["device"],
     )
 
 
