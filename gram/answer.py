@@ -39,11 +39,17 @@ class SearchRequest:
     limit: int = 10
     offset: int = 0
     filter: str = ""
-    facets: tuple[str, ...] = ()
+    facets: Sequence[str] = ()
     sort: str = ""
     distinct: str = ""
     explain: bool = False
     value: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises SettingError for facets that are one text: its letters are not meant."""
+        if isinstance(self.facets, str):
+            raise SettingError(f"facets are names in a list, not one text. Fix: facets=[{self.facets!r}]")
+        object.__setattr__(self, "facets", tuple(self.facets))  # a request is a key of the answers that are remembered
 
 
 class Refinement(NamedTuple):

@@ -84,7 +84,10 @@ def delete(index: Path, ids: tuple[str, ...], file: Path | None, model: Path | N
         raise SettingError("there are no ids. Fix: name some, or a file of them with --file")
     shop = Shop.open(index, model)
     try:
+        unknown = [product_id for product_id in ids_given if shop.product(product_id) is None]
         gone = shop.delete(ids_given)
+        if unknown:
+            click.echo(printable(f"not there: {', '.join(unknown[:20])}"), err=True)
         click.echo(f"{gone} of {len(ids_given)} products deleted, {len(shop)} left: {index}")
     finally:
         shop.close()

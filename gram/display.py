@@ -57,6 +57,7 @@ def _format_features(hit: Hit) -> list[str]:
     return [
         f"{_signed(sum(parts.values()))} {group}: {', '.join(f'{name} {_signed(p)}' for name, p in parts.items())}"
         for group, parts in groups.items()
+        if group != "other" or any(parts.values())
     ]
 
 

@@ -77,6 +77,9 @@ def new_folder(path: str | Path, marker: str = "meta.json") -> Iterator[Path]:
             if not (draft / marker).is_file():
                 raise ValueError(f"the new {final} has no {marker}; the block must write it")
             files = sorted(file for file in draft.rglob("*") if file.is_file())
+            mode = (draft / marker).stat().st_mode
+            for file in files:
+                file.chmod(mode)  # safetensors lets nobody else read what it writes
             write_json(draft / CHECKSUMS, {file.relative_to(draft).as_posix(): _checksum(file) for file in files})
             for folder, _, names in os.walk(draft):
                 for name in names:

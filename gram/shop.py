@@ -80,7 +80,10 @@ class Shop:
         return self.live.update(products)
 
     def delete(self, product_ids: Iterable[str]) -> int:
-        """Takes products out; how many were there. Durable and visible when it returns."""
+        """Takes products out; how many were there. Durable and visible when it returns. Raises SettingError for one
+        text in place of ids."""
+        if isinstance(product_ids, str):
+            raise SettingError(f"ids are given in a list, not as one text. Fix: delete([{product_ids!r}])")
         return self.live.delete(product_ids)
 
     def patch(self, product_id: str, fields: Mapping[str, Any]) -> Product:

@@ -531,3 +531,12 @@ def test_a_full_disk_names_the_folder_and_leaves_the_old_one(tmp_path: Path, wri
     assert said.strip() == str(tmp_path / "index")
     assert version(tmp_path / "index") == 1
     assert names(tmp_path) == ["index"]
+
+
+def test_what_a_library_keeps_to_itself_others_may_read_as_the_rest(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "model") as folder:
+        write_json(folder / "meta.json", {})
+        (folder / "weights").write_bytes(b"1")
+        (folder / "weights").chmod(0o600)
+    model = tmp_path / "model"
+    assert (model / "weights").stat().st_mode == (model / "meta.json").stat().st_mode

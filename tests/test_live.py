@@ -491,3 +491,14 @@ def test_an_added_attribute_is_written_no_more_than_others_of_its_slot(folder: P
     written, usual = count(made)
     assert 0 < written == usual < 60
     assert too_easy(made, attribute, products, Side.PRODUCT, 0.3) == 0.0
+
+
+def test_one_text_is_no_list(small_shop: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_shop / "index", tmp_path / "index")
+    shop = Shop.open(tmp_path / "index", small_shop / "model")
+    with pytest.raises(SettingError, match="list"):
+        shop.delete("12")
+    with pytest.raises(SettingError, match="list"):
+        shop.search("sofa", facets="brand")
+    assert shop.search("sofa", facets=["brand"]).facets["brand"]
+    shop.close()

@@ -62,7 +62,7 @@ def fit_to_clicks(
     for groups, left_out in by_groups.items():
         left_out = left_out if compound else ("compound", *left_out)
         scorers[groups] = fit_among(index, queries, list(clicks.values()), seed, left_out, starts[groups])
-        log.info("scorer %s: %s", "+".join(groups), json.dumps(scorers[groups].by_name()))
+        log.debug("scorer %s: %s", "+".join(groups), json.dumps(scorers[groups].by_name()))
     return scorers
 
 
