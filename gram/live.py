@@ -1,7 +1,7 @@
 """A live index: a segment on disk, small ones in memory for what came since, and the store that keeps what changed.
 
 An update is coded, committed and visible before it is answered. Readers work on a snapshot that never changes. Rarity
-of words and mean lengths are those of the segment on disk until a merge writes a new one.
+of words, mean lengths and ranks of values are those of the segment on disk until a merge writes a new one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from gram.code_edits import KIND, CodeEdit, CodeEdits
@@ -26,7 +27,7 @@ from gram.coder.packing import SPARSE, join, pack, read_back, unpack
 from gram.errors import IndexFolderError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
-from gram.index.segment import Index
+from gram.index.segment import Index, value_scores
 from gram.index.store import Change, Store, store_path
 from gram.index.table import product_of
 from gram.indexing import NO_MODEL, assemble_index, product_stems, unique_ids
@@ -61,6 +62,7 @@ class LiveIndex:
         self._lock = ExitStack()
         self._identity = (0, 0)
         self._seen = 0
+        self._values: NDArray[np.float64] = np.zeros(0)  # of the segment on disk, in rising order
         self._edits = CodeEdits()
         self._attributes: list[tuple[Attribute, tuple[float, float]]] = []
         self.snapshot = Snapshot(searcher)
@@ -217,6 +219,7 @@ class LiveIndex:
         stems = product_stems(products, searcher.lexicon.analyzer)
         bm25 = BM25Index.build(stems, like=searcher.index.bm25)
         index = assemble_index(searcher.coder, products, represented, bm25, {}, NO_MODEL)
+        index = replace(index, value=value_scores(products, like=self._values))
         searcher.speller.learn(bm25.ids)
         return LiveSegment(index, Fields(products), BitMap(range(len(products))))
 
@@ -242,6 +245,7 @@ class LiveIndex:
         self._identity, self._attributes = identity, []
         self._learn_attributes()
         base = LiveSegment(index, Fields(index.table), BitMap(range(index.n_products)))
+        self._values = base.fields.numbers("value")
         self._edits = CodeEdits.read(self.store.all(KIND))
         self._take_in(self._lay_over(base), int(index.meta.get(MERGED, 0)))
 

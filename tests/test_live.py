@@ -82,6 +82,30 @@ def test_a_patch_of_price_codes_nothing(folder: Path, monkeypatch: pytest.Monkey
     shop.close()
 
 
+def test_values_are_ranked_among_those_of_the_whole_shop(small_shop: Path, tmp_path: Path) -> None:
+    """A live change of something else leaves a product in its place, for whoever reads it and in however many parts."""
+    old = Shop.open(small_shop / "index", small_shop / "model", read_only=True)
+    table = old.live.searcher.index.table
+    products = [table[row]._replace(value=float(row)) for row in range(40)]
+    old.close()
+    make_index(small_shop / "model", products, tmp_path / "index")
+    shop = Shop.open(tmp_path / "index", small_shop / "model")
+    by_value = [p.product_id for p in reversed(products)]
+    assert ids(shop, "", facets=("brand",), limit=40) == by_value
+    for product_id in (by_value[0], by_value[20], by_value[39], by_value[7]):
+        shop.patch(product_id, {"stock": ("1",)})
+        assert ids(shop, "", facets=("brand",), limit=40) == by_value
+    shop.patch(by_value[39], {"value": 31.5})
+    moved = [*by_value[:8], by_value[39], *by_value[8:39]]
+    assert ids(shop, "", facets=("brand",), limit=40) == moved
+    shop.close()
+    shop = Shop.open(tmp_path / "index", small_shop / "model")
+    assert ids(shop, "", facets=("brand",), limit=40) == moved, "read in one part"
+    shop.live.merge()
+    assert ids(shop, "", facets=("brand",), limit=40) == moved
+    shop.close()
+
+
 def test_several_segments_give_what_one_gives(folder: Path, small_shop: Path, tmp_path: Path) -> None:
     """Every third product goes and comes back in segments of memory; a merge makes the same index as one written
     anew."""
