@@ -50,6 +50,7 @@ class Shop:
         self.live = live
         self._cache: OrderedDict[Any, SearchResult] = OrderedDict()
         self._lock = threading.Lock()
+        self._ruling = threading.Lock()  # held while rules are read or written, and shown
         self._rules_version = 0
         self._set_rules(_read_rules(live.store))
 
@@ -162,14 +163,16 @@ class Shop:
     def put_rule(self, rule_id: str, data: Mapping[str, Any]) -> Rule:
         """Keeps a rule in place of one of the same id. Raises RuleError for one that cannot be kept."""
         rule = parse_rule(rule_id, data)
-        self.store.put("rule", rule_id, dict(data))
-        self._set_rules([*(r for r in self._rules if r.rule_id != rule_id), rule])
+        with self._ruling:
+            self.store.put("rule", rule_id, dict(data))
+            self._set_rules([*(r for r in self._rules if r.rule_id != rule_id), rule])
         return rule
 
     def remove_rule(self, rule_id: str) -> bool:
         """Takes a rule out; whether there was one."""
-        there = self.store.remove("rule", rule_id)
-        self._set_rules([r for r in self._rules if r.rule_id != rule_id])
+        with self._ruling:
+            there = self.store.remove("rule", rule_id)
+            self._set_rules([r for r in self._rules if r.rule_id != rule_id])
         return there
 
     def _set_rules(self, rules: list[Rule]) -> None:
@@ -191,11 +194,12 @@ class Shop:
 
     def refresh(self) -> bool:
         """Takes in what other processes wrote: a segment, changes, rules. Whether there was something."""
-        rules = _read_rules(self.store)
         fresh = self.live.refresh()
-        if rules != self._rules:
-            self._set_rules(rules)
-            fresh = True
+        with self._ruling:
+            rules = _read_rules(self.store)
+            if rules != self._rules:
+                self._set_rules(rules)
+                fresh = True
         return fresh
 
     # --- searching --------------------------------------------------------------------------------------------------

@@ -172,6 +172,20 @@ def test_rules_steer(folder: Path) -> None:
     again.close()
 
 
+def test_a_rule_that_comes_while_others_are_taken_in_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop.open(folder)
+    hide = {"action": "hide", "query": "sofa", "products": ["a"]}
+
+    def meanwhile() -> bool:
+        shop.put_rule("h", hide)
+        return False
+
+    monkeypatch.setattr(shop.live, "refresh", meanwhile)
+    shop.refresh()
+    assert [rule.rule_id for rule in shop.rules()] == ["h"]
+    shop.close()
+
+
 def test_answers_are_remembered_until_a_rule_begins_or_ends(folder: Path) -> None:
     shop = Shop.open(folder)
     first = ids(shop, "black sofa")[0]
