@@ -150,6 +150,22 @@ def test_many_products_and_what_is_wrong_with_some(client: TestClient, shop: Sho
     assert shop.product("m0").title == "Other"  # type: ignore[union-attr]
 
 
+def test_a_line_that_is_too_long_is_rejected_like_others(client: TestClient, shop: Shop) -> None:
+    lines = [json.dumps({"product_id": key, "title": "Long thing"}) for key in ("l1", "l2", "l3/codes")]
+    lines.insert(1, json.dumps({"product_id": "long", "title": "x" * 2_500_000}))
+
+    def parts() -> Iterator[bytes]:
+        text = "\n".join(lines).encode()
+        yield from (text[at : at + 100_000] for at in range(0, len(text), 100_000))
+
+    answer = client.post("/products", content=parts()).json()
+    assert (answer["accepted"], [row["line"] for row in answer["rejected"]]) == (2, [2, 4])
+    assert "more than 1,000,000 bytes" in answer["rejected"][0]["error"]
+    assert "address of a product's codes" in answer["rejected"][1]["error"]
+    assert shop.product("l2") is not None
+    shop.delete(["l1", "l2"])
+
+
 def test_rules_are_kept_tried_and_taken_out(client: TestClient) -> None:
     first = client.get("/search", params={"q": "lamp"}).json()["hits"][0]["product_id"]
     hide = {"action": "hide", "query": "lamps", "products": [first]}
@@ -268,8 +284,17 @@ HOSTILE: list[tuple[str, str, dict[str, Any], int]] = [
     ("PUT", "/products/a%00b", {"json": {"title": "x"}}, 400),
     ("PUT", "/products/a", {"content": b'{"title": "x", "attributes": ' + b"[" * 5000 + b"]" * 5000 + b"}"}, 400),
     ("PATCH", "/products/a", {"json": {}}, 400),
-    ("POST", "/products", {"content": b"x" * 1_500_000}, 413),
+    ("POST", "/products", {"content": b"[" + b" " * 51_000_000}, 413),
     ("POST", "/products", {"content": b"[1, 2"}, 400),
+    ("PUT", "/products/a%20", {"json": {"title": "x"}}, 400),
+    ("PUT", "/products/a%2Fcodes", {"json": {"title": "x"}}, 405),
+    ("DELETE", "/products/a/codes", {}, 405),
+    ("GET", "/products/a/codes/type/sofa", {}, 405),
+    ("GET", f"/page/{'a' * 5000}.js", {}, 404),
+    ("GET", "/search", {"params": {"q": "x"}, "headers": {"Host": "[::1]evil.com"}}, 403),
+    ("GET", "/search", {"params": {"q": "x"}, "headers": {"Host": "[::1]:8000"}}, 200),
+    ("GET", "/search", {"params": {"q": "x", "y" * 5000: "1"}}, 400),
+    ("PUT", f"/products/{'a' * 5000}/codes/colour/{'b' * 5000}", {}, 400),
     ("POST", "/rules/try", {"json": {"q": "x", "rules": [5]}}, 400),
     ("POST", "/rules/try", {"json": {"q": "x"}}, 400),
     ("POST", "/clicks", {"json": [[1]]}, 400),
@@ -287,6 +312,7 @@ def test_what_no_one_should_send(client: TestClient, method: str, path: str, sen
     assert response.status_code == status, response.text
     if status >= 400:
         error_of(response, status)
+        assert len(response.text) < 1000
 
 
 def test_drawn_requests_break_nothing(client: TestClient) -> None:
@@ -454,6 +480,34 @@ def test_a_service_that_stops_says_so_while_it_goes_on_answering(shop: Shop) -> 
         server.handle_exit(signal.SIGTERM, None)  # a second one does not wait
         thread.join(timeout=30)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_what_is_cut_off_is_told_what_is_written(shop: Shop, signals: int) -> None:
+    """After the time of grace, or at once at a second signal."""
+    app = make_app(shop)
+    lines = "".join(json.dumps({"product_id": f"cut{i}", "title": "Cut thing"}) + "\n" for i in range(201)).encode()
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1 if signals == 1 else 600)
+        server = Server(config, app.state.service, drain=0)
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        with socket.create_connection(listening.getsockname()) as client:
+            client.sendall(b"POST /products HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999\r\n\r\n" + lines)
+            while shop.product("cut199") is None:
+                time.sleep(0.01)
+            time.sleep(0.1)
+            for _ in range(signals):
+                server.handle_exit(signal.SIGINT, None)
+            thread.join(timeout=30)
+            answer = client.recv(10_000).decode()
+    assert not thread.is_alive()
+    assert answer.startswith("HTTP/1.1 503")
+    assert "200 products are written" in answer
+    shop.delete(f"cut{i}" for i in range(201))
 
 
 def test_a_service_that_was_told_to_stop_does_so_after_a_while(shop: Shop) -> None:
