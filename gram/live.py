@@ -28,7 +28,7 @@ from gram.errors import IndexFolderError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
 from gram.index.segment import Index, value_scores
-from gram.index.store import Change, Store, store_path
+from gram.index.store import Change, Entry, Store, store_path
 from gram.index.table import product_of
 from gram.indexing import NO_MODEL, assemble_index, product_stems, unique_ids
 from gram.locks import lock_folder
@@ -130,8 +130,8 @@ class LiveIndex:
             self._commit([product], read_back(segment.index, np.array([row])))
 
     def edit_code(self, edit: CodeEdit) -> None:
-        """Gives an attribute to a product that is there, or takes it away, for good: durable and visible when it
-        returns. Raises KeyError if the product is not there."""
+        """Gives an attribute to a product that is there, takes it away, or leaves it to the coder again, for good:
+        durable and visible when it returns. Raises KeyError if the product is not there."""
         self._check_writable()
         with self._writing:
             found = self.snapshot.find(edit.product_id)
@@ -139,7 +139,9 @@ class LiveIndex:
                 raise KeyError(edit.product_id)
             segment, row = found
             product = segment.index.table[row]
-            self._commit([product], read_back(segment.index, np.array([row])), edit)
+            anew = edit.given is None  # what was laid over is lost
+            represented = self._represent([product]) if anew else read_back(segment.index, np.array([row]))
+            self._commit([product], represented, edit)
 
     def add_attribute(self, attribute: Attribute) -> bool:
         """Teaches the coder an attribute, for good; whether it is new. What was coded before stays as it is: see
@@ -172,12 +174,15 @@ class LiveIndex:
             return self.update([where[0].index.table[where[1]] for where in found if where is not None])
 
     def delete(self, product_ids: Iterable[str]) -> int:
-        """Takes products out; how many were there."""
+        """Takes products out, and the edits of their codes; how many were there."""
         self._check_writable()
         with self._writing:
             gone = [p for p in dict.fromkeys(product_ids) if self.snapshot.find(p) is not None]
             if gone:
-                self.store.write(Change(product_id) for product_id in gone)
+                dropped = [CodeEdit(p, attribute, None) for p in gone for attribute in self._edits.of(p)]
+                self.store.write((Change(p) for p in gone), *(edit.entry() for edit in dropped))
+                for edit in dropped:
+                    self._edits = self._edits.plus(edit)
                 self._show([segment.without(gone) for segment in self.snapshot.segments])
             return len(gone)
 
@@ -196,7 +201,10 @@ class LiveIndex:
             self._show([*(s.without(ids) for s in self.snapshot.segments), segment])
 
     def _write(
-        self, products: Sequence[Product], represented: Representations, *entries: tuple[str, str, dict[str, Any]]
+        self,
+        products: Sequence[Product],
+        represented: Representations,
+        *entries: Entry,
     ) -> None:
         changes = [Change(p.product_id, to_json(p), pack(represented, row)) for row, p in enumerate(products)]
         numbering = (NUMBERING, "changes", {"is": _numbering(self.searcher.index)})

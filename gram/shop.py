@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,10 +17,9 @@ from gram.errors import SettingError
 from gram.index.store import Store
 from gram.live import LiveIndex
 from gram.records import Attribute, Product
+from gram.remembered import Remembered
 from gram.rules import Rule, in_force, next_moment, parse_rule
 
-CACHED = 2_000
-"""Answers that are remembered until something changes."""
 REMEMBERED = 100
 """Hits of an answer that is remembered, at most."""
 UNCODED = ("price", "value", "stock", "image", "url")
@@ -48,7 +46,7 @@ class Shop:
 
     def __init__(self, live: LiveIndex) -> None:
         self.live = live
-        self._cache: OrderedDict[Any, SearchResult] = OrderedDict()
+        self._remembered = Remembered()
         self._lock = threading.Lock()
         self._ruling = threading.Lock()  # held while rules are read or written, and shown
         self._rules_version = 0
@@ -128,9 +126,9 @@ class Shop:
         taken = [attribute for attribute, given in edits.items() if not given]
         return ProductCodes(sorted(codes.values(), key=lambda code: -code.weight), taken)
 
-    def edit_code(self, product_id: str, slot: str, value: str, given: bool) -> Attribute:
-        """Gives a single code to a product, or takes it away, whatever its text and the model say; the code as the
-        lexicon has it. Durable and visible when it returns.
+    def edit_code(self, product_id: str, slot: str, value: str, given: bool | None) -> Attribute:
+        """Gives a single code to a product, or takes it away, whatever its text and the model say, or leaves it to
+        these again (None); the code as the lexicon has it. Durable and visible when it returns.
 
         It stays when the product is written anew. Raises KeyError for an unknown product, SettingError for a code that
         the lexicon lacks.
@@ -216,25 +214,12 @@ class Shop:
             return Answer(self.live.snapshot, request, rules).run()
         rules, version = self._rules_now()
         key = (self.live.snapshot.version, version, request)
-        if (cached := self._cached(key)) is not None:
+        if (cached := self._remembered.get(key)) is not None:
             return cached
         result = Answer(self.live.snapshot, request, rules).run()
-        if request.limit <= REMEMBERED:  # so that what is remembered stays small
-            self._remember(key, result)
+        if request.limit <= REMEMBERED:  # so that no single one takes the place of many
+            self._remembered.put(key, result)
         return result
-
-    def _cached(self, key: Any) -> SearchResult | None:
-        with self._lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-                return self._cache[key]
-        return None
-
-    def _remember(self, key: Any, result: SearchResult) -> None:
-        with self._lock:
-            self._cache[key] = result
-            while len(self._cache) > CACHED:
-                self._cache.popitem(last=False)
 
 
 def _read_rules(store: Store) -> list[Rule]:

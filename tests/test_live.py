@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tracemalloc
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -20,6 +21,7 @@ from gram.errors import DataError, IndexFolderError, SettingError
 from gram.index.store import Change, Store, store_path
 from gram.indexing import make_index
 from gram.records import Attribute, Product
+from gram.remembered import Remembered
 from gram.shop import Shop
 
 
@@ -200,6 +202,20 @@ def test_answers_are_remembered_until_a_rule_begins_or_ends(folder: Path) -> Non
     after = shop.search("black sofa")
     assert shop.search("black sofa") is after
     assert first not in [hit.product_id for hit in after.hits]
+    shop.close()
+
+
+def test_what_is_remembered_takes_no_more_memory_than_it_may(folder: Path) -> None:
+    shop = Shop.open(folder, read_only=True)
+    remembered = shop._remembered = Remembered(most_bytes=4_000_000)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for offset in range(20):
+        shop.search("black sofa", limit=100, offset=offset, explain=True, facets=("brand", "price"))
+    taken = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert 3 < len(remembered._answers) < 20
+    assert 2_000_000 < taken < 5_000_000
     shop.close()
 
 
@@ -405,6 +421,19 @@ def test_codes_are_given_and_taken_for_good(folder: Path, small_shop: Path) -> N
     shop.edit_code(product_id, "type", "console", given=False)
     shop.edit_code(product_id, "colour", "navy", given=True)
     assert has(shop) == [True, True, False]
+    reader = Shop.open(folder, read_only=True)
+    for slot, value in (("type", "console"), ("colour", "navy")):
+        shop.edit_code(product_id, slot, value, given=None)
+    assert has(shop) == [True, True, False]
+    assert not shop.live.snapshot.edits
+    shop.edit_code(product_id, "type", "console", given=True)
+    shop.delete([product_id])
+    shop.update([product])
+    assert has(shop) == [True, True, False], "edits go with the product"
+    assert reader.refresh()
+    assert has(reader) == [True, True, False]
+    assert not reader.live.snapshot.edits
+    reader.close()
     with pytest.raises(SettingError, match=r"no code colour: sofa\. Fix: write type: sofa"):
         shop.edit_code(product_id, "colour", "sofa", given=True)
     with pytest.raises(KeyError):

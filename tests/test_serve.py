@@ -105,6 +105,8 @@ def test_codes_of_a_product_are_given_and_taken(client: TestClient) -> None:
     answer = client.get("/products/code%2F1/codes").json()
     assert {"colour: black": "given"}.items() <= {one["code"]: one["source"] for one in answer["codes"]}.items()
     assert answer["taken"] == ["type: sofa"]
+    assert client.delete("/products/code%2F1/codes/type/sofa?neutral=true").json() == {"neutral": "type: sofa"}
+    assert client.get("/products/code%2F1/codes").json()["taken"] == []
     found = client.get("/search", params={"q": "black", "explain": "1", "limit": 1000}).json()["hits"]
     codes = next(hit for hit in found if hit["product_id"] == "code/1")["codes"]
     assert ("colour: black", "given") in {(code["code"], code["product"]) for code in codes}

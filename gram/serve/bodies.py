@@ -102,7 +102,7 @@ def search_request(given: Mapping[str, Any]) -> tuple[SearchRequest, list[str] |
         facets=tuple(_names(given, "facets")),
         sort=_text(given, "sort"),
         distinct=_text(given, "distinct"),
-        explain=_truth(given, "explain"),
+        explain=truth(given, "explain"),
         value=None if value in (None, "") else _number("value", value),
     )
     return request, _names(given, "fields") if "fields" in given else None
@@ -138,7 +138,8 @@ def _number(name: str, value: Any) -> float:
     return number
 
 
-def _truth(given: Mapping[str, Any], name: str) -> bool:
+def truth(given: Mapping[str, Any], name: str) -> bool:
+    """A parameter that is true or false, false where it is not given."""
     value = given.get(name, False)
     if isinstance(value, str):
         value = {"": False, "0": False, "false": False, "1": True, "true": True}.get(value.lower(), value)

@@ -19,7 +19,7 @@ from gram.data.files import one_line
 from gram.errors import GramError
 from gram.index.store import Click
 from gram.records import Product
-from gram.serve.bodies import HTTPError, parse, parse_object, product_json, read_body, respond
+from gram.serve.bodies import HTTPError, parse, parse_object, product_json, read_body, respond, truth
 from gram.serve.many import AT_ONCE, is_of_codes, put_many, read_sent
 from gram.serve.service import Service
 
@@ -147,9 +147,10 @@ class Changes:
         return await self._edit_code(request, given=True)
 
     async def take_code(self, request: Request) -> Response:
-        return await self._edit_code(request, given=False)
+        """Takes a code away, or with `neutral` only the edit of it."""
+        return await self._edit_code(request, given=None if truth(request.query_params, "neutral") else False)
 
-    async def _edit_code(self, request: Request, given: bool) -> Response:
+    async def _edit_code(self, request: Request, given: bool | None) -> Response:
         product_id, slot, value = (request.path_params[name] for name in ("product_id", "slot", "value"))
         shop = self.service.shop
         try:
@@ -157,7 +158,7 @@ class Changes:
         except KeyError:
             raise _unknown(product_id) from None
         self._merge_if_due()
-        return respond({"given" if given else "taken": str(code)})
+        return respond({{True: "given", False: "taken", None: "neutral"}[given]: str(code)})
 
     # --- many products ----------------------------------------------------------------------------------------------
 
