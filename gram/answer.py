@@ -161,13 +161,7 @@ class Answer:
         found = segment.alive
         for part in code.split("|"):
             slot, _, value = part.partition(":")
-            key = self.searcher.lexicon.find(slot.strip(), value)
-            has = BitMap()
-            if key >= 0:
-                for postings in (segment.index.lexical, segment.index.expansion):
-                    if key < postings.n_keys:
-                        has |= BitMap(postings.of(key)[0])
-            found = found & has
+            found = found & segment.having(self.searcher.lexicon.find(slot.strip(), value))
         return found
 
     def _rank(self, parts: Sequence[Part], query: QueryRepresentation, steering: Steering, depth: int) -> _Ranked:
@@ -234,6 +228,10 @@ class Answer:
         if not name:
             return ranked
         falling, name = name.startswith("-"), name.lstrip("+-")
+        if not any(s.fields.has_numbers(name) for s in self.snapshot.segments):
+            fields = sorted({n for s in self.snapshot.segments for n in s.fields.columns if s.fields.has_numbers(n)})
+            fix = f"sort by {', '.join(fields)}" if fields else "leave the sort out"
+            raise SettingError(f"no product has a number in {name!r:.60}. Fix: {fix}")
         begins = np.cumsum([0, *(s.index.n_products for s in self.snapshot.segments)])
         keys = []
         for at, row in enumerate(ranked.rows.tolist()):

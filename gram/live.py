@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -370,5 +369,9 @@ def _numbering(index: Index) -> str:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
+    try:
+        found = folder.stat()
+    except OSError as error:
+        fix = "put it back, or write it by gram index"
+        raise IndexFolderError(f"{folder}: cannot be read ({error.strerror}). Fix: {fix}") from None
     return found.st_dev, found.st_ino

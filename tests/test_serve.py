@@ -124,6 +124,8 @@ def test_an_attribute_is_added_while_it_serves(client: TestClient) -> None:
     assert added.json()["coded_anew"] > 1, "those near it as well"
     found = client.get("/search", params={"filter": 'code = "brand: novabrand vantor"', "limit": 1000}).json()["hits"]
     assert "va" in [hit["product_id"] for hit in found]
+    suggested = TestClient(make_app(client.app.state.service.shop), "http://127.0.0.1")  # type: ignore[attr-defined]
+    assert "novabrand vantor" in [s["text"] for s in suggested.get("/suggest?q=vant").json()["suggestions"]]
     again = client.put("/attributes/brand/novabrand%20vantor")
     assert (again.status_code, again.json()["new"]) == (200, False)
     assert "type: sofa already" in error_of(client.put("/attributes/colour/sofa"), 400)["message"]
@@ -271,9 +273,11 @@ HOSTILE: list[tuple[str, str, dict[str, Any], int]] = [
     ("GET", "/search", {"params": {"q": "x", "limit": "99999"}}, 400),
     ("GET", "/search", {"params": {"q": "x", "filter": "price <"}}, 400),
     ("GET", "/search", {"params": {"q": "x", "filter": "(" * 3000}}, 400),
-    ("GET", "/search", {"params": {"q": "x", "sort": "\0"}}, 200),
+    ("GET", "/search", {"params": {"q": "x", "sort": "\0"}}, 400),
     ("GET", "/search", {"params": {"q": "\0\ud7ff", "value": "nan"}}, 400),
     ("GET", "/search", {"params": {"q": "x", "unknown": "1"}}, 400),
+    ("GET", "/search", {"params": {"q": "x", "sort": "-nofield"}}, 400),
+    ("GET", "/search", {"params": {"q": "x", "sort": "-price"}}, 200),
     ("POST", "/search", {"content": b"\xff\xfe"}, 400),
     ("POST", "/search", {"content": b"[" * 100_000}, 400),
     ("POST", "/search", {"content": b'{"q": ' + b'"x"' + b"}" + b" " * 2_000_000}, 413),
@@ -521,6 +525,15 @@ def test_a_service_that_was_told_to_stop_does_so_after_a_while(shop: Shop) -> No
     while not server.should_exit and time.monotonic() < deadline:
         time.sleep(0.01)
     assert server.should_exit
+
+
+def test_an_index_that_is_away_is_told(client: TestClient, shop: Shop) -> None:
+    folder = shop.live.folder
+    folder.rename(folder.with_name("away"))
+    error = error_of(client.post("/reload"), 503)
+    folder.with_name("away").rename(folder)
+    assert str(folder) in error["message"]
+    assert client.post("/reload").json()["reloaded"] is False
 
 
 def test_the_load_test_updates_at_its_rate_however_slow_the_answers_are() -> None:

@@ -108,6 +108,10 @@ class Fields:
         column = self.columns.get(name)
         return None if column is None else column.numbers.get(row)
 
+    def has_numbers(self, name: str) -> bool:
+        """Whether some product has a number in a field."""
+        return name in self.columns and bool(self.columns[name].numbers)
+
     def numbers(self, name: str) -> NDArray[np.float64]:
         """The numbers of all products in a field, in rising order."""
         column = self.columns.get(name)

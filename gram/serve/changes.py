@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gram.data.files import one_line
-from gram.errors import GramError
+from gram.errors import GramError, IndexFolderError
 from gram.index.store import Click
 from gram.records import Product
-from gram.serve.bodies import HTTPError, parse, parse_object, product_json, read_body, respond, truth
+from gram.serve.bodies import HTTPError, parse, parse_object, product_json, read_body, respond, split_fix, truth
 from gram.serve.many import AT_ONCE, is_of_codes, put_many, read_sent
-from gram.serve.service import Service
+from gram.serve.service import RETRY, Service
 
 MERGE_FROM = 2_000  # changes from which a merge is worth its time
 CLICKS = 1_000  # at once
@@ -244,7 +244,10 @@ class Changes:
 
     async def reload(self, _: Request) -> Response:
         """Takes in a segment that was written anew."""
-        fresh = await self.service.work(self.service.shop.refresh)
+        try:
+            fresh = await self.service.work(self.service.shop.refresh)
+        except IndexFolderError as error:  # what was read before goes on answering
+            raise HTTPError(503, "no_index", *split_fix(str(error)), RETRY) from None
         return respond({"reloaded": bool(fresh), "products": len(self.service.shop)})
 
 
