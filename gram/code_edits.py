@@ -6,7 +6,7 @@ Letters: N products, X entries, A attributes, L attributes of the longest code.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -61,8 +61,13 @@ class CodeEdits:
         """With one more."""
         edits = {**self.of(edit.product_id), edit.attribute: edit.given}
         left = {attribute: given for attribute, given in edits.items() if given is not None}
-        others = {key: value for key, value in self.by_product.items() if key != edit.product_id}
-        return CodeEdits(others | {edit.product_id: left} if left else others)
+        others = self.without([edit.product_id]).by_product
+        return CodeEdits({**others, edit.product_id: left} if left else others)
+
+    def without(self, product_ids: Iterable[str]) -> CodeEdits:
+        """Without those of some products."""
+        gone = set(product_ids)
+        return CodeEdits({key: edits for key, edits in self.by_product.items() if key not in gone})
 
     def lay_over(
         self,

@@ -178,10 +178,9 @@ class LiveIndex:
         with self._writing:
             gone = [p for p in dict.fromkeys(product_ids) if self.snapshot.find(p) is not None]
             if gone:
-                dropped = [CodeEdit(p, attribute, None) for p in gone for attribute in self._edits.of(p)]
-                self.store.write((Change(p) for p in gone), *(edit.entry() for edit in dropped))
-                for edit in dropped:
-                    self._edits = self._edits.plus(edit)
+                dropped = (CodeEdit(p, attribute, None).entry() for p in gone for attribute in self._edits.of(p))
+                self.store.write((Change(p) for p in gone), *dropped)
+                self._edits = self._edits.without(gone)
                 self._show([segment.without(gone) for segment in self.snapshot.segments])
             return len(gone)
 
@@ -199,12 +198,7 @@ class LiveIndex:
             self._edits = edits
             self._show([*(s.without(ids) for s in self.snapshot.segments), segment])
 
-    def _write(
-        self,
-        products: Sequence[Product],
-        represented: Representations,
-        *entries: Entry,
-    ) -> None:
+    def _write(self, products: Sequence[Product], represented: Representations, *entries: Entry) -> None:
         changes = [Change(p.product_id, to_json(p), pack(represented, row)) for row, p in enumerate(products)]
         numbering = (NUMBERING, "changes", {"is": _numbering(self.searcher.index)})
         self.store.write(changes, numbering, *entries)
