@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ from gram.rules import Rule, Steering, replace_synonyms, steer
 from gram.snapshot import LiveSegment, Snapshot, to_mask
 from gram.text.prices import read_price
 
+ALWAYS = frozenset({"code", "brand", "category", "price", "value", "stock"})
+"""What filters may ask of any shop, whether a product of it has one or not."""
 DEEPEST = 10_000
 """Hits that offset and limit reach down to."""
 REFINED_FROM, REFINEMENTS = 50, 8
@@ -150,6 +153,7 @@ class Answer:
     def _parts(self, steering: Steering) -> list[Part]:
         """The segments with what may be found of them: alive, let through by every filter, not hidden."""
         filters = [parse_filter(text) for text in (self.request.filter, *steering.filters) if text.strip()]
+        self._check_names(parse_filter(self.request.filter).names)
         parts = []
         for segment in self.snapshot.segments:
             allowed = segment.mask
@@ -162,18 +166,21 @@ class Answer:
             parts.append(Part(segment.index, allowed))
         return parts
 
+    def _check_names(self, names: Sequence[str]) -> None:
+        """Raises SettingError for a field that no product of the shop could have: a misspelt one finds nothing."""
+        known = {name for segment in self.snapshot.segments for name in segment.fields.columns} | ALWAYS
+        for name in names:
+            if name not in known:
+                near = get_close_matches(name, known, 1, 0.5)
+                fix = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(sorted(known)[:30])}"
+                raise SettingError(f"no product has a field {name!r:.60}. Fix: {fix}")
+
     def _having(self, segment: LiveSegment, code: str) -> BitMap:
         """The products that hold or were given each attribute of a code's text."""
         found = segment.alive
         for part in code.split("|"):
             slot, _, value = part.partition(":")
-            key = self.searcher.lexicon.find(slot.strip(), value)
-            has = BitMap()
-            if key >= 0:
-                for postings in (segment.index.lexical, segment.index.expansion):
-                    if key < postings.n_keys:
-                        has |= BitMap(postings.of(key)[0])
-            found = found & has
+            found = found & segment.having(self.searcher.lexicon.find(slot.strip(), value))
         return found
 
     def _rank(self, parts: Sequence[Part], query: QueryRepresentation, steering: Steering, depth: int) -> _Ranked:
@@ -240,6 +247,10 @@ class Answer:
         if not name:
             return ranked
         falling, name = name.startswith("-"), name.lstrip("+-")
+        if not any(s.fields.has_numbers(name) for s in self.snapshot.segments):
+            fields = sorted({n for s in self.snapshot.segments for n in s.fields.columns if s.fields.has_numbers(n)})
+            fix = f"sort by {', '.join(fields)}" if fields else "leave the sort out"
+            raise SettingError(f"no product has a number in {name!r:.60}. Fix: {fix}")
         begins = np.cumsum([0, *(s.index.n_products for s in self.snapshot.segments)])
         keys = []
         for at, row in enumerate(ranked.rows.tolist()):

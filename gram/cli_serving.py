@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -11,6 +13,7 @@ from gram.answer import SearchRequest
 from gram.cli_measuring import FILE, FOLDER
 from gram.display import format_hits, printable
 from gram.errors import IndexFolderError, MissingExtra, SettingError
+from gram.records import Hit
 
 MERGE_FROM = 5_000
 """Changes from which `gram update` merges by itself."""
@@ -143,8 +146,16 @@ def write_shop_run(
     finally:
         shop.close()
     check_ids([*texts, *(hit.product_id for hits in found.values() for hit in hits)])
-    write_run(run_file, {query_id: {hit.product_id: hit.score for hit in hits} for query_id, hits in found.items()})
+    write_run(run_file, {query_id: _falling(hits) for query_id, hits in found.items()})
     click.echo(f"run: {run_file}")
+
+
+def _falling(hits: Sequence[Hit]) -> dict[str, float]:
+    """Scores that fall in the order of the hits, which is all that a run keeps of it: their own, or else, where a sort
+    or a rule put them otherwise, minus the rank."""
+    if all(better.score > worse.score for better, worse in pairwise(hits)):
+        return {hit.product_id: hit.score for hit in hits}
+    return {hit.product_id: -float(rank) for rank, hit in enumerate(hits, start=1)}
 
 
 @click.group()

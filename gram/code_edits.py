@@ -6,7 +6,7 @@ Letters: N products, X entries, A attributes, L attributes of the longest code.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gram.arrays import SparseRows
 from gram.coder.base import Representations
 from gram.codes.lexicon import Lexicon
+from gram.index.store import Entry
 from gram.records import Attribute
 
 KIND = "code"
@@ -23,15 +24,16 @@ KIND = "code"
 
 
 class CodeEdit(NamedTuple):
-    """An attribute that was given to a product, or taken away from it."""
+    """An attribute that was given to a product, or taken away from it; None leaves it to the text and the model."""
 
     product_id: str
     attribute: Attribute
-    given: bool
+    given: bool | None
 
-    def entry(self) -> tuple[str, str, dict[str, Any]]:
+    def entry(self) -> Entry:
         """The edit as the store keeps it; a later one of the same attribute takes its place."""
-        return KIND, json.dumps([self.product_id, *self.attribute], ensure_ascii=False), {"given": self.given}
+        key = json.dumps([self.product_id, *self.attribute], ensure_ascii=False)
+        return KIND, key, None if self.given is None else {"given": self.given}
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,14 @@ class CodeEdits:
     def plus(self, edit: CodeEdit) -> CodeEdits:
         """With one more."""
         edits = {**self.of(edit.product_id), edit.attribute: edit.given}
-        return CodeEdits({**self.by_product, edit.product_id: edits})
+        left = {attribute: given for attribute, given in edits.items() if given is not None}
+        others = self.without([edit.product_id]).by_product
+        return CodeEdits({**others, edit.product_id: left} if left else others)
+
+    def without(self, product_ids: Iterable[str]) -> CodeEdits:
+        """Without those of some products."""
+        gone = set(product_ids)
+        return CodeEdits({key: edits for key, edits in self.by_product.items() if key not in gone})
 
     def lay_over(
         self,

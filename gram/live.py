@@ -1,7 +1,7 @@
 """A live index: a segment on disk, small ones in memory for what came since, and the store that keeps what changed.
 
 An update is coded, committed and visible before it is answered. Readers work on a snapshot that never changes. Rarity
-of words and mean lengths are those of the segment on disk until a merge writes a new one.
+of words, mean lengths and ranks of values are those of the segment on disk until a merge writes a new one.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from gram.code_edits import KIND, CodeEdit, CodeEdits
@@ -26,8 +26,8 @@ from gram.coder.packing import SPARSE, join, pack, read_back, unpack
 from gram.errors import IndexFolderError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
-from gram.index.segment import Index
-from gram.index.store import Change, Store, store_path
+from gram.index.segment import Index, value_scores
+from gram.index.store import Change, Entry, Store, store_path
 from gram.index.table import product_of
 from gram.indexing import NO_MODEL, assemble_index, product_stems, unique_ids
 from gram.locks import lock_folder
@@ -52,15 +52,18 @@ class LiveIndex:
     """Takes changes and hands out snapshots. One process at a time may write."""
 
     def __init__(
-        self, folder: Path, searcher: Searcher, store: Store, read_only: bool, model: Path | None = None
-    ) -> None:
+        self, folder: Path, searcher: Searcher, store: Store, read_only: bool, model: Path | None = None,
+        device: str = "cpu",
+    ) -> None:  # fmt: skip
         """`model` is where the model was found, if not where the index says."""
+        self._device = device
         self.folder, self.searcher, self.store, self.read_only = folder, searcher, store, read_only
         self.model = model
         self._writing = threading.RLock()
         self._lock = ExitStack()
         self._identity = (0, 0)
         self._seen = 0
+        self._values: NDArray[np.float64] = np.zeros(0)  # of the segment on disk, in rising order
         self._edits = CodeEdits()
         self._attributes: list[tuple[Attribute, tuple[float, float]]] = []
         self.snapshot = Snapshot(searcher)
@@ -79,7 +82,7 @@ class LiveIndex:
             identity = _identity(folder) if folder.is_dir() else (0, 0)
             searcher = Searcher.load(folder, model, device, check)
             store = Store.open(path, read_only) if path.exists() or not read_only else _empty_store(path)
-            live = cls(folder, searcher, store, read_only, None if model is None else Path(model))
+            live = cls(folder, searcher, store, read_only, None if model is None else Path(model), device)
             live._lock = lock
             live._read(searcher.index, identity)
         except BaseException:
@@ -128,8 +131,8 @@ class LiveIndex:
             self._commit([product], read_back(segment.index, np.array([row])))
 
     def edit_code(self, edit: CodeEdit) -> None:
-        """Gives an attribute to a product that is there, or takes it away, for good: durable and visible when it
-        returns. Raises KeyError if the product is not there."""
+        """Gives an attribute to a product that is there, takes it away, or leaves it to the coder again, for good:
+        durable and visible when it returns. Raises KeyError if the product is not there."""
         self._check_writable()
         with self._writing:
             found = self.snapshot.find(edit.product_id)
@@ -137,7 +140,9 @@ class LiveIndex:
                 raise KeyError(edit.product_id)
             segment, row = found
             product = segment.index.table[row]
-            self._commit([product], read_back(segment.index, np.array([row])), edit)
+            anew = edit.given is None  # what was laid over is lost
+            represented = self._represent([product]) if anew else read_back(segment.index, np.array([row]))
+            self._commit([product], represented, edit)
 
     def add_attribute(self, attribute: Attribute) -> bool:
         """Teaches the coder an attribute, for good; whether it is new. What was coded before stays as it is: see
@@ -170,12 +175,14 @@ class LiveIndex:
             return self.update([where[0].index.table[where[1]] for where in found if where is not None])
 
     def delete(self, product_ids: Iterable[str]) -> int:
-        """Takes products out; how many were there."""
+        """Takes products out, and the edits of their codes; how many were there."""
         self._check_writable()
         with self._writing:
             gone = [p for p in dict.fromkeys(product_ids) if self.snapshot.find(p) is not None]
             if gone:
-                self.store.write(Change(product_id) for product_id in gone)
+                dropped = (CodeEdit(p, attribute, None).entry() for p in gone for attribute in self._edits.of(p))
+                self.store.write((Change(p) for p in gone), *dropped)
+                self._edits = self._edits.without(gone)
                 self._show([segment.without(gone) for segment in self.snapshot.segments])
             return len(gone)
 
@@ -193,9 +200,7 @@ class LiveIndex:
             self._edits = edits
             self._show([*(s.without(ids) for s in self.snapshot.segments), segment])
 
-    def _write(
-        self, products: Sequence[Product], represented: Representations, *entries: tuple[str, str, dict[str, Any]]
-    ) -> None:
+    def _write(self, products: Sequence[Product], represented: Representations, *entries: Entry) -> None:
         changes = [Change(p.product_id, to_json(p), pack(represented, row)) for row, p in enumerate(products)]
         numbering = (NUMBERING, "changes", {"is": _numbering(self.searcher.index)})
         self.store.write(changes, numbering, *entries)
@@ -217,6 +222,7 @@ class LiveIndex:
         stems = product_stems(products, searcher.lexicon.analyzer)
         bm25 = BM25Index.build(stems, like=searcher.index.bm25)
         index = assemble_index(searcher.coder, products, represented, bm25, {}, NO_MODEL)
+        index = replace(index, value=value_scores(products, like=self._values))
         searcher.speller.learn(bm25.ids)
         return LiveSegment(index, Fields(products), BitMap(range(len(products))))
 
@@ -242,6 +248,7 @@ class LiveIndex:
         self._identity, self._attributes = identity, []
         self._learn_attributes()
         base = LiveSegment(index, Fields(index.table), BitMap(range(index.n_products)))
+        self._values = base.fields.numbers("value")
         self._edits = CodeEdits.read(self.store.all(KIND))
         self._take_in(self._lay_over(base), int(index.meta.get(MERGED, 0)))
 
@@ -305,7 +312,7 @@ class LiveIndex:
                     self.searcher = Searcher(self.searcher.model_coder, opened, self.searcher.scorer)
                     self.searcher.alone = alone
                 else:  # trained anew: the model that the new segment names
-                    self.searcher = Searcher.load(self.folder, self.model)
+                    self.searcher = Searcher.load(self.folder, self.model, self._device)
                     opened = self.searcher.index
                 self._read(opened, identity)
                 if not self.read_only:
@@ -358,5 +365,9 @@ def _numbering(index: Index) -> str:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
+    try:
+        found = folder.stat()
+    except OSError as error:
+        fix = "put it back, or write it by gram index"
+        raise IndexFolderError(f"{folder}: cannot be read ({error.strerror}). Fix: {fix}") from None
     return found.st_dev, found.st_ino

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,10 +17,9 @@ from gram.errors import SettingError
 from gram.index.store import Store
 from gram.live import LiveIndex
 from gram.records import Attribute, Product
+from gram.remembered import Remembered
 from gram.rules import Rule, in_force, next_moment, parse_rule
 
-CACHED = 2_000
-"""Answers that are remembered until something changes."""
 REMEMBERED = 100
 """Hits of an answer that is remembered, at most."""
 UNCODED = ("price", "value", "stock", "image", "url")
@@ -48,8 +46,9 @@ class Shop:
 
     def __init__(self, live: LiveIndex) -> None:
         self.live = live
-        self._cache: OrderedDict[Any, SearchResult] = OrderedDict()
+        self._remembered = Remembered()
         self._lock = threading.Lock()
+        self._ruling = threading.Lock()  # held while rules are read or written, and shown
         self._rules_version = 0
         self._set_rules(_read_rules(live.store))
 
@@ -130,9 +129,9 @@ class Shop:
         taken = [attribute for attribute, given in edits.items() if not given]
         return ProductCodes(sorted(codes.values(), key=lambda code: -code.weight), taken)
 
-    def edit_code(self, product_id: str, slot: str, value: str, given: bool) -> Attribute:
-        """Gives a single code to a product, or takes it away, whatever its text and the model say; the code as the
-        lexicon has it. Durable and visible when it returns.
+    def edit_code(self, product_id: str, slot: str, value: str, given: bool | None) -> Attribute:
+        """Gives a single code to a product, or takes it away, whatever its text and the model say, or leaves it to
+        these again (None); the code as the lexicon has it. Durable and visible when it returns.
 
         It stays when the product is written anew. Raises KeyError for an unknown product, SettingError for a code that
         the lexicon lacks.
@@ -165,14 +164,16 @@ class Shop:
     def put_rule(self, rule_id: str, data: Mapping[str, Any]) -> Rule:
         """Keeps a rule in place of one of the same id. Raises RuleError for one that cannot be kept."""
         rule = parse_rule(rule_id, data)
-        self.store.put("rule", rule_id, dict(data))
-        self._set_rules([*(r for r in self._rules if r.rule_id != rule_id), rule])
+        with self._ruling:
+            self.store.put("rule", rule_id, dict(data))
+            self._set_rules([*(r for r in self._rules if r.rule_id != rule_id), rule])
         return rule
 
     def remove_rule(self, rule_id: str) -> bool:
         """Takes a rule out; whether there was one."""
-        there = self.store.remove("rule", rule_id)
-        self._set_rules([r for r in self._rules if r.rule_id != rule_id])
+        with self._ruling:
+            there = self.store.remove("rule", rule_id)
+            self._set_rules([r for r in self._rules if r.rule_id != rule_id])
         return there
 
     def _set_rules(self, rules: list[Rule]) -> None:
@@ -194,11 +195,12 @@ class Shop:
 
     def refresh(self) -> bool:
         """Takes in what other processes wrote: a segment, changes, rules. Whether there was something."""
-        rules = _read_rules(self.store)
         fresh = self.live.refresh()
-        if rules != self._rules:
-            self._set_rules(rules)
-            fresh = True
+        with self._ruling:
+            rules = _read_rules(self.store)
+            if rules != self._rules:
+                self._set_rules(rules)
+                fresh = True
         return fresh
 
     # --- searching --------------------------------------------------------------------------------------------------
@@ -215,25 +217,12 @@ class Shop:
             return Answer(self.live.snapshot, request, rules).run()
         rules, version = self._rules_now()
         key = (self.live.snapshot.version, version, request)
-        if (cached := self._cached(key)) is not None:
+        if (cached := self._remembered.get(key)) is not None:
             return cached
         result = Answer(self.live.snapshot, request, rules).run()
-        if request.limit <= REMEMBERED:  # so that what is remembered stays small
-            self._remember(key, result)
+        if request.limit <= REMEMBERED:  # so that no single one takes the place of many
+            self._remembered.put(key, result)
         return result
-
-    def _cached(self, key: Any) -> SearchResult | None:
-        with self._lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-                return self._cache[key]
-        return None
-
-    def _remember(self, key: Any, result: SearchResult) -> None:
-        with self._lock:
-            self._cache[key] = result
-            while len(self._cache) > CACHED:
-                self._cache.popitem(last=False)
 
 
 def _read_rules(store: Store) -> list[Rule]:

@@ -50,6 +50,14 @@ class LiveSegment:
             return None
         return row if row in self.alive else None
 
+    def having(self, key: int) -> BitMap:
+        """The rows that hold an attribute or were given it; none for −1."""
+        has = BitMap()
+        for postings in (self.index.lexical, self.index.expansion):
+            if 0 <= key < postings.n_keys:
+                has |= BitMap(postings.of(key)[0])
+        return self.alive & has
+
 
 def to_mask(rows: BitMap, n: int) -> NDArray[np.bool_]:
     """(n,) True for the rows of a bitmap."""

@@ -291,6 +291,7 @@ def test_a_log_that_is_not_there_is_named(made: Made, tmp_path: Path) -> None:
         (("shoe", "--run", "r"), "--run needs --queries"),
         (("shoe", "--value", "nan"), "a plain number such as 0.5, not nan"),
         (("shoe", "--device", "abacus"), "no device that PyTorch can compute on"),
+        (("shoe", "--device", "meta"), "no device that PyTorch can compute on"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(made: Made, arguments: tuple[str, ...], message: str) -> None:

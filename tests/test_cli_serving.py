@@ -76,6 +76,12 @@ def test_a_run_is_filtered_and_sorted_as_one_query_is(small_shop: Path, tmp_path
     found = [line.split()[2] for line in written.read_text(encoding="utf-8").splitlines()]
     assert found
     assert all((products[product_id].price or 0) < 100 for product_id in found)
+    done = CliRunner().invoke(main, [*command, "--sort", "-price"])
+    assert done.exit_code == 0, done.output
+    rows = [line.split() for line in written.read_text(encoding="utf-8").splitlines()]
+    prices = [products[row[2]].price or 0.0 for row in rows if row[0] == "q1"]
+    assert len(set(prices)) > 1
+    assert prices == sorted(prices, reverse=True)
     done = CliRunner().invoke(main, [*command, "--facets", "brand"])
     assert done.exit_code == 2
     assert "--facets" in done.output

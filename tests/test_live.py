@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tracemalloc
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -20,6 +21,7 @@ from gram.errors import DataError, IndexFolderError, SettingError
 from gram.index.store import Change, Store, store_path
 from gram.indexing import make_index
 from gram.records import Attribute, Product
+from gram.remembered import Remembered
 from gram.shop import Shop
 
 
@@ -79,6 +81,30 @@ def test_a_patch_of_price_codes_nothing(folder: Path, monkeypatch: pytest.Monkey
     after = {h.product_id: h.score for h in shop.search(title, limit=20).hits}
     assert shop.search("", filter="price = 3").hits[0].product_id == product_id
     assert after == pytest.approx(before, abs=1e-3)
+    shop.close()
+
+
+def test_values_are_ranked_among_those_of_the_whole_shop(small_shop: Path, tmp_path: Path) -> None:
+    """A live change of something else leaves a product in its place, for whoever reads it and in however many parts."""
+    old = Shop.open(small_shop / "index", small_shop / "model", read_only=True)
+    table = old.live.searcher.index.table
+    products = [table[row]._replace(value=float(row)) for row in range(40)]
+    old.close()
+    make_index(small_shop / "model", products, tmp_path / "index")
+    shop = Shop.open(tmp_path / "index", small_shop / "model")
+    by_value = [p.product_id for p in reversed(products)]
+    assert ids(shop, "", facets=("brand",), limit=40) == by_value
+    for product_id in (by_value[0], by_value[20], by_value[39], by_value[7]):
+        shop.patch(product_id, {"stock": ("1",)})
+        assert ids(shop, "", facets=("brand",), limit=40) == by_value
+    shop.patch(by_value[39], {"value": 31.5})
+    moved = [*by_value[:8], by_value[39], *by_value[8:39]]
+    assert ids(shop, "", facets=("brand",), limit=40) == moved
+    shop.close()
+    shop = Shop.open(tmp_path / "index", small_shop / "model")
+    assert ids(shop, "", facets=("brand",), limit=40) == moved, "read in one part"
+    shop.live.merge()
+    assert ids(shop, "", facets=("brand",), limit=40) == moved
     shop.close()
 
 
@@ -148,6 +174,20 @@ def test_rules_steer(folder: Path) -> None:
     again.close()
 
 
+def test_a_rule_that_comes_while_others_are_taken_in_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop.open(folder)
+    hide = {"action": "hide", "query": "sofa", "products": ["a"]}
+
+    def meanwhile() -> bool:
+        shop.put_rule("h", hide)
+        return False
+
+    monkeypatch.setattr(shop.live, "refresh", meanwhile)
+    shop.refresh()
+    assert [rule.rule_id for rule in shop.rules()] == ["h"]
+    shop.close()
+
+
 def test_answers_are_remembered_until_a_rule_begins_or_ends(folder: Path) -> None:
     shop = Shop.open(folder)
     first = ids(shop, "black sofa")[0]
@@ -162,6 +202,20 @@ def test_answers_are_remembered_until_a_rule_begins_or_ends(folder: Path) -> Non
     after = shop.search("black sofa")
     assert shop.search("black sofa") is after
     assert first not in [hit.product_id for hit in after.hits]
+    shop.close()
+
+
+def test_what_is_remembered_takes_no_more_memory_than_it_may(folder: Path) -> None:
+    shop = Shop.open(folder, read_only=True)
+    remembered = shop._remembered = Remembered(most_bytes=4_000_000)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for offset in range(20):
+        shop.search("black sofa", limit=100, offset=offset, explain=True, facets=("brand", "price"))
+    taken = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert 3 < len(remembered._answers) < 20
+    assert 2_000_000 < taken < 5_000_000
     shop.close()
 
 
@@ -367,6 +421,19 @@ def test_codes_are_given_and_taken_for_good(folder: Path, small_shop: Path) -> N
     shop.edit_code(product_id, "type", "console", given=False)
     shop.edit_code(product_id, "colour", "navy", given=True)
     assert has(shop) == [True, True, False]
+    reader = Shop.open(folder, read_only=True)
+    for slot, value in (("type", "console"), ("colour", "navy")):
+        shop.edit_code(product_id, slot, value, given=None)
+    assert has(shop) == [True, True, False]
+    assert not shop.live.snapshot.edits
+    shop.edit_code(product_id, "type", "console", given=True)
+    shop.delete([product_id])
+    shop.update([product])
+    assert has(shop) == [True, True, False], "edits go with the product"
+    assert reader.refresh()
+    assert has(reader) == [True, True, False]
+    assert not reader.live.snapshot.edits
+    reader.close()
     with pytest.raises(SettingError, match=r"no code colour: sofa\. Fix: write type: sofa"):
         shop.edit_code(product_id, "colour", "sofa", given=True)
     with pytest.raises(KeyError):

@@ -218,6 +218,23 @@ def test_a_code_is_given_to_a_product_and_taken_away(page: Any) -> None:
     page.wait_for_function("() => document.querySelector('#codes-status').textContent.startsWith('Write a code')")
 
 
+def test_a_late_answer_does_not_fill_another_products_drawer(page: Any) -> None:
+    late: list[Any] = []
+    page.route("**/products/*/codes", lambda route: route.continue_() if late else late.append(route))
+    page.fill("#q", "black sofa")
+    page.wait_for_selector(".hit >> nth=1")
+    page.locator(".hit").nth(0).locator("button:not(.title)").click()
+    page.click("#codes summary")
+    page.wait_for_timeout(200)
+    page.keyboard.press("Escape")
+    page.locator(".hit").nth(1).locator("button:not(.title)").click()
+    page.click("#codes summary")
+    page.wait_for_selector("#own-codes li")
+    late[0].fulfill(json={"codes": [{"code": "type: late", "source": "lexical", "weight": 1}], "taken": []})
+    page.wait_for_timeout(300)
+    assert "type: late" not in page.inner_text("#own-codes")
+
+
 def test_nothing_of_the_catalogue_is_html(page: Any) -> None:
     page.fill("#q", "zumbrel")
     page.wait_for_selector(".hit")

@@ -15,7 +15,8 @@ PACKAGE = Path(gram.__file__).parent
 ROOMS = (
     "records", "errors", "locks", "folders", "arrays",
     "text", "data", "codes", "index", "coder", "ranking", "indexing", "search",
-    "rules", "code_edits", "snapshot", "live", "answer", "shop", "training", "evaluation", "baselines", "bench",
+    "rules", "code_edits", "snapshot", "live", "answer", "remembered", "shop",
+    "training", "evaluation", "baselines", "bench",
     "serve", "display", "demo",
     "cli_measuring", "cli_causal", "cli_serving", "cli", "__init__",
 )  # fmt: skip
@@ -26,7 +27,7 @@ FLOOR = {room: floor for floor, room in enumerate(ROOMS)}
 WITHOUT_TORCH = (
     "records", "errors", "locks", "folders", "arrays", "text", "data", "codes", "index", "coder/base", "coder/added",
     "coder/folder", "ranking/features", "ranking/candidates", "ranking/scorer", "indexing", "search", "rules",
-    "code_edits", "snapshot", "live", "answer", "shop", "serve", "evaluation", "display", "cli_measuring",
+    "code_edits", "snapshot", "live", "answer", "remembered", "shop", "serve", "evaluation", "display", "cli_measuring",
     "cli_causal", "cli_serving", "cli", "__init__",
 )  # fmt: skip
 """Rooms and modules that do not compute with it. What they import inside a function is theirs to choose, so that the

@@ -107,6 +107,8 @@ def test_codes_of_a_product_are_given_and_taken(client: TestClient) -> None:
     answer = client.get("/products/code%2F1/codes").json()
     assert {"colour: black": "given"}.items() <= {one["code"]: one["source"] for one in answer["codes"]}.items()
     assert answer["taken"] == ["type: sofa"]
+    assert client.delete("/products/code%2F1/codes/type/sofa?neutral=true").json() == {"neutral": "type: sofa"}
+    assert client.get("/products/code%2F1/codes").json()["taken"] == []
     found = client.get("/search", params={"q": "black", "explain": "1", "limit": 1000}).json()["hits"]
     codes = next(hit for hit in found if hit["product_id"] == "code/1")["codes"]
     assert ("colour: black", "given") in {(code["code"], code["product"]) for code in codes}
@@ -124,6 +126,8 @@ def test_an_attribute_is_added_while_it_serves(client: TestClient) -> None:
     assert added.json()["coded_anew"] > 1, "those near it as well"
     found = client.get("/search", params={"filter": 'code = "brand: novabrand vantor"', "limit": 1000}).json()["hits"]
     assert "va" in [hit["product_id"] for hit in found]
+    suggested = TestClient(make_app(client.app.state.service.shop), "http://127.0.0.1")  # type: ignore[attr-defined]
+    assert "novabrand vantor" in [s["text"] for s in suggested.get("/suggest?q=vant").json()["suggestions"]]
     again = client.put("/attributes/brand/novabrand%20vantor")
     assert (again.status_code, again.json()["new"]) == (200, False)
     assert "type: sofa already" in error_of(client.put("/attributes/colour/sofa"), 400)["message"]
@@ -150,6 +154,22 @@ def test_many_products_and_what_is_wrong_with_some(client: TestClient, shop: Sho
     again = client.post("/products", json=[{"product_id": "m0", "title": "Other"}, {"title": "no id"}]).json()
     assert (again["accepted"], again["rejected"][0]["line"]) == (1, 2)
     assert shop.product("m0").title == "Other"  # type: ignore[union-attr]
+
+
+def test_a_line_that_is_too_long_is_rejected_like_others(client: TestClient, shop: Shop) -> None:
+    lines = [json.dumps({"product_id": key, "title": "Long thing"}) for key in ("l1", "l2", "l3/codes")]
+    lines.insert(1, json.dumps({"product_id": "long", "title": "x" * 2_500_000}))
+
+    def parts() -> Iterator[bytes]:
+        text = "\n".join(lines).encode()
+        yield from (text[at : at + 100_000] for at in range(0, len(text), 100_000))
+
+    answer = client.post("/products", content=parts()).json()
+    assert (answer["accepted"], [row["line"] for row in answer["rejected"]]) == (2, [2, 4])
+    assert "more than 1,000,000 bytes" in answer["rejected"][0]["error"]
+    assert "address of a product's codes" in answer["rejected"][1]["error"]
+    assert shop.product("l2") is not None
+    shop.delete(["l1", "l2"])
 
 
 def test_rules_are_kept_tried_and_taken_out(client: TestClient) -> None:
@@ -255,9 +275,11 @@ HOSTILE: list[tuple[str, str, dict[str, Any], int]] = [
     ("GET", "/search", {"params": {"q": "x", "limit": "99999"}}, 400),
     ("GET", "/search", {"params": {"q": "x", "filter": "price <"}}, 400),
     ("GET", "/search", {"params": {"q": "x", "filter": "(" * 3000}}, 400),
-    ("GET", "/search", {"params": {"q": "x", "sort": "\0"}}, 200),
+    ("GET", "/search", {"params": {"q": "x", "sort": "\0"}}, 400),
     ("GET", "/search", {"params": {"q": "\0\ud7ff", "value": "nan"}}, 400),
     ("GET", "/search", {"params": {"q": "x", "unknown": "1"}}, 400),
+    ("GET", "/search", {"params": {"q": "x", "sort": "-nofield"}}, 400),
+    ("GET", "/search", {"params": {"q": "x", "sort": "-price"}}, 200),
     ("POST", "/search", {"content": b"\xff\xfe"}, 400),
     ("POST", "/search", {"content": b"[" * 100_000}, 400),
     ("POST", "/search", {"content": b'{"q": ' + b'"x"' + b"}" + b" " * 2_000_000}, 413),
@@ -270,8 +292,17 @@ HOSTILE: list[tuple[str, str, dict[str, Any], int]] = [
     ("PUT", "/products/a%00b", {"json": {"title": "x"}}, 400),
     ("PUT", "/products/a", {"content": b'{"title": "x", "attributes": ' + b"[" * 5000 + b"]" * 5000 + b"}"}, 400),
     ("PATCH", "/products/a", {"json": {}}, 400),
-    ("POST", "/products", {"content": b"x" * 1_500_000}, 413),
+    ("POST", "/products", {"content": b"[" + b" " * 51_000_000}, 413),
     ("POST", "/products", {"content": b"[1, 2"}, 400),
+    ("PUT", "/products/a%20", {"json": {"title": "x"}}, 400),
+    ("PUT", "/products/a%2Fcodes", {"json": {"title": "x"}}, 405),
+    ("DELETE", "/products/a/codes", {}, 405),
+    ("GET", "/products/a/codes/type/sofa", {}, 405),
+    ("GET", f"/page/{'a' * 5000}.js", {}, 404),
+    ("GET", "/search", {"params": {"q": "x"}, "headers": {"Host": "[::1]evil.com"}}, 403),
+    ("GET", "/search", {"params": {"q": "x"}, "headers": {"Host": "[::1]:8000"}}, 200),
+    ("GET", "/search", {"params": {"q": "x", "y" * 5000: "1"}}, 400),
+    ("PUT", f"/products/{'a' * 5000}/codes/colour/{'b' * 5000}", {}, 400),
     ("POST", "/rules/try", {"json": {"q": "x", "rules": [5]}}, 400),
     ("POST", "/rules/try", {"json": {"q": "x"}}, 400),
     ("POST", "/clicks", {"json": [[1]]}, 400),
@@ -289,6 +320,7 @@ def test_what_no_one_should_send(client: TestClient, method: str, path: str, sen
     assert response.status_code == status, response.text
     if status >= 400:
         error_of(response, status)
+        assert len(response.text) < 1000
 
 
 def test_drawn_requests_break_nothing(client: TestClient) -> None:
@@ -458,6 +490,34 @@ def test_a_service_that_stops_says_so_while_it_goes_on_answering(shop: Shop) -> 
     assert not thread.is_alive()
 
 
+@pytest.mark.parametrize("signals", [1, 2])
+def test_what_is_cut_off_is_told_what_is_written(shop: Shop, signals: int) -> None:
+    """After the time of grace, or at once at a second signal."""
+    app = make_app(shop)
+    lines = "".join(json.dumps({"product_id": f"cut{i}", "title": "Cut thing"}) + "\n" for i in range(201)).encode()
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1 if signals == 1 else 600)
+        server = Server(config, app.state.service, drain=0)
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        with socket.create_connection(listening.getsockname()) as client:
+            client.sendall(b"POST /products HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999\r\n\r\n" + lines)
+            while shop.product("cut199") is None:
+                time.sleep(0.01)
+            time.sleep(0.1)
+            for _ in range(signals):
+                server.handle_exit(signal.SIGINT, None)
+            thread.join(timeout=30)
+            answer = client.recv(10_000).decode()
+    assert not thread.is_alive()
+    assert answer.startswith("HTTP/1.1 503")
+    assert "200 products are written" in answer
+    shop.delete(f"cut{i}" for i in range(201))
+
+
 def test_a_service_that_was_told_to_stop_does_so_after_a_while(shop: Shop) -> None:
     app = make_app(shop)
     server = Server(uvicorn.Config(app), app.state.service, drain=0.2)
@@ -467,6 +527,15 @@ def test_a_service_that_was_told_to_stop_does_so_after_a_while(shop: Shop) -> No
     while not server.should_exit and time.monotonic() < deadline:
         time.sleep(0.01)
     assert server.should_exit
+
+
+def test_an_index_that_is_away_is_told(client: TestClient, shop: Shop) -> None:
+    folder = shop.live.folder
+    folder.rename(folder.with_name("away"))
+    error = error_of(client.post("/reload"), 503)
+    folder.with_name("away").rename(folder)
+    assert str(folder) in error["message"]
+    assert client.post("/reload").json()["reloaded"] is False
 
 
 def test_the_load_test_updates_at_its_rate_however_slow_the_answers_are() -> None:
@@ -490,6 +559,13 @@ def test_the_load_test_updates_at_its_rate_however_slow_the_answers_are() -> Non
     assert len(took) >= 15, "one after another five would be answered"
     assert min(took) >= 200
     assert failed == []
+
+
+def test_a_filter_by_a_field_that_no_product_has_is_refused(client: TestClient) -> None:
+    error = error_of(client.get("/search", params={"q": "sofa", "filter": 'color = "black" OR price < 5'}), 400)
+    assert "'color'" in error["message"]
+    assert "'colour'" in error["fix"]
+    assert client.get("/search", params={"q": "sofa", "filter": "stock > 1000000"}).json()["hits"] == []
 
 
 Sent = tuple[str, str, dict[str, str] | None]

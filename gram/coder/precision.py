@@ -45,7 +45,7 @@ def _seconds(dtype: torch.dtype, limit: float) -> float:
 def check_device(name: str) -> None:
     """Raises SettingError for a device that PyTorch cannot compute on here."""
     try:
-        torch.empty(1, device=name)
+        torch.autocast(torch.empty(1, device=name).device.type, enabled=False)
     except (RuntimeError, AssertionError) as error:
         why = str(error).splitlines()[0]
         raise SettingError(f"'{name}' is no device that PyTorch can compute on here ({why}). Fix: use cpu") from error

@@ -108,6 +108,16 @@ class Fields:
         column = self.columns.get(name)
         return None if column is None else column.numbers.get(row)
 
+    def has_numbers(self, name: str) -> bool:
+        """Whether some product has a number in a field."""
+        return name in self.columns and bool(self.columns[name].numbers)
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """The numbers of all products in a field, in rising order."""
+        column = self.columns.get(name)
+        numbers = np.array([] if column is None else list(column.numbers.values()), dtype=np.float64)
+        return np.sort(numbers[~np.isnan(numbers)])
+
 
 def fold(value: str) -> str:
     """A value as values are compared."""

@@ -47,9 +47,10 @@ class _Token(NamedTuple):
 
 @dataclass(frozen=True)
 class Filter:
-    """A read filter: `rows` says which products of some fields it lets through."""
+    """A read filter: `rows` says which products of some fields it lets through, `names` which fields it asks."""
 
     rows: Callable[[Fields, CodeRows], Rows]
+    names: tuple[str, ...] = ()
 
 
 def parse_filter(text: str) -> Filter:
@@ -58,7 +59,8 @@ def parse_filter(text: str) -> Filter:
         raise FilterError(text, LONGEST + 1, f"a filter has at most {LONGEST} characters, not {len(text)}")
     if not text.strip():
         return Filter(lambda fields, _: fields.every())
-    return Filter(_Parser(text).parse())
+    parser = _Parser(text)
+    return Filter(parser.parse(), tuple(dict.fromkeys(parser.names)))
 
 
 _Rows = Callable[[Fields, CodeRows], Rows]
@@ -69,6 +71,7 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self.text, self.tokens, self.next, self.depth = text, _split(text), 0, 0
+        self.names: list[str] = []
 
     def parse(self) -> _Rows:
         found = self._either()
@@ -155,7 +158,8 @@ class _Parser:
         token = self._peek()
         if token.kind not in ("word", "text") or (token.kind == "word" and token.value.upper() in _WORDS):
             self._fail("the name of a field")
-        return self._take().value
+        self.names.append(self._take().value)
+        return self.names[-1]
 
     def _value(self) -> str:
         token = self._peek()

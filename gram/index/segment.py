@@ -14,7 +14,7 @@
 
 Dimension letters:
     N  products     D  width of a vector
-    E  extra words  M  products with a value, F of them different
+    E  extra words  M  products with a value
     P  postings     S  slots
 """
 
@@ -140,24 +140,28 @@ def same_model(path: str | Path, meta: dict[str, Any], model_hash: str) -> None:
         raise IndexMismatch(f"{path}: {problem}. {_fix(Path(path))}")
 
 
-def value_scores(products: Iterable[Product]) -> NDArray[np.float32]:
+def value_scores(products: Iterable[Product], like: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
     """(N,) the products' values as ranks from 0, the least, to 1, so that any scale and any outlier will do.
 
     Equal values share their mean rank. A product without a value (none, or NaN) stands in the middle, at ½: nothing
-    is known against it. Where no product has a value all are 0, and the shop's weight for it does nothing.
+    is known against it. Where no product has a value all are 0, and the shop's weight for it does nothing. With `like`,
+    (M,) values of another segment in rising order, the ranks are those that the products would have there.
 
     >>> value_scores(Product(str(i), "", value=v) for i, v in enumerate([5, 900, None, 5, 7, 6])).tolist()
     [0.125, 1.0, 0.5, 0.125, 0.75, 0.5]
+    >>> value_scores([Product("a", "", value=900), Product("b", "", value=5.5)], np.array([5.0, 5, 6, 7, 900])).tolist()
+    [1.0, 0.375]
     """
     values = np.array([np.nan if p.value is None else p.value for p in products], dtype=np.float64)  # (N,)
     known = ~np.isnan(values)  # (N,)
-    if not known.any():
+    like = np.sort(values[known]) if like is None else like
+    if not len(like):
         return np.zeros(len(values), dtype=np.float32)
     scores = np.full(len(values), 0.5, dtype=np.float32)  # (N,)
-    _, rank, count = np.unique(values[known], return_inverse=True, return_counts=True)  # (F,) (M,) (F,)
-    mean_rank = np.cumsum(count) - (count + 1) / 2  # (F,) from 0 to M − 1
-    if known.sum() > 1:
-        scores[known] = mean_rank[rank] / (known.sum() - 1)
+    if len(like) > 1:
+        below, upto = (np.searchsorted(like, values[known], side) for side in ("left", "right"))
+        mean_rank = (below + upto - 1) / 2  # from 0 to M − 1 for a value of `like`, between two ranks for another
+        scores[known] = np.clip(mean_rank / (len(like) - 1), 0, 1)
     return scores
 
 

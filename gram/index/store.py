@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from gram.errors import IndexFolderError
 from gram.locks import resolve
@@ -27,6 +27,9 @@ CREATE TABLE IF NOT EXISTS click (
     number INTEGER PRIMARY KEY, query TEXT NOT NULL, product_id TEXT NOT NULL, kind TEXT NOT NULL,
     weight REAL NOT NULL, user_id TEXT NOT NULL, timestamp TEXT NOT NULL);
 """
+
+Entry: TypeAlias = tuple[str, str, dict[str, Any] | None]
+"""Kind, key and value of a rule, a key and the like; None takes it out."""
 
 
 class Change(NamedTuple):
@@ -114,7 +117,7 @@ class Store:
 
     # --- products ---------------------------------------------------------------------------------------------------
 
-    def write(self, changes: Iterable[Change], *entries: tuple[str, str, dict[str, Any]]) -> int:
+    def write(self, changes: Iterable[Change], *entries: Entry) -> int:
         """Writes changes, and entries (kind, key, value) with them, all or none; the number of the last change. A
         product's newest change replaces its older one."""
         with self._writing() as connection:
@@ -183,6 +186,9 @@ class Store:
         return int(self._read("SELECT coalesce(max(number), 0) FROM click")[0][0])
 
 
-def _put(connection: sqlite3.Connection, kind: str, key: str, value: dict[str, Any]) -> None:
+def _put(connection: sqlite3.Connection, kind: str, key: str, value: dict[str, Any] | None) -> None:
+    if value is None:
+        connection.execute("DELETE FROM entry WHERE kind = ? AND key = ?", (kind, key))
+        return
     text = json.dumps(value, ensure_ascii=False)
     connection.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", (kind, key, text))

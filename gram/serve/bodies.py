@@ -15,6 +15,7 @@ from gram.records import Hit, Product, code_text
 
 BODY = 1_000_000  # bytes of a body but for those of products, which are streamed
 LONGEST_QUERY = 2_000
+LONGEST_MESSAGE = 300  # characters of a message or a fix, which may repeat what was sent
 
 
 @dataclass
@@ -34,8 +35,13 @@ def respond(content: Any, status: int = 200, headers: Mapping[str, str] | None =
 
 
 def respond_error(error: HTTPError) -> Response:
-    body = {"error": {"code": error.code, "message": error.message, "fix": error.fix}}
+    body = {"error": {"code": error.code, "message": shorten(error.message), "fix": shorten(error.fix)}}
     return respond(body, error.status, error.headers)
+
+
+def shorten(message: str) -> str:
+    """A message without the rest of what was sent, where it repeats much of it."""
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[: LONGEST_MESSAGE - 1]}…"
 
 
 def split_fix(message: str) -> tuple[str, str]:
@@ -82,7 +88,7 @@ def search_request(given: Mapping[str, Any]) -> tuple[SearchRequest, list[str] |
     unknown = sorted(set(given) - known)
     if unknown:
         raise _bad(
-            "unknown_parameter", f"there is no parameter {unknown[0]!r}", f"choose from {', '.join(sorted(known))}"
+            "unknown_parameter", f"there is no parameter {unknown[0]!r:.60}", f"choose from {', '.join(sorted(known))}"
         )
     query = _text(given, "q")
     if len(query) > LONGEST_QUERY:
@@ -96,7 +102,7 @@ def search_request(given: Mapping[str, Any]) -> tuple[SearchRequest, list[str] |
         facets=tuple(_names(given, "facets")),
         sort=_text(given, "sort"),
         distinct=_text(given, "distinct"),
-        explain=_truth(given, "explain"),
+        explain=truth(given, "explain"),
         value=None if value in (None, "") else _number("value", value),
     )
     return request, _names(given, "fields") if "fields" in given else None
@@ -132,7 +138,8 @@ def _number(name: str, value: Any) -> float:
     return number
 
 
-def _truth(given: Mapping[str, Any], name: str) -> bool:
+def truth(given: Mapping[str, Any], name: str) -> bool:
+    """A parameter that is true or false, false where it is not given."""
     value = given.get(name, False)
     if isinstance(value, str):
         value = {"": False, "0": False, "false": False, "1": True, "true": True}.get(value.lower(), value)

@@ -8,27 +8,23 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, takewhile
 from typing import Any
 
-import anyio
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from gram.data.catalogue import read_product
 from gram.data.files import one_line
-from gram.errors import BadRow, DataError
+from gram.errors import IndexFolderError
 from gram.index.store import Click
 from gram.records import Product
-from gram.serve.bodies import HTTPError, parse, parse_object, product_json, read_body, respond
-from gram.serve.service import Service
+from gram.serve.bodies import HTTPError, parse, parse_object, product_json, read_body, respond, split_fix, truth
+from gram.serve.many import AT_ONCE, is_of_codes, put_many, read_sent
+from gram.serve.service import RETRY, Service
 
-LINE = 1_000_000  # bytes of one product
-AT_ONCE = 200  # products that are coded and committed together
-TOLD = 100  # rejected products that are named
 MERGE_FROM = 2_000  # changes from which a merge is worth its time
 CLICKS = 1_000  # at once
 log = logging.getLogger("gram.serve")
@@ -86,17 +82,21 @@ class Changes:
     # --- products ---------------------------------------------------------------------------------------------------
 
     async def get(self, request: Request) -> Response:
-        product = self.service.shop.product(request.path_params["product_id"])
+        product_id = _id_of(request)
+        product = self.service.shop.product(product_id)
         if product is None:
-            raise _unknown(request.path_params["product_id"])
+            raise _unknown(product_id)
         return respond(product_json(product))
 
     async def put(self, request: Request) -> Response:
-        product_id = request.path_params["product_id"]
+        product_id = _id_of(request)
         data = parse_object(await read_body(request))
         if str(data.setdefault("product_id", product_id)) != product_id:
             raise HTTPError(400, "other_id", "the body names another product_id than the path", "leave it out")
-        product = _read(data)
+        product = read_sent(data)
+        if product.product_id != product_id:
+            problem = f"the id {product_id!r:.80} is read as {product.product_id!r:.80}"
+            raise HTTPError(400, "bad_id", problem, "write it without white space at its ends, and with single spaces")
         new = self.service.shop.product(product_id) is None
         mine = _Turn(product)
         await self._write(lambda: self._put_waiting(mine), mine)  # an earlier turn may have taken it along
@@ -125,7 +125,7 @@ class Changes:
                     turn.error = error
 
     async def patch(self, request: Request) -> Response:
-        product_id = request.path_params["product_id"]
+        product_id = _id_of(request)
         data = parse_object(await read_body(request))
         if not data or "product_id" in data:
             raise HTTPError(400, "bad_patch", "a patch names fields, and not product_id", 'send {"price": 9.5}')
@@ -137,7 +137,7 @@ class Changes:
                 raise _unknown(product_id)
             cleared = [name for name, value in data.items() if value is None]
             merged = product_json(old) | {name: value for name, value in data.items() if value is not None}
-            product = _read({name: value for name, value in merged.items() if name not in cleared})
+            product = read_sent({name: value for name, value in merged.items() if name not in cleared})
             fields = {name: getattr(product, name, None) for name in data if name in Product._fields}
             fields |= {name: product.attributes.get(name) for name in data if name not in Product._fields}
             fields |= {name: Product("", "")._asdict()[name] for name in cleared if name in Product._fields}
@@ -148,7 +148,7 @@ class Changes:
         return respond(product_json(product))
 
     async def delete(self, request: Request) -> Response:
-        product_id = request.path_params["product_id"]
+        product_id = _id_of(request)
         if not await self._write(lambda: self.service.shop.delete([product_id])):
             raise _unknown(product_id)
         self._merge_if_due()
@@ -168,9 +168,10 @@ class Changes:
         return await self._edit_code(request, given=True)
 
     async def take_code(self, request: Request) -> Response:
-        return await self._edit_code(request, given=False)
+        """Takes a code away, or with `neutral` only the edit of it."""
+        return await self._edit_code(request, given=None if truth(request.query_params, "neutral") else False)
 
-    async def _edit_code(self, request: Request, given: bool) -> Response:
+    async def _edit_code(self, request: Request, given: bool | None) -> Response:
         product_id, slot, value = (request.path_params[name] for name in ("product_id", "slot", "value"))
         shop = self.service.shop
         try:
@@ -178,36 +179,15 @@ class Changes:
         except KeyError:
             raise _unknown(product_id) from None
         self._merge_if_due()
-        return respond({"given" if given else "taken": str(code)})
+        return respond({{True: "given", False: "taken", None: "neutral"}[given]: str(code)})
 
     # --- many products ----------------------------------------------------------------------------------------------
 
     async def put_many(self, request: Request) -> Response:
-        """NDJSON, or a JSON array, of any length: read, coded and committed part by part; what is wrong is named by its
-        line and left out."""
-        accepted, rejected = 0, 0
-        told: list[dict[str, object]] = []
-        batch: dict[str, Product] = {}
-        async for line, data in _records(request):
-            if isinstance(data, HTTPError):
-                rejected += 1
-                told = [*told, {"line": line, "error": data.message}][:TOLD]
-                continue
-            try:
-                product = _read(data, line)
-            except DataError as error:
-                rejected += 1
-                told = [*told, {"line": line, "error": f"{error.problem} Fix: {error.fix}"}][:TOLD]
-                continue
-            batch[product.product_id] = product
-            accepted += 1
-            if len(batch) >= AT_ONCE:
-                some, batch = list(batch.values()), {}
-                await self._write(partial(self.service.shop.update, some))
-        if batch:
-            await self._write(lambda: self.service.shop.update(batch.values()))
+        """NDJSON, or a JSON array, of any length."""
+        answer = await put_many(request, lambda some: self._write(partial(self.service.shop.update, some)))
         self._merge_if_due()
-        return respond({"accepted": accepted, "rejected": told, "rejected_count": rejected})
+        return respond(answer)
 
     def _merge_if_due(self) -> None:
         """Merges in a process of its own, behind the searches, once enough has changed; the next change takes it in."""
@@ -285,16 +265,21 @@ class Changes:
 
     async def reload(self, _: Request) -> Response:
         """Takes in a segment that was written anew."""
-        fresh = await self.service.work(self.service.shop.refresh)
+        try:
+            fresh = await self.service.work(self.service.shop.refresh)
+        except IndexFolderError as error:  # what was read before goes on answering
+            raise HTTPError(503, "no_index", *split_fix(str(error)), RETRY) from None
         return respond({"reloaded": bool(fresh), "products": len(self.service.shop)})
 
 
-def _read(data: Any, line: int = 1) -> Product:
-    if not isinstance(data, dict):
-        raise BadRow(
-            "request", line, f"a {type(data).__name__}, not an object", "send an object with product_id and title"
-        )
-    return read_product(data, line=line)
+def _id_of(request: Request) -> str:
+    """The id in a product's path; an HTTPError where the path is one of codes, which takes other methods."""
+    product_id = str(request.path_params["product_id"])
+    if is_of_codes(product_id):
+        allowed = "GET" if product_id.endswith("/codes") else "PUT, DELETE"
+        problem = f"an address of a product's codes takes {allowed} alone"
+        raise HTTPError(405, "method_not_allowed", problem, "see /openapi.json", {"Allow": allowed})
+    return product_id
 
 
 def _unknown(product_id: str) -> HTTPError:
@@ -319,52 +304,3 @@ def _click(row: Any) -> Click:
     if not texts["query"] or not texts["product_id"]:
         raise HTTPError(400, "bad_click", "a click needs a query and a product_id", fix)
     return Click(texts["query"], texts["product_id"], kind, float(weight), texts["user_id"], texts["timestamp"])
-
-
-async def _records(request: Request) -> AsyncIterator[tuple[int, Any]]:
-    """(line, what stands there) of a body in NDJSON, line by line, or of a JSON array, item by item.
-
-    What is no JSON comes as an HTTPError.
-    """
-    begun, rest, line = False, b"", 0
-    stream = request.stream()
-    try:
-        async for part in stream:
-            rest += part
-            if not begun and rest.lstrip()[:1]:
-                begun = True
-                if rest.lstrip()[:1] == b"[":
-                    async for item in _array(stream, rest):
-                        yield item
-                    return
-            *lines, rest = rest.split(b"\n")
-            for text in lines:
-                line += 1
-                if text.strip():
-                    yield line, _parsed(text)
-            if len(rest) > LINE:
-                raise HTTPError(
-                    413, "too_large", f"line {line + 1} is longer than {LINE:,} bytes", "shorten the product"
-                )
-    except ClientDisconnect:
-        raise HTTPError(400, "cut_off", "the body was cut off", "send the rest again") from None
-    if rest.strip():
-        yield line + 1, _parsed(rest)
-
-
-async def _array(stream: AsyncIterator[bytes], begun: bytes) -> AsyncIterator[tuple[int, Any]]:
-    parts, size = [begun], len(begun)
-    async for part in stream:
-        size += len(part)
-        if size > 50 * LINE:
-            raise HTTPError(413, "too_large", "an array of more than 50 MB", "send NDJSON, a product a line")
-        parts.append(part)
-    for number, item in enumerate(await anyio.to_thread.run_sync(parse, b"".join(parts)), start=1):
-        yield number, item
-
-
-def _parsed(text: bytes) -> Any:
-    try:
-        return parse(text)
-    except HTTPError as error:
-        return error

@@ -22,6 +22,7 @@ SEARCH: dict[str, tuple[dict[str, Any], str]] = {
     "value": (NUMBER, "The weight of products' value in the score"),
     "fields": (TEXT, "Fields of products to answer with, with commas between; all without it"),
 }
+NEUTRAL = {"name": "neutral", "in": "query", "schema": TRUTH}
 ERROR = {
     "type": "object",
     "required": ["error"],
@@ -70,7 +71,7 @@ def openapi() -> dict[str, Any]:
         "/products/{product_id}/codes": {"get": _operation("Its codes and where they are from", None, product)},
         "/products/{product_id}/codes/{slot}/{value}": {
             "put": _operation("Give it a code", None, product, slot, value),
-            "delete": _operation("Take a code away from it", None, product, slot, value),
+            "delete": _operation("Take a code away from it, or the edit of it", None, product, slot, value, NEUTRAL),
         },
         "/rules": {"get": _operation("All rules")},
         "/rules/try": {"post": _operation("A query before and after rules", {"type": "object"})},

@@ -20,6 +20,8 @@ from gram.shop import Shop
 
 log = logging.getLogger("gram.serve")
 
+GRACE = 10
+"""Seconds that requests have to end once the service stops."""
 EVERY = 1.0
 """Seconds between looks for what other processes wrote."""
 
@@ -36,7 +38,8 @@ def is_loopback(host: str) -> bool:
 
 class Server(uvicorn.Server):
     """Told to stop by SIGTERM it goes on answering for `drain` seconds, while /ready says that it is stopping, so that
-    whoever sends it requests can turn elsewhere. A second signal, or Ctrl-C, stops it at once."""
+    whoever sends it requests can turn elsewhere. Ctrl-C does without that; either leaves requests that run `GRACE`
+    seconds to end. A second signal stops it at once."""
 
     def __init__(self, config: uvicorn.Config, service: Service, drain: float) -> None:
         super().__init__(config)
@@ -44,6 +47,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         was_ready, self._service.ready = self._service.ready, False
+        self.force_exit = not was_ready
         if sig != signal.SIGTERM or not was_ready:
             super().handle_exit(sig, frame)
             return
@@ -68,7 +72,7 @@ def serve(index: Path, model: Path | None, host: str, port: int, read_only: bool
             raise SettingError(f"{host} can be reached from other machines, and there is no key. Fix: {fix}")
         app = make_app(shop, ServeSettings(at_once=max(2, os.cpu_count() or 1), public=public))
         config = uvicorn.Config(
-            app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=10,
+            app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE,
             limit_concurrency=1000, h11_max_incomplete_event_size=64_000, server_header=False,
         )  # fmt: skip
         server = Server(config, app.state.service, drain)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,6 +24,8 @@ from gram.shop import Shop
 log = logging.getLogger("gram.serve")
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+RETRY = {"Retry-After": "1"}
+_HOST = re.compile(r"(\[[^\[\]]*\]|[^:]*)(?::[0-9]*)?")
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -56,7 +60,7 @@ class Service:
         """Runs a task in a thread when it is its turn; 503 where too many wait already."""
         kind, limiter = ("writes", self.writing) if writes else ("reads", self.reading)
         if self.there[kind] >= self.settings.waiting + limiter.total_tokens:
-            raise HTTPError(503, "busy", f"too many {kind} at once", "come again in a second", {"Retry-After": "1"})
+            raise HTTPError(503, "busy", f"too many {kind} at once", "come again in a second", RETRY)
         self.there[kind] += 1
         try:
             return await anyio.to_thread.run_sync(task, limiter=limiter)
@@ -85,9 +89,9 @@ class Service:
     @staticmethod
     def _check_origin(request: Request) -> None:
         named, origin = request.headers.get("host", ""), request.headers.get("origin")
-        host = named[: named.index("]") + 1] if "]" in named else named.rpartition(":")[0] or named
-        if host not in LOOPBACK:
-            problem = f"this service does not answer to the name {host!r:.60}"
+        host = _HOST.fullmatch(named)
+        if host is None or host[1] not in LOOPBACK:
+            problem = f"this service does not answer to the name {named!r:.60}"
             raise HTTPError(403, "bad_host", problem, "call it 127.0.0.1, or make a key: gram keys add")
         writes = request.method not in ("GET", "HEAD") and request.url.path != "/search"
         if writes and origin is not None and origin.split("://")[-1] != named:
@@ -110,6 +114,8 @@ class Service:
                 response = respond_error(HTTPError(400, "bad_product", error.problem, error.fix))
             except GramError as error:
                 response = respond_error(HTTPError(400, type(error).__name__, *split_fix(str(error))))
+            except asyncio.CancelledError:  # the service stops, and waits for nothing more
+                response = respond_error(HTTPError(503, "stopping", "the service stops", "send it again", RETRY))
             except Exception:  # answered in our form, counted, and told in full where the service is run
                 log.exception("%s %s", request.method, route)
                 problem = "something broke; it is in the service's log"

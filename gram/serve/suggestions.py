@@ -108,18 +108,29 @@ class Suggestions:
             self._clicked[text] = self._clicked.get(text, 0.0) + 10 * click.weight
             self._last_click = click.number
         weights: dict[str, float] = {}
-        lexicon = self._shop.live.searcher.lexicon
+        lexicon = snapshot.searcher.lexicon
         for row in range(lexicon.n_learnt):
             attribute = lexicon.attributes[row]
             if attribute.slot != "marketing" and lexicon.products[row] > 0:
                 weights[attribute.value.casefold()] = float(lexicon.products[row]) / 10
-        for more in (_brands(snapshot), self._clicked):
+        for more in (_added(snapshot), _brands(snapshot), self._clicked):
             for text, weight in more.items():
                 weights[text] = weights.get(text, 0.0) + weight
         known = _Known.of(version, weights, _titles(snapshot))
         end = time.monotonic()
         self._read_from = end + max(EVERY, PAUSES * (end - begin))
         return known
+
+
+def _added(snapshot: Snapshot) -> Mapping[str, float]:
+    """Attributes that were added without training and that products have."""
+    weights: dict[str, float] = {}
+    for attribute in getattr(snapshot.searcher.coder, "added", ()):
+        key = snapshot.searcher.lexicon.find(*attribute)
+        there = sum(len(segment.having(key)) for segment in snapshot.segments)
+        if there and attribute.slot != "marketing":
+            weights[attribute.value.casefold()] = there / 10
+    return weights
 
 
 def _brands(snapshot: Snapshot) -> Mapping[str, float]:

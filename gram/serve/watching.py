@@ -39,7 +39,6 @@ class Watching:
 
     async def page(self, request: Request) -> Response:
         name = request.path_params.get("name", "index.html")
-        path = PAGE / name
-        if "/" in name or path.suffix not in (".html", ".js", ".css") or not path.is_file():
+        if name not in {path.name for path in PAGE.iterdir()} or not name.endswith((".html", ".js", ".css")):
             raise HTTPError(404, "not_found", "there is no such page", "begin at /")
-        return FileResponse(path, headers={"Cache-Control": "no-cache"})
+        return FileResponse(PAGE / name, headers={"Cache-Control": "no-cache"})

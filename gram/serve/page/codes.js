@@ -6,7 +6,8 @@ let shown = null, changed = () => {};
 const path = () => `/products/${encodeURIComponent(shown)}/codes`;
 
 async function list() {
-  const { codes, taken } = await ask("GET", path());
+  const asked = shown, { codes, taken } = await ask("GET", path());
+  if (asked !== shown) return;  // another product's drawer was opened meanwhile
   const row = (code, said, word, method) => {
     const act = element("button", { type: "button", "aria-label": `${word} ${code}` }, word);
     act.addEventListener("click", () => edit(method, code));
@@ -17,16 +18,19 @@ async function list() {
 }
 
 async function edit(method, code) {
-  const at = code.indexOf(":"), parts = [code.slice(0, at), code.slice(at + 1)].map((part) => encodeURIComponent(part.trim()));
+  const asked = shown, at = code.indexOf(":");
+  const parts = [code.slice(0, at), code.slice(at + 1)].map((part) => encodeURIComponent(part.trim()));
   try {
     if (at < 1) throw new Error("Write a code as slot: value, such as type: sofa.");
     await ask(method, `${path()}/${parts.join("/")}`);
-    byId("codes-status").textContent = `${code} is ${method === "PUT" ? "given" : "taken away"}.`;
-    byId("give").reset();
-    await list();
-    byId("give").elements.code.focus();
+    if (asked === shown) {
+      byId("codes-status").textContent = `${code} is ${method === "PUT" ? "given" : "taken away"}.`;
+      byId("give").reset();
+      await list();
+      byId("give").elements.code.focus();
+    }
     changed();
-  } catch (error) { tell(error); }
+  } catch (error) { if (asked === shown) tell(error); }
 }
 
 const tell = (error) => { byId("codes-status").textContent = `${error.message}${error.fix ? ` — ${error.fix}` : ""}`; };
@@ -39,7 +43,10 @@ export function openCodes(productId, then) {
   byId("codes-status").textContent = "";
 }
 
-byId("codes").addEventListener("toggle", () => { if (byId("codes").open) list().catch(tell); });
+byId("codes").addEventListener("toggle", () => {
+  const asked = shown;
+  if (byId("codes").open) list().catch((error) => { if (asked === shown) tell(error); });
+});
 byId("give").addEventListener("submit", (event) => {
   event.preventDefault();
   edit("PUT", byId("give").elements.code.value);
