@@ -87,7 +87,7 @@ class CodeEdits:
             (row * n + key, given)
             for row, product_id in enumerate(product_ids)
             for attribute, given in self.of(product_id).items()
-            if (key := lexicon.find(*attribute)) >= 0
+            if (key := _number(attribute, lexicon)) >= 0
         ]
         if not edited:
             return represented
@@ -112,6 +112,12 @@ class CodeEdits:
             probability=represented.probability[left],
             compound=_only(compound, np.flatnonzero(~lost.any(axis=1))),
         )
+
+
+def _number(attribute: Attribute, lexicon: Lexicon) -> int:
+    """An attribute's id, −1 for none; where its words have another slot by now, that of these."""
+    key = lexicon.find(*attribute)
+    return key if key >= 0 else lexicon.id_of(tuple(lexicon.analyzer.stems(attribute.value)))
 
 
 def _only(rows: SparseRows, kept: NDArray[Any]) -> SparseRows:

@@ -461,6 +461,10 @@ def test_edits_lie_over_what_the_coder_says(folder: Path) -> None:
     back = edits.plus(CodeEdit(product_ids[1], searcher.lexicon.attributes[lost], given=True))
     again = back.lay_over(product_ids, after, searcher.lexicon, searcher.codes, lambda _: 0.7)
     assert dict(zip(*map(np.ndarray.tolist, again.lexical.of(1)), strict=True))[lost] == pytest.approx(0.7)
+    elsewhere = searcher.lexicon.attributes[lost]._replace(slot="another slot")  # as the words were once
+    moved = CodeEdits().plus(CodeEdit(product_ids[1], elsewhere, given=False))
+    after = moved.lay_over(product_ids, before, searcher.lexicon, searcher.codes, lambda _: 1.0)
+    assert lost not in {*after.lexical.of(1).key.tolist(), *after.expansion.of(1).key.tolist()}
     shop.close()
 
 

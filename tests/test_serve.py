@@ -30,7 +30,7 @@ from gram.records import Product
 from gram.serve import suggestions
 from gram.serve.app import make_app
 from gram.serve.keys import make_key
-from gram.serve.run import Server, is_loopback
+from gram.serve.run import Server, _reload, is_loopback
 from gram.serve.service import ServeSettings
 from gram.serve.statistics import TIMED, Statistics
 from gram.shop import Shop
@@ -647,3 +647,15 @@ def test_changes_are_made_in_the_order_in_which_they_come(shop: Shop, monkeypatc
     assert product is not None
     assert (product.title, product.price) == ("Raft", 9.0)
     shop.delete(["order"])
+
+
+def test_what_cannot_be_taken_in_is_logged_once(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> bool:
+        raise OSError("the folder is away")
+
+    monkeypatch.setattr(shop, "refresh", fail)
+    told = _reload(shop)
+    assert _reload(shop, told) == told
+    assert len(caplog.records) == 1

@@ -89,16 +89,21 @@ def serve(index: Path, model: Path | None, host: str, port: int, read_only: bool
 
 def _watch(shop: Shop, stopping: threading.Event) -> None:
     """Takes in what a merge, `gram index` or, where this process only reads, another one wrote."""
+    problem = ""
     while not stopping.wait(EVERY):
-        _reload(shop)
+        problem = _reload(shop, problem)
 
 
-def _reload(shop: Shop) -> None:
+def _reload(shop: Shop, told: str = "") -> str:
+    """What was wrong, which is logged unless it was `told` before."""
     try:
         if shop.refresh():
             log.info("%d products, taken in anew", len(shop))
-    except Exception:  # the old segment goes on answering
-        log.exception("what was written anew cannot be taken in")
+    except Exception as error:  # the old segment goes on answering
+        if repr(error) != told:
+            log.exception("what was written anew cannot be taken in")
+        return repr(error)
+    return ""
 
 
 def answer_once(index: Path, model: Path | None, path: str) -> tuple[int, str]:
