@@ -23,7 +23,7 @@ from gram.code_edits import KIND, CodeEdit, CodeEdits
 from gram.coder.added import add_attribute, too_easy
 from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Representations, Side
 from gram.coder.packing import SPARSE, join, pack, read_back, unpack
-from gram.errors import IndexFolderError, SettingError
+from gram.errors import DataError, IndexFolderError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
 from gram.index.segment import Index, value_scores
@@ -77,7 +77,11 @@ class LiveIndex:
         folder, path = Path(folder), store_path(folder)
         lock = ExitStack()
         if not read_only:
-            lock.enter_context(lock_folder(path))
+            try:
+                lock.enter_context(lock_folder(path))
+            except DataError as error:
+                fix = "if that is a service, send it the changes (PUT /products/ID, POST /products); else wait"
+                raise DataError(folder, error.problem, fix) from error
         try:
             identity = _identity(folder) if folder.is_dir() else (0, 0)
             searcher = Searcher.load(folder, model, device, check)
