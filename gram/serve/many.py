@@ -45,7 +45,7 @@ def read_sent(data: Any, line: int = 1) -> Product:
 
 @dataclass
 class _Tally:
-    written: int = 0
+    kept: int = 0
     rejected: int = 0
     told: list[dict[str, object]] = field(default_factory=list)
 
@@ -64,12 +64,12 @@ async def put_many(request: Request, write: Callable[[Iterable[Product]], Awaita
     try:
         await _put_all(request, write, tally)
     except HTTPError as error:
-        error.message += f"; {tally.written:,} products are written"
+        error.message += f"; {tally.kept:,} products are written"
         raise
     except asyncio.CancelledError:
-        problem = f"the service stops; {tally.written:,} products are written, of others some may be"
+        problem = f"the service stops; {tally.kept:,} products are written, of others some may be"
         raise HTTPError(503, "stopping", problem, "send the others again", {"Retry-After": "1"}) from None
-    return {"accepted": tally.written, "rejected": tally.told, "rejected_count": tally.rejected}
+    return {"accepted": tally.kept, "rejected": tally.told, "rejected_count": tally.rejected}
 
 
 async def _put_all(request: Request, write: Callable[[Iterable[Product]], Awaitable[Any]], tally: _Tally) -> None:
@@ -80,7 +80,7 @@ async def _put_all(request: Request, write: Callable[[Iterable[Product]], Awaita
         nonlocal batch, waiting
         if batch:
             await write(list(batch.values()))
-        tally.written += waiting
+        tally.kept += waiting
         batch, waiting = {}, 0
 
     async for line, data in _records(request):
