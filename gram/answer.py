@@ -152,8 +152,10 @@ class Answer:
 
     def _parts(self, steering: Steering) -> list[Part]:
         """The segments with what may be found of them: alive, let through by every filter, not hidden."""
-        filters = [parse_filter(text) for text in (self.request.filter, *steering.filters) if text.strip()]
-        self._check_names(parse_filter(self.request.filter).names)
+        texts = (self.request.filter, *steering.filters)
+        read = [parse_filter(text) for text in texts]
+        self._check_names(read[0].names)
+        filters = [one for one, text in zip(read, texts, strict=True) if text.strip()]
         parts = []
         for segment in self.snapshot.segments:
             allowed = segment.mask
@@ -168,6 +170,8 @@ class Answer:
 
     def _check_names(self, names: Sequence[str]) -> None:
         """Raises SettingError for a field that no product of the shop could have: a misspelt one finds nothing."""
+        if not names:
+            return
         known = {name for segment in self.snapshot.segments for name in segment.fields.columns} | ALWAYS
         for name in names:
             if name not in known:

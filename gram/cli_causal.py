@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from gram.cli_measuring import FILE, FOLDER
+from gram.cli_measuring import FILE, FOLDER, device_option
 from gram.errors import DataError, ModelError, SettingError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _given_options(names: Sequence[str]) -> list[str]:
 @click.argument("products", type=FILE)
 @click.option("--log", help="Code the queries of this log too: all, or with --head the most frequent ones.")
 @click.option("--head", default=0, type=click.IntRange(0), help="So many queries; 0: all.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, …")
+@device_option
 def code(model: Path, products: Path, log: str | None, head: int, device: str) -> None:
     """Writes the codes of a catalogue, and of a log's queries, with a language model, ahead of `gram index`.
 
@@ -100,11 +100,9 @@ def code(model: Path, products: Path, log: str | None, head: int, device: str) -
     from gram.coder.base import Side
     from gram.coder.causal.coder import CausalCoder
     from gram.coder.folder import check_model, load_coder
-    from gram.coder.precision import check_device
     from gram.data.catalogue import read_products
     from gram.data.log import read_log
 
-    check_device(device)
     check_model(model)
     coder = load_coder(model, device)
     if not isinstance(coder, CausalCoder):

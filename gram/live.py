@@ -22,7 +22,7 @@ from pyroaring import BitMap
 from gram.code_edits import KIND, CodeEdit, CodeEdits
 from gram.coder.added import add_attribute, too_easy
 from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Representations, Side
-from gram.coder.packing import SPARSE, join, pack, read_back, unpack
+from gram.coder.packing import SPARSE, pack, read_back, unpack
 from gram.errors import DataError, IndexFolderError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
@@ -34,7 +34,7 @@ from gram.locks import lock_folder
 from gram.ranking.features import columns
 from gram.records import Attribute, Product
 from gram.search import Searcher
-from gram.snapshot import MERGED, LiveSegment, Snapshot, merge_segments
+from gram.snapshot import MERGED, LiveSegment, Snapshot, join_segments, merge_segments
 
 log = logging.getLogger("gram.live")
 
@@ -235,14 +235,8 @@ class LiveIndex:
         base, fresh = segments[0], [segment for segment in segments[1:] if segment.alive]
         while len(fresh) > MOST_FRESH:
             fresh.sort(key=lambda segment: len(segment.alive))
-            fresh = [*fresh[2:], self._join(fresh[:2])]
+            fresh = [*fresh[2:], self._make(*join_segments(fresh[:2]))]
         self.snapshot = Snapshot(self.searcher, (base, *fresh), self.snapshot.version + 1, self._edits)
-
-    def _join(self, segments: Sequence[LiveSegment]) -> LiveSegment:
-        rows = [np.array(segment.alive, dtype=np.int64) for segment in segments]
-        products = [s.index.table[row] for s, some in zip(segments, rows, strict=True) for row in some.tolist()]
-        parts = [read_back(segment.index, some) for segment, some in zip(segments, rows, strict=True)]
-        return self._make(products, join(parts))
 
     # --- what is on disk --------------------------------------------------------------------------------------------
 

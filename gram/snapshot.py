@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from gram.code_edits import CodeEdits
+from gram.coder.base import Representations
 from gram.coder.packing import join, read_back
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
 from gram.index.segment import Index
 from gram.indexing import assemble_index, product_stems
 from gram.ranking.candidates import NEAREST
-from gram.records import Attribute
+from gram.records import Attribute, Product
 from gram.search import Searcher
 
 MERGED = "merged"
@@ -105,12 +106,17 @@ class Snapshot:
         return sum(len(segment.alive) for segment in self.segments)
 
 
+def join_segments(segments: Sequence[LiveSegment]) -> tuple[list[Product], Representations]:
+    """What is alive in several segments: the products, and what the coder said of them; nothing is coded again."""
+    rows = [np.array(segment.alive, dtype=np.int64) for segment in segments]
+    products = [s.index.table[row] for s, some in zip(segments, rows, strict=True) for row in some.tolist()]
+    return products, join([read_back(s.index, some) for s, some in zip(segments, rows, strict=True)])
+
+
 def merge_segments(searcher: Searcher, segments: Sequence[LiveSegment], number: int) -> Index:
     """One segment of all that is alive in several, with statistics of its own; nothing is coded again."""
     base = segments[0].index
-    rows = [np.array(segment.alive, dtype=np.int64) for segment in segments]
-    products = [s.index.table[row] for s, some in zip(segments, rows, strict=True) for row in some.tolist()]
-    represented = join([read_back(s.index, some) for s, some in zip(segments, rows, strict=True)])
+    products, represented = join_segments(segments)
     bm25 = BM25Index.build(product_stems(products, searcher.lexicon.analyzer))
     extra = dict(zip(base.extra_words, base.extra_counts.tolist(), strict=True))
     return assemble_index(searcher.coder, products, represented, bm25, extra, base.meta | {MERGED: number})

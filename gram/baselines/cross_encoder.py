@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gram.baselines.base import Engine, TrainingData, catalogue_of, check_k, read_settings, write_meta
+from gram.baselines.encoder import computing
 from gram.baselines.training import DevSample, Negatives, Outcome, Pairs, Plan, features_of, fit, plan_for
 from gram.errors import MissingExtra, ModelError, SettingError
 from gram.evaluation.measures import Run, ranking
@@ -158,7 +159,7 @@ class CrossEncoderReranker:
             return {query_id: {} for query_id in queries}
         many = len(queries) > 1
         bf16 = many and bool(self._settings.get("bf16"))
-        with torch.autocast(self._model.device.type, dtype=torch.bfloat16, enabled=bf16):
+        with computing(bf16, self._model.device):
             logits = self._model.predict(
                 pairs, batch_size=_BATCH, activation_fn=torch.nn.Identity(), show_progress_bar=many
             )

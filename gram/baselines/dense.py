@@ -20,6 +20,7 @@ from torch import Tensor
 from gram.arrays import top_k
 from gram.baselines.base import Found, Rival, TrainingData, catalogue_of, read_settings, write_meta
 from gram.baselines.bm25 import BM25
+from gram.baselines.encoder import computing
 from gram.baselines.training import DevSample, Negatives, Pairs, Plan, contrastive, encode_batch, fit, plan_for
 from gram.errors import MissingExtra, ModelError
 from gram.evaluation.measures import Run, relevant
@@ -249,7 +250,7 @@ def encode(model: Any, texts: Sequence[str], side: str, bf16: bool = False, prog
     if not texts:
         return np.empty((0, model.get_embedding_dimension()), dtype=np.float32)
     ways = {"query": model.encode_query, "document": model.encode_document}
-    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
+    with computing(bf16, model.device):
         found = ways[side](list(texts), batch_size=64, convert_to_tensor=True, show_progress_bar=progress)
     return torch.nn.functional.normalize(found.float(), dim=-1).cpu().numpy()
 

@@ -22,7 +22,8 @@ from torch import Tensor
 from gram.arrays import top_k
 from gram.baselines.base import Found, Rival, TrainingData, catalogue_of, read_settings, write_meta
 from gram.baselines.bm25 import BM25, FIELD_SETS
-from gram.baselines.splade_encoder import autocast, encode, fit_head, open_encoder
+from gram.baselines.encoder import computing
+from gram.baselines.splade_encoder import encode, fit_head, open_encoder
 from gram.baselines.training import DevSample, Negatives, Pairs, Plan, contrastive, encode_batch, fit, plan_for
 from gram.folders import new_folder
 from gram.records import Product
@@ -155,7 +156,7 @@ class _FineTuning:
             penalty = min(1.0, 3 * done) ** 2
             queries = self._weights(batch.queries)  # (B, V)
             products = self._weights([self.texts[i] for i in batch.columns])  # (C, V)
-            with autocast(self.encoder, False):  # bfloat16's steps between scores of 16 and more are 1/8
+            with computing(False, self.encoder.device):  # bfloat16's steps between scores of 16 and more are 1/8
                 total = contrastive(queries.float() @ products.float().T, batch.ignored)
                 total = total + penalty * QUERY_PENALTY * flops.compute_loss_from_embeddings(queries)
                 return total + penalty * PRODUCT_PENALTY * flops.compute_loss_from_embeddings(products)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from gram.baselines.encoder import computing
 from gram.baselines.training import features_of
 from gram.errors import MissingExtra, ModelError
 
@@ -152,10 +153,6 @@ def fit_head(encoder: Any, texts: Sequence[str], seed: int, sample: int = 2000, 
     bias[special] = -100.0  # they stand in every text and would only lengthen every posting
 
 
-def autocast(encoder: Any, bf16: bool) -> torch.autocast:
-    return torch.autocast(encoder.device.type, dtype=torch.bfloat16, enabled=bf16)
-
-
 @torch.no_grad()
 def encode(
     encoder: Any, texts: Sequence[str], max_terms: int, bf16: bool, batch: int = 0, progress: bool = False
@@ -174,7 +171,7 @@ def encode(
     ] * len(texts)
     for at in tqdm(range(0, len(order), batch), desc="splade terms", disable=not progress):
         positions = order[at : at + batch]
-        with autocast(encoder, bf16):
+        with computing(bf16, encoder.device):
             found = encoder(features_of(encoder, [texts[i] for i in positions]))["sentence_embedding"].float()
         weights, terms = found.topk(min(max_terms, found.shape[1]))
         for i, w, t in zip(positions, weights.cpu().numpy(), terms.cpu().numpy(), strict=True):
@@ -185,7 +182,3 @@ def encode(
         return csr_matrix((0, size), dtype=np.float32)
     terms, weights = np.concatenate([t for t, _ in rows]), np.concatenate([w for _, w in rows])
     return csr_matrix((weights, terms, indptr), shape=(len(texts), size))
-
-
-def weights_of(encoder: Any) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in encoder.state_dict().items()}

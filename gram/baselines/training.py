@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from gram.baselines.base import Found, TrainingData, run_of
 from gram.baselines.bm25 import MEASURES
+from gram.baselines.encoder import computing
 from gram.evaluation.measures import Run, evaluate, relevant
 from gram.records import Interaction, Product
 from gram.text.fields import joined_text
@@ -227,7 +228,7 @@ class _Run:
 
     def advance(self, stop: int, loss: Loss, bar: Any) -> bool:
         """Trains up to the step `stop`; False if the rate was so high that no number is left."""
-        plan, device = self.plan, next(self.network.parameters()).device.type
+        plan, device = self.plan, next(self.network.parameters()).device
         warm = max(1, plan.steps // 10)
         for step in range(self.step + 1, stop + 1):
             share = min(step / warm, (plan.steps - step + 1) / max(1, plan.steps - warm))
@@ -235,7 +236,7 @@ class _Run:
                 group["lr"] = rate * share
             self.network.train()
             torch.manual_seed(plan.seed * 1_000_003 + step)  # of a step all is the same at any rate
-            with torch.autocast(device, dtype=torch.bfloat16, enabled=plan.bf16):
+            with computing(plan.bf16, device):
                 value = loss(np.random.default_rng((plan.seed, step)), step / plan.steps)
             if not torch.isfinite(value):
                 return False

@@ -27,9 +27,8 @@ _ONE = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM
 
 def latency(folder: Path, name: str) -> dict[str, float]:
     """p50 and p99 in milliseconds of one query to 100 hits, of the engine `name` in a benchmark's folder."""
-    environment = (
-        os.environ | dict.fromkeys(_ONE, "1") | {"CUDA_VISIBLE_DEVICES": ""} | {"TOKENIZERS_PARALLELISM": "false"}
-    )
+    alone = {"CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
+    environment = os.environ | dict.fromkeys(_ONE, "1") | alone
     command = [sys.executable, "-m", "gram.bench.latency", str(folder), name]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

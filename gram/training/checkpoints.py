@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from gram.errors import ModelError
+from gram.errors import DataError, ModelError
+from gram.folders import new_file
 
 ANEW = "train without --resume, to begin anew"
 CHECKPOINT_SECONDS = 180  # between checkpoints at most, where validation does not come sooner
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes a checkpoint, whole or not at all. Raises DataError where it cannot be written."""
+    with new_file(path) as draft:
+        try:
+            torch.save(state, draft)
+        except RuntimeError as error:  # what torch makes of a full disk
+            problem = f"the checkpoint cannot be written ({str(error).splitlines()[0]})."
+            raise DataError(path, problem, "make room on the disk, then go on with --resume") from error
 
 
 @contextmanager

@@ -27,9 +27,7 @@ from gram.coder.encoder.tokens import Batch, hide
 from gram.coder.memory import keep_freed_memory
 from gram.coder.precision import computing
 from gram.codes.pseudo_queries import pseudo_share
-from gram.errors import DataError
-from gram.folders import new_file
-from gram.training.checkpoints import ANEW, CHECKPOINT_SECONDS, forget_after, reading_weights
+from gram.training.checkpoints import ANEW, CHECKPOINT_SECONDS, forget_after, reading_weights, write_checkpoint
 from gram.training.losses import attribute_loss, code_loss, code_scores, contrastive_loss, late_scores
 from gram.training.samples import Samples, TrainingBatch
 
@@ -309,12 +307,7 @@ class JointTrainer:
             "mean": self.mean,
             "numbers": {"done": self.done, "best": self.best, "stale": self.stale},
         }
-        with new_file(path) as draft:
-            try:
-                torch.save(state, draft)
-            except RuntimeError as error:  # what torch makes of a full disk
-                problem = f"the checkpoint cannot be written ({str(error).splitlines()[0]})."
-                raise DataError(path, problem, "make room on the disk, then go on with --resume") from error
+        write_checkpoint(path, state)
 
     def restore(self, path: Path) -> None:
         """Goes on from a checkpoint. Raises ModelError for one that is damaged."""

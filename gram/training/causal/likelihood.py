@@ -16,11 +16,10 @@ from tqdm import tqdm
 
 from gram.coder.causal.language_model import LanguageModel
 from gram.coder.precision import computing
-from gram.errors import DataError, ModelError
-from gram.folders import new_file
+from gram.errors import ModelError
 from gram.training.causal.samples import CodeSamples, Examples
 from gram.training.causal.settings import CausalSettings
-from gram.training.checkpoints import ANEW, CHECKPOINT_SECONDS, forget_after, reading_weights
+from gram.training.checkpoints import ANEW, CHECKPOINT_SECONDS, forget_after, reading_weights, write_checkpoint
 
 log = logging.getLogger("gram.train")
 
@@ -126,12 +125,7 @@ class LikelihoodTrainer:
             "best_weights": self.best_weights,
             "numbers": {"done": self.done, "best": self.best, "stale": self.stale},
         }
-        with new_file(path) as draft:
-            try:
-                torch.save(state, draft)
-            except RuntimeError as error:  # what torch makes of a full disk
-                problem = f"the checkpoint cannot be written ({str(error).splitlines()[0]})."
-                raise DataError(path, problem, "make room on the disk, then go on with --resume") from error
+        write_checkpoint(path, state)
 
     def restore(self, path: Path) -> None:
         """Goes on from a checkpoint. Raises ModelError for one that is damaged, or of another language model."""
