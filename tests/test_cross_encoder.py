@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_bert import tiny_bert
 
-from gram.baselines.base import Engine, TrainingData
+from gram.baselines.base import Engine, How, TrainingData
 from gram.baselines.bm25 import BM25
 from gram.baselines.cross_encoder import CrossEncoderReranker, First
 from gram.errors import ModelError, SettingError
@@ -29,7 +29,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def trained(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "reranker"
-    CrossEncoderReranker.train(folder, DATA, First(BM25(SHOP), depth=6), model=tiny, quick=True)
+    CrossEncoderReranker.train(folder, DATA, First(BM25(SHOP), depth=6), How(tiny, quick=True))
     return folder
 
 
@@ -61,13 +61,13 @@ def test_scores_mix_by_hand() -> None:
 
 
 def test_the_same_seed_gives_the_same_weights(tiny: str, trained: Path, tmp_path: Path) -> None:
-    CrossEncoderReranker.train(tmp_path / "again", DATA, First(BM25(SHOP), depth=6), model=tiny, quick=True)
+    CrossEncoderReranker.train(tmp_path / "again", DATA, First(BM25(SHOP), depth=6), How(tiny, quick=True))
     for name in ("meta.json", "model/model.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (trained / name).read_bytes()
 
 
 def test_bfloat16_is_for_training_only(tiny: str, tmp_path: Path) -> None:
-    CrossEncoderReranker.train(tmp_path / "bf16", DATA, First(BM25(SHOP), depth=6), model=tiny, quick=True, bf16=True)
+    CrossEncoderReranker.train(tmp_path / "bf16", DATA, First(BM25(SHOP), depth=6), How(tiny, quick=True, bf16=True))
     engine = CrossEncoderReranker.load(tmp_path / "bf16", SHOP, BM25(SHOP))
     assert {str(weight.dtype) for weight in engine._model.parameters()} == {"torch.float32"}
     assert len(engine.search("red hat", 3)) == 3
@@ -75,7 +75,7 @@ def test_bfloat16_is_for_training_only(tiny: str, tmp_path: Path) -> None:
 
 def test_without_a_log_the_order_stays(tiny: str, tmp_path: Path) -> None:
     first = BM25(SHOP)
-    CrossEncoderReranker.train(tmp_path / "zero", DATA._replace(log=[]), First(first), model=tiny, quick=True)
+    CrossEncoderReranker.train(tmp_path / "zero", DATA._replace(log=[]), First(first), How(tiny, quick=True))
     engine = CrossEncoderReranker.load(tmp_path / "zero", SHOP, first)
     assert engine.search_many({"q": "red hat"}) == first.search_many({"q": "red hat"})
     assert not (tmp_path / "zero" / "model").exists()
@@ -87,8 +87,8 @@ def test_what_cannot_be_used_is_told(tiny: str, trained: Path, tmp_path: Path) -
         engine.search("hat", 0)
     assert engine.index_bytes == BM25(SHOP).index_bytes + sum(len(product.title) for product in SHOP)
     with pytest.raises(SettingError, match="at least 1"):
-        CrossEncoderReranker.train(tmp_path / "new", DATA, First(BM25(SHOP), depth=0), model=tiny)
+        CrossEncoderReranker.train(tmp_path / "new", DATA, First(BM25(SHOP), depth=0), How(tiny))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match="cannot be loaded"):
-        CrossEncoderReranker.train(tmp_path / "new", DATA, First(BM25(SHOP)), model=str(tmp_path / "empty"))
+        CrossEncoderReranker.train(tmp_path / "new", DATA, First(BM25(SHOP)), How(str(tmp_path / "empty")))
     assert not (tmp_path / "new").exists()

@@ -9,7 +9,7 @@ import pytest
 from tiny_bert import tiny_bert
 
 from gram.arrays import top_k
-from gram.baselines.base import Engine, TrainingData
+from gram.baselines.base import Engine, How, TrainingData
 from gram.baselines.dense import Dense, DenseHNSW, encode, load_model
 from gram.errors import IndexMismatch, ModelError, SettingError
 from gram.evaluation.measures import evaluate
@@ -33,7 +33,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def trained(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "dense"
-    Dense.train(folder, DATA, model=tiny, quick=True)
+    Dense.train(folder, DATA, How(tiny, quick=True))
     return folder
 
 
@@ -78,13 +78,13 @@ def test_index_bytes_are_those_of_the_file_searched(trained: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_folder(tiny: str, trained: Path, tmp_path: Path) -> None:
-    Dense.train(tmp_path / "again", DATA, model=tiny, quick=True)
+    Dense.train(tmp_path / "again", DATA, How(tiny, quick=True))
     for name in ("vectors.npy", "meta.json", "graph.hnsw"):
         assert (tmp_path / "again" / name).read_bytes() == (trained / name).read_bytes()
 
 
 def test_in_bfloat16_vectors_are_nearly_the_same_and_of_length_1(tiny: str, tmp_path: Path) -> None:
-    Dense.train(tmp_path / "bf16", DATA, model=tiny, quick=True, bf16=True)
+    Dense.train(tmp_path / "bf16", DATA, How(tiny, quick=True, bf16=True))
     vectors = np.load(tmp_path / "bf16" / "vectors.npy").astype(np.float32)
     fields = Dense.load(tmp_path / "bf16", SHOP).settings["fields"]
     assert isinstance(fields, list)
@@ -97,7 +97,7 @@ def test_in_bfloat16_vectors_are_nearly_the_same_and_of_length_1(tiny: str, tmp_
 def test_without_a_log_nothing_is_trained(tiny: str, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
-    Dense.train(tmp_path / "zero", TrainingData(SHOP, [], {}, {}), model=tiny, quick=True)
+    Dense.train(tmp_path / "zero", TrainingData(SHOP, [], {}, {}), How(tiny, quick=True))
     engine = Dense.load(tmp_path / "zero", SHOP)
     assert engine.settings["best_step"] == 0
     a, b = SentenceTransformer(tiny).encode(["red hat", "red shoe"], normalize_embeddings=True)
@@ -131,5 +131,5 @@ def test_what_cannot_be_used_is_told(tiny: str, trained: Path, tmp_path: Path) -
         Dense.load(trained, SHOP).search("hat", 0)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match="cannot be loaded"):
-        Dense.train(tmp_path / "new", DATA, model=str(tmp_path / "empty"))
+        Dense.train(tmp_path / "new", DATA, How(str(tmp_path / "empty")))
     assert not (tmp_path / "new").exists()

@@ -9,7 +9,7 @@ import pytest
 # one tiny shop and encoder for all rivals that train an encoder
 from test_term_sets import DATA, QUERIES, SHELF, tiny_encoder
 
-from gram.baselines.base import Engine, Trained, TrainingData
+from gram.baselines.base import Engine, How, Trained, TrainingData
 from gram.baselines.bm25 import BM25
 from gram.baselines.expansion import Additions, Choice, ExpandedBM25, choose, predicted_terms
 from gram.baselines.training import Plan
@@ -54,7 +54,7 @@ def test_settings_are_chosen_one_after_the_other() -> None:
 
 
 def test_it_finds_searchers_words(model: str, tmp_path: Path) -> None:
-    ExpandedBM25.train(tmp_path / "x", DATA, model=model, plan=Plan(60, batch=8))
+    ExpandedBM25.train(tmp_path / "x", DATA, How(model), plan=Plan(60, batch=8))
     engine = ExpandedBM25.load(tmp_path / "x", SHELF)
     check: Trained = engine
     assert isinstance(check, Engine)
@@ -83,7 +83,7 @@ def test_predicted_terms_reach_products_without_a_log(model: str) -> None:
 
 def test_an_empty_log_leaves_bm25(model: str, tmp_path: Path) -> None:
     data = TrainingData(SHELF, [], QUERIES, DATA.dev_qrels)
-    ExpandedBM25.train(tmp_path / "e", data, model="not needed")
+    ExpandedBM25.train(tmp_path / "e", data, How("not needed"))
     engine = ExpandedBM25.load(tmp_path / "e", SHELF)
     chosen = engine.settings
     assert (chosen["predictor"], chosen["predictions"], chosen["repeats"]) == ("none", 0, 0)
@@ -93,4 +93,4 @@ def test_an_empty_log_leaves_bm25(model: str, tmp_path: Path) -> None:
 
 def test_settings_are_checked(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="no products"):
-        ExpandedBM25.train(tmp_path / "x", DATA._replace(products=[]), model="")
+        ExpandedBM25.train(tmp_path / "x", DATA._replace(products=[]), How(""))

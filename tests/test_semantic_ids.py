@@ -11,7 +11,7 @@ import torch
 # one tiny shop and encoder for all rivals that train an encoder
 from test_term_sets import DATA, QUERIES, SHELF, tiny_encoder
 
-from gram.baselines.base import Engine, Trained, TrainingData
+from gram.baselines.base import Engine, How, Trained, TrainingData
 from gram.baselines.encoder import PretrainedEncoder
 from gram.baselines.semantic_ids import IdNetwork, SemanticIds, kmeans, semantic_ids
 from gram.baselines.training import Plan
@@ -27,7 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def trained(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("engines") / "ids"
-    SemanticIds.train(folder, DATA, model=model, plan=Plan(300, batch=16, rates=(1.0,)))
+    SemanticIds.train(folder, DATA, How(model), plan=Plan(300, batch=16, rates=(1.0,)))
     return folder
 
 
@@ -105,14 +105,14 @@ def test_it_learns_searchers_words(trained: Path) -> None:
 
 def test_the_same_seed_gives_the_same_engine(model: str, tmp_path: Path) -> None:
     for name in "ab":
-        SemanticIds.train(tmp_path / name, DATA, model=model, plan=Plan(2, batch=4), seed=7)
+        SemanticIds.train(tmp_path / name, DATA, How(model, seed=7), plan=Plan(2, batch=4))
     runs = [SemanticIds.load(tmp_path / name, SHELF).search_many(QUERIES) for name in "ab"]
     assert runs[0] == runs[1]
 
 
 def test_an_empty_log_and_a_narrow_beam(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gram.baselines.semantic_ids.BEAM", 4)
-    SemanticIds.train(tmp_path / "e", TrainingData(SHELF, [], {}, {}), model=model, quick=True)
+    SemanticIds.train(tmp_path / "e", TrainingData(SHELF, [], {}, {}), How(model, quick=True))
     assert len(SemanticIds.load(tmp_path / "e", SHELF).search("red hammer")) == 4
 
 
@@ -120,6 +120,6 @@ def test_folders_and_settings_are_checked(trained: Path, model: str, tmp_path: P
     with pytest.raises(IndexMismatch, match="other products"):
         SemanticIds.load(trained, SHELF[1:])
     with pytest.raises(SettingError, match="no products"):
-        SemanticIds.train(tmp_path / "x", DATA._replace(products=[]), model=model)
+        SemanticIds.train(tmp_path / "x", DATA._replace(products=[]), How(model))
     with pytest.raises(SettingError, match="at least 1"):
         SemanticIds.load(trained, SHELF).search("red", 0)

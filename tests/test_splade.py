@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast
 
 from gram.baselines import splade_encoder
-from gram.baselines.base import Engine, TrainingData
+from gram.baselines.base import Engine, How, TrainingData
 from gram.baselines.splade import MAX_TERMS, Splade
 from gram.baselines.training import Plan
 from gram.data.shop.generate import generate
@@ -100,8 +100,8 @@ def test_a_fitted_head_reads_tokens_as_themselves(models_of: dict[str, str], sho
 
 @pytest.mark.parametrize("kind", ["headless", "masked"])
 def test_train_load_search(kind: str, tmp_path: Path, models_of: dict[str, str], shop: TrainingData) -> None:
-    Splade.train(tmp_path / "a", shop, model=models_of[kind], plan=TINY)
-    Splade.train(tmp_path / "b", shop, model=models_of[kind], plan=TINY)
+    Splade.train(tmp_path / "a", shop, How(models_of[kind]), plan=TINY)
+    Splade.train(tmp_path / "b", shop, How(models_of[kind]), plan=TINY)
     engine = Splade.load(tmp_path / "a", shop.products)
     assert isinstance(engine, Engine)
     run = engine.search_many(shop.dev_queries, 20)
@@ -122,7 +122,7 @@ def test_train_load_search(kind: str, tmp_path: Path, models_of: dict[str, str],
 
 def test_an_empty_log_is_made_up_for(tmp_path: Path, models_of: dict[str, str], shop: TrainingData) -> None:
     data = TrainingData(shop.products, [], {}, {})
-    Splade.train(tmp_path / "a", data, model=models_of["masked"], quick=True, bf16=True)
+    Splade.train(tmp_path / "a", data, How(models_of["masked"], quick=True, bf16=True))
     engine = Splade.load(tmp_path / "a", shop.products)
     assert engine.settings["best_step"] == 12  # nothing to choose by: the last
     assert engine.search_many({"q": shop.products[0].title, "none": ""}, 5)["q"]
@@ -132,7 +132,7 @@ def test_bad_input(tmp_path: Path, models_of: dict[str, str], shop: TrainingData
     with pytest.raises(ModelError, match="cannot be loaded"):
         splade_encoder.open_encoder(str(tmp_path), 64)
     with pytest.raises(SettingError, match="no products"):
-        Splade.train(tmp_path / "a", TrainingData([], [], {}, {}), model=models_of["masked"])
+        Splade.train(tmp_path / "a", TrainingData([], [], {}, {}), How(models_of["masked"]))
     encoder, _ = splade_encoder.open_encoder(models_of["masked"], 64)
     engine = Splade(encoder, [Product("a", "red")], None, {}, 0)
     with pytest.raises(SettingError, match="at least 1"):

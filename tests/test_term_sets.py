@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gram.baselines.base import Engine, Trained, TrainingData
+from gram.baselines.base import Engine, How, Trained, TrainingData
 from gram.baselines.encoder import PretrainedEncoder, two_lengths
 from gram.baselines.term_sets import TermNetwork, TermSets, postings_of, telling_terms
 from gram.baselines.training import Plan
@@ -56,7 +56,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def trained(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("engines") / "terms"
-    TermSets.train(folder, DATA, model=model, plan=Plan(200, batch=16, rates=(1.0,)))
+    TermSets.train(folder, DATA, How(model), plan=Plan(200, batch=16, rates=(1.0,)))
     return folder
 
 
@@ -108,13 +108,13 @@ def test_it_learns_searchers_words(trained: Path) -> None:
 
 def test_the_same_seed_gives_the_same_engine(trained: Path, model: str, tmp_path: Path) -> None:
     for name in "ab":
-        TermSets.train(tmp_path / name, DATA, model=model, plan=Plan(3, batch=4, seed=7))
+        TermSets.train(tmp_path / name, DATA, How(model), plan=Plan(3, batch=4, seed=7))
     runs = [TermSets.load(tmp_path / name, SHELF).search_many(QUERIES) for name in "ab"]
     assert runs[0] == runs[1]
 
 
 def test_an_empty_log(model: str, tmp_path: Path) -> None:
-    TermSets.train(tmp_path / "e", TrainingData(SHELF, [], {}, {}), model=model, quick=True)
+    TermSets.train(tmp_path / "e", TrainingData(SHELF, [], {}, {}), How(model, quick=True))
     assert TermSets.load(tmp_path / "e", SHELF).search("red hammer")
 
 
@@ -122,9 +122,9 @@ def test_folders_and_settings_are_checked(trained: Path, model: str, tmp_path: P
     with pytest.raises(IndexMismatch, match="other products"):
         TermSets.load(trained, SHELF[1:])
     with pytest.raises(ModelError, match="cannot be loaded"):
-        TermSets.train(tmp_path / "x", DATA, model=str(tmp_path / "nothing"))
+        TermSets.train(tmp_path / "x", DATA, How(str(tmp_path / "nothing")))
     with pytest.raises(SettingError, match="no terms"):
-        TermSets.train(tmp_path / "x", DATA._replace(products=SHELF[:1], log=[]), model=model)
+        TermSets.train(tmp_path / "x", DATA._replace(products=SHELF[:1], log=[]), How(model))
     with pytest.raises(SettingError, match="at least 1"):
         TermSets.load(trained, SHELF).search("red", 0)
 

@@ -49,26 +49,27 @@ class TrainingData(NamedTuple):
     dev_qrels: Mapping[str, Mapping[str, float]]
 
 
+class How(NamedTuple):
+    """How a rival is trained: from `model`, a hub id or a folder, on `device`, with bfloat16 where that loses little;
+    `quick` takes a few steps, for trials."""
+
+    model: str
+    seed: int = 0
+    quick: bool = False
+    bf16: bool = False
+    device: str = "cpu"
+
+
 class Trained(Engine, Protocol):
     """An engine that was trained into a folder.
 
     `train` writes a folder that appears whole or not at all, and everything in it is made from `data`; `load` opens it
-    again. Both compute on `device`. `settings` are those chosen on the dev part, as JSON can hold them. `index_bytes`
+    again. Both compute on a device. `settings` are those chosen on the dev part, as JSON can hold them. `index_bytes`
     is what the engine needs on disk to answer queries: postings, vectors, weights of the query side left out.
     """
 
     @classmethod
-    def train(
-        cls,
-        folder: Path,
-        data: TrainingData,
-        *,
-        model: str,
-        seed: int = 0,
-        quick: bool = False,
-        bf16: bool = False,
-        device: str = "cpu",
-    ) -> None: ...
+    def train(cls, folder: Path, data: TrainingData, how: How) -> None: ...
 
     @classmethod
     def load(cls, folder: Path, products: Sequence[Product], device: str = "cpu") -> Trained: ...

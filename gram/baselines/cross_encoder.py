@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gram.baselines.base import Engine, TrainingData, catalogue_of, check_k, read_settings, write_meta
+from gram.baselines.base import Engine, How, TrainingData, catalogue_of, check_k, read_settings, write_meta
 from gram.baselines.encoder import computing
 from gram.baselines.training import DevSample, Negatives, Outcome, Pairs, Plan, features_of, fit, plan_for
 from gram.errors import MissingExtra, ModelError, SettingError
@@ -60,12 +60,7 @@ class CrossEncoderReranker:
         folder: Path,
         data: TrainingData,
         first: First,
-        *,
-        model: str,
-        seed: int = 0,
-        quick: bool = False,
-        bf16: bool = False,
-        device: str = "cpu",
+        how: How,
     ) -> None:
         """Trains `model`, a path or hub id, with a new head, and writes a folder.
 
@@ -73,6 +68,7 @@ class CrossEncoderReranker:
         autocast to bfloat16. `quick` takes a few steps, for trials. Raises SettingError for `depth` < 1 or no products,
         ModelError where a model cannot be loaded, and MissingExtra without the extra `bench`.
         """
+        model, seed, quick, bf16, device = how
         if first.depth < 1:
             raise SettingError(f"A cross-encoder reorders at least 1 product, not {first.depth}.")
         products = catalogue_of(data)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gram.arrays import top_k
-from gram.baselines.base import Found, Rival, TrainingData, catalogue_of, read_settings, write_meta
+from gram.baselines.base import Found, How, Rival, TrainingData, catalogue_of, read_settings, write_meta
 from gram.baselines.bm25 import BM25
 from gram.baselines.encoder import computing
 from gram.baselines.training import DevSample, Negatives, Pairs, Plan, contrastive, encode_batch, fit, plan_for
@@ -108,12 +108,7 @@ class Dense(Rival):
         cls,
         folder: Path,
         data: TrainingData,
-        *,
-        model: str,
-        seed: int = 0,
-        quick: bool = False,
-        bf16: bool = False,
-        device: str = "cpu",
+        how: How,
         plan: Plan | None = None,
     ) -> None:
         """Fine-tunes `model`, a path or hub id, and writes a folder that both `Dense` and `DenseHNSW` load.
@@ -123,6 +118,7 @@ class Dense(Rival):
         trials. Raises ModelError for a model that cannot be loaded, SettingError for no products, and MissingExtra
         without the extra `bench`.
         """
+        model, seed, quick, bf16, device = how
         _hnswlib()
         products = catalogue_of(data)
         with new_folder(folder) as draft:

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from gram.baselines.base import Found, Rival, TrainingData, catalogue_of, read_settings, write_meta
+from gram.baselines.base import Found, How, Rival, TrainingData, catalogue_of, read_settings, write_meta
 from gram.baselines.bm25 import BM25
 from gram.baselines.encoder import PRODUCT_TOKENS, PretrainedEncoder, computing, groups_of, vectors
 from gram.baselines.term_sets import TermNetwork
@@ -79,12 +79,7 @@ class ExpandedBM25(Rival):
         cls,
         folder: Path,
         data: TrainingData,
-        *,
-        model: str,
-        seed: int = 0,
-        quick: bool = False,
-        bf16: bool = False,
-        device: str = "cpu",
+        how: How,
         plan: Plan | None = None,
     ) -> None:
         """Trains into `folder`; `model` is the encoder's folder or hub id, `quick` a run of a few steps for a check.
@@ -92,6 +87,7 @@ class ExpandedBM25(Rival):
         Raises ModelError for a model that cannot be loaded, MissingExtra without the extra `eval`, and SettingError for
         no products.
         """
+        model, seed, quick, bf16, device = how
         products = catalogue_of(data)
         logged = _queries_of(products, data.log)
         predicted: list[list[str]] = [[] for _ in products]

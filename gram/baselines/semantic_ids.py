@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gram.arrays import top_k
-from gram.baselines.base import Found, Rival, TrainingData, catalogue_of, read_settings, write_meta
+from gram.baselines.base import Found, How, Rival, TrainingData, catalogue_of, read_settings, write_meta
 from gram.baselines.encoder import (
     PRODUCT_TOKENS,
     QUERY_TOKENS,
@@ -228,18 +228,14 @@ class SemanticIds(Rival):
         cls,
         folder: Path,
         data: TrainingData,
-        *,
-        model: str,
-        seed: int = 0,
-        quick: bool = False,
-        bf16: bool = False,
-        device: str = "cpu",
+        how: How,
         plan: Plan | None = None,
     ) -> None:
         """Trains into `folder`; `model` is the encoder's folder or hub id, `quick` a run of a few steps for a check.
 
         Raises ModelError for an encoder that cannot be loaded, SettingError for no products.
         """
+        model, seed, quick, bf16, device = how
         if plan is None:
             plan = Plan(12, batch=8) if quick else Plan(CAP, every=250, trial=250, patience=3)
         plan = replace(plan, seed=seed, bf16=bf16)

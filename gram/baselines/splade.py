@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gram.arrays import top_k
-from gram.baselines.base import Found, Rival, TrainingData, catalogue_of, read_settings, write_meta
+from gram.baselines.base import Found, How, Rival, TrainingData, catalogue_of, read_settings, write_meta
 from gram.baselines.bm25 import BM25, FIELD_SETS
 from gram.baselines.encoder import computing
 from gram.baselines.splade_encoder import encode, fit_head, open_encoder
@@ -77,12 +77,7 @@ class Splade(Rival):
         cls,
         folder: Path,
         data: TrainingData,
-        *,
-        model: str,
-        seed: int = 0,
-        quick: bool = False,
-        bf16: bool = False,
-        device: str = "cpu",
+        how: How,
         plan: Plan | None = None,
     ) -> None:
         """Writes the folder: meta.json, the encoder, and the postings as .npy arrays.
@@ -91,6 +86,7 @@ class Splade(Rival):
         MissingExtra without the extra `bench`, ModelError for a model without token logits, SettingError for no
         products.
         """
+        model, seed, quick, bf16, device = how
         products = catalogue_of(data)
         with new_folder(folder) as draft, torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gram.arrays import top_k
-from gram.baselines.base import Found, Rival, TrainingData, catalogue_of, read_settings, run_of, write_meta
+from gram.baselines.base import Found, How, Rival, TrainingData, catalogue_of, read_settings, run_of, write_meta
 from gram.baselines.bm25 import BM25
 from gram.baselines.encoder import (
     QUERY_TOKENS,
@@ -163,18 +163,14 @@ class TermSets(Rival):
         cls,
         folder: Path,
         data: TrainingData,
-        *,
-        model: str,
-        seed: int = 0,
-        quick: bool = False,
-        bf16: bool = False,
-        device: str = "cpu",
+        how: How,
         plan: Plan | None = None,
     ) -> None:
         """Trains into `folder`; `model` is the encoder's folder or hub id, `quick` a run of a few steps for a check.
 
         Raises ModelError for an encoder that cannot be loaded, SettingError for no products or no two with one word.
         """
+        model, seed, quick, bf16, device = how
         products = catalogue_of(data)
         terms = telling_terms(products, data.log)
         if not terms.words:

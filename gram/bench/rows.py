@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gram.baselines.base import How
 from gram.baselines.bm25 import TunedBM25
 from gram.bench.variants import CODES_ALONE, CODES_AND_WORDS, JOINT, NO_CODES, Gram, Variant, train_gram, weigh_anew
 from gram.bench.workshop import Entrant, MeasuredEngine, Options, Workshop, bf16
@@ -23,10 +24,9 @@ def _class(module: str, name: str) -> Any:
     return getattr(importlib.import_module(f"gram.baselines.{module}"), name)
 
 
-def _how(options: Options) -> dict[str, Any]:
-    """What every rival's `train` is told."""
-    device = options.device
-    return {"seed": options.seed, "quick": options.quick, "bf16": bf16(device), "device": device}
+def _how(shop: Workshop, model: str) -> How:
+    options = shop.options
+    return How(model, options.seed, options.quick, bf16(options.device), options.device)
 
 
 def _rival(
@@ -35,7 +35,7 @@ def _rival(
     """A rival of the protocol `Trained`; its module is imported only when the engine is called for."""
 
     def train(shop: Workshop, folder: Path) -> None:
-        _class(module, class_name).train(folder, shop.data, model=weights(shop), **_how(shop.options))
+        _class(module, class_name).train(folder, shop.data, _how(shop, weights(shop)))
 
     def load(shop: Workshop, folder: Path) -> MeasuredEngine:
         device = shop.options.device
@@ -125,7 +125,7 @@ def _cross_encoder() -> Entrant:
         first = max(worth, key=lambda name: worth[name])
         reranker = _class("cross_encoder", "CrossEncoderReranker")
         engine = _class("cross_encoder", "First")(shop.engine(first), shop.engine("dense").settings["fields"])
-        reranker.train(folder, shop.data, engine, model=shop.pretrained(), **_how(shop.options))
+        reranker.train(folder, shop.data, engine, _how(shop, shop.pretrained()))
         write_json(folder.with_suffix(".first.json"), {"first": first})
 
     def load(shop: Workshop, folder: Path) -> MeasuredEngine:
