@@ -31,26 +31,26 @@ def query_vector(query: QueryRepresentation) -> SparseRow:
     """A query's attributes and their weights; none for one without a word, which a search answers with nothing too."""
     if not query.terms.stems:
         return SparseRow(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
-    held, written = query.lexical, query.expansion
+    lexical, expansion = query.lexical, query.expansion
     return SparseRow(
-        np.concatenate([held.key, written.key]).astype(np.int64),
-        np.concatenate([held.weight, np.float32(OF_QUERIES) * written.weight]).astype(np.float32),
+        np.concatenate([lexical.key, expansion.key]).astype(np.int64),
+        np.concatenate([lexical.weight, np.float32(OF_QUERIES) * expansion.weight]).astype(np.float32),
     )
 
 
 def product_vectors(represented: Representations) -> SparseRows:
     """The attributes of N products and their weights, (X,) in all."""
-    held, written = represented.lexical, represented.expansion
+    lexical, expansion = represented.lexical, represented.expansion
     return SparseRows.build(
-        np.concatenate([held.rows(), written.rows()]),
-        np.concatenate([held.key, written.key]),
-        np.concatenate([held.weight, np.float32(OF_PRODUCTS) * written.weight]),
-        n_rows=len(held.start) - 1,
+        np.concatenate([lexical.rows(), expansion.rows()]),
+        np.concatenate([lexical.key, expansion.key]),
+        np.concatenate([lexical.weight, np.float32(OF_PRODUCTS) * expansion.weight]),
+        n_rows=len(lexical.start) - 1,
     )
 
 
 def named(row: SparseRow, lexicon: Lexicon) -> dict[str, float]:
-    """{attribute: weight}, the heaviest first; a dot in a name, which some engines refuse, is written as `·`.
+    """{attribute: weight}, the heaviest first; a dot in a name, which some engines refuse, is expansion as `·`.
 
     Two attributes that this makes one share the sum of their weights.
     """
@@ -64,7 +64,7 @@ def named(row: SparseRow, lexicon: Lexicon) -> dict[str, float]:
 def write_products(snapshot: Snapshot, path: Path, form: str = "names") -> int:
     """Writes a line of JSON for every product that is sold, codes given and taken included; how many there are.
 
-    Raises DataError where `path` cannot be written.
+    Raises DataError where `path` cannot be expansion.
     """
     products, represented = join_segments(snapshot.segments)
     vectors = product_vectors(represented)

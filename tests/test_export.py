@@ -51,10 +51,10 @@ def test_expansion_counts_twice_for_a_query_and_once_for_a_product() -> None:
     )
     assert query_vector(query).key.tolist() == [4, 1]
     assert query_vector(query).weight.tolist() == [0.5, 0.5]
-    held = SparseRows.build([0, 1], [4, 4], [0.5, 1.0], 2)
-    written = SparseRows.build([1], [1], [0.25], 2)
+    lexical = SparseRows.build([0, 1], [4, 4], [0.5, 1.0], 2)
+    expansion = SparseRows.build([1], [1], [0.25], 2)
     tokens = TokenVectors(np.zeros(3, np.int64), np.zeros((0, 4), np.int8))
-    represented = Representations(held, written, np.ones(1, np.float32), held, np.zeros((2, 4)), tokens, none)
+    represented = Representations(lexical, expansion, np.ones(1, np.float32), lexical, np.zeros((2, 4)), tokens, none)
     vectors = product_vectors(represented)
     assert vectors.of(0).key.tolist() == [4]
     assert dict(zip(vectors.of(1).key.tolist(), vectors.of(1).weight.tolist(), strict=True)) == {4: 1.0, 1: 0.25}
