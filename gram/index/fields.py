@@ -55,10 +55,10 @@ class Column:
     numbers: dict[int, float] = field(default_factory=dict)  # row → number
 
     @classmethod
-    def of(cls, written: Mapping[str, _Value], numbers: dict[int, float]) -> Column:
-        """The column of values as they are written, in the order in which products have them."""
+    def of(cls, spelt: Mapping[str, _Value], numbers: dict[int, float]) -> Column:
+        """The column of values as they are spelt, in the order in which products have them."""
         column = cls(numbers=numbers)
-        for text, value in written.items():
+        for text, value in spelt.items():
             column.rows.setdefault(value.folded, BitMap()).update(value.rows)
             column.shown.setdefault(value.folded, text)
         return column
@@ -69,7 +69,7 @@ class Fields:
 
     def __init__(self, products: Iterable[Product] = ()) -> None:
         self.n_products = 0
-        written: dict[str, dict[str, _Value]] = {}  # field → value as written
+        spelt: dict[str, dict[str, _Value]] = {}  # field → value as spelt
         numbers: dict[str, dict[int, float]] = {}  # field → row → number
         for row, product in enumerate(products):
             self.n_products += 1
@@ -77,7 +77,7 @@ class Fields:
                 if price is not None:
                     numbers.setdefault(name, {})[row] = float(price)
             for name, values in values_of(product).items():
-                column = written.setdefault(name, {})
+                column = spelt.setdefault(name, {})
                 for text in values:
                     value = column.get(text)
                     if value is None:  # read once however many products have it
@@ -86,8 +86,7 @@ class Fields:
                     if value.number is not None:
                         numbers.setdefault(name, {})[row] = value.number
         self.columns = {
-            name: Column.of(written.get(name, {}), numbers.get(name, {}))
-            for name in dict.fromkeys([*numbers, *written])
+            name: Column.of(spelt.get(name, {}), numbers.get(name, {})) for name in dict.fromkeys([*numbers, *spelt])
         }
 
     def every(self) -> Rows:

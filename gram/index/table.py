@@ -109,7 +109,7 @@ class ProductTable:
         return IndexFolderError(f"{self.name}: {problem}. Fix: build the index again")
 
     def __iter__(self) -> Iterator[Product]:
-        """All products in order, many lines parsed at once: half the time of one by one."""
+        """All products in order, many lines parsed at once: three fifths of the time of one by one."""
         for begin in range(0, len(self), _AT_ONCE):
             end = min(begin + _AT_ONCE, len(self))
             text = self.lines[self.offsets[begin] : self.offsets[end]]
