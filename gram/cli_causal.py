@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from gram.cli_measuring import FILE, FOLDER, device_option
+from gram.cli_measuring import FILE, FOLDER, device_option, replace_option
 from gram.errors import DataError, ModelError, SettingError
 
 if TYPE_CHECKING:
@@ -130,16 +130,16 @@ def code(model: Path, products: Path, log: str | None, head: int, device: str) -
 @click.option("--threads", default=8, show_default=True, type=click.IntRange(1, 64), help="Requests at a time.")
 @click.option("--key-variable", default="OPENAI_API_KEY", show_default=True, help="Where the key stands, if any.")
 @click.option("--language", default="porter", show_default=True, help="How words are stemmed, as of `gram train`.")
-@click.option("--force", is_flag=True, help="Replace OUTPUT, whoever wrote it.")
+@replace_option
 def queries(
     products: Path, output: Path, endpoint: str, model: str, per_product: int, limit: int, threads: int,
-    key_variable: str, language: str, force: bool,
+    key_variable: str, language: str, replace: bool,
 ) -> None:  # fmt: skip
     """Has a language model write what searchers may type, as a log for a shop that has none.
 
     Sends the products' texts to the endpoint. Queries with which a keyword search does not find their product are left
     out. A run that is stopped goes on: what was written is kept in OUTPUT.written.jsonl. A log at OUTPUT that this
-    command did not write stays as it is, unless with --force.
+    command did not write is replaced with --replace only.
     """
     import numpy as np
 
@@ -153,7 +153,7 @@ def queries(
     source = Endpoint(endpoint, model, key_variable)
     analyzer = Analyzer(check_language(language))
     journal = output.with_name(output.name + ".written.jsonl")
-    if not force:
+    if not replace:
         check_output(output, journal)
     rows = read_products(products, progress=True)
     some = rows

@@ -757,11 +757,12 @@ class TestQueries:
         done = CliRunner().invoke(main, [*asked, "--limit", "3"])
         assert done.exit_code == 2
         assert (
-            "log.tsv: is there, and was not written by this command. Fix: name another, or give --force" in done.output
+            "log.tsv: is there, and was not written by this command. Fix: name another, or replace it with --replace"
+            in done.output
         )
         assert log.read_bytes() == before
         assert not _Answers.requests
-        assert CliRunner().invoke(main, [*asked, "--limit", "3", "--force"]).exit_code == 0
+        assert CliRunner().invoke(main, [*asked, "--limit", "3", "--replace"]).exit_code == 0
         assert log.read_bytes() != before
         assert CliRunner().invoke(main, [*asked, "--limit", "4"]).exit_code == 0  # its own log
         log.write_bytes(before)

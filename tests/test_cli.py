@@ -311,6 +311,33 @@ def test_a_model_does_not_take_the_place_of_other_files(
     assert [file.name for file in tmp_path.iterdir()] == ["diary.txt"]
 
 
+def test_what_is_there_is_replaced_when_asked_to_alone(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gram.training.stages, "load_backbone", small_backbone)
+    products, model = made / "products.jsonl.gz", made / "kept"
+    command = ("train", products, "none", "-o", model, "--backbone", "scratch", "--steps", "1")
+    done(*command)
+    before = (model / "config.json").stat().st_ino
+    for more in ((), ("--resume",)):  # nothing was stopped that could be resumed
+        said = refused(*command, *more)
+        assert f"{model}: holds lexicon.jsonl already. Fix: name another folder, or replace it with --replace" in said
+    with monkeypatch.context() as patch:
+        patch.setattr(gram.training.stages, "mine", lambda *_: 1 / 0)
+        gram_runs(*command, "--replace")
+    assert (model / "config.json").stat().st_ino == before
+    done(*command, "--resume")  # of the run that was to replace it
+    assert (model / "config.json").stat().st_ino != before
+
+
+@pytest.mark.parametrize("command", [("shop", "--products", "20"), ("convert", "wands", "nowhere")])
+def test_a_dataset_takes_the_place_of_no_other_files(command: tuple[str, ...], tmp_path: Path) -> None:
+    diary = write(tmp_path / "test.qrels.tsv", "dear diary")
+    assert "holds test.qrels.tsv already." in refused(*command, "-o", tmp_path)
+    assert [diary] == list(tmp_path.iterdir())
+    if command[0] == "shop":
+        done(*command, "-o", tmp_path, "--replace")
+        assert "dear" not in diary.read_text(encoding="utf-8")
+
+
 def test_an_id_that_a_run_cannot_hold_is_told_before_searching(made: Made, tmp_path: Path) -> None:
     queries = write(tmp_path / "queries.tsv", "query_id\tquery", "q 1\tshoes")
     assert "A run cannot hold 'q 1'" in refused("search", made / "index", "--queries", queries, "--run", tmp_path / "r")
