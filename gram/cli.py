@@ -160,14 +160,19 @@ def train(
 @click.argument("model", type=FOLDER)
 @click.argument("products", type=FILE)
 @click.option("-o", "--output", type=FOLDER, required=True, help="The index folder to write.")
+@click.option("--replace", is_flag=True, help="Drop what changed in the index live and PRODUCTS lacks.")
 @_check_option
 @device_option
-def index_command(model: Path, products: Path, output: Path, check: bool, device: str) -> None:
-    """Reads a catalogue with a trained model and writes an index folder."""
+def index_command(model: Path, products: Path, output: Path, replace: bool, check: bool, device: str) -> None:
+    """Reads a catalogue with a trained model and writes an index folder, in place of one that is there.
+
+    Where products of that one came, changed or went live, and PRODUCTS does not say so, it stays, unless with
+    --replace. Rules, keys, clicks and codes that were given stay.
+    """
     from gram.data.catalogue import read_products
     from gram.indexing import make_index
 
-    make_index(model, read_products(products, progress=True), output, device, check=check)
+    make_index(model, read_products(products, progress=True), output, device, check=check, replace=replace)
     click.echo(f"index: {output}")
 
 

@@ -27,14 +27,14 @@ from gram.errors import DataError, IndexFolderError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
 from gram.index.segment import Index, value_scores
-from gram.index.store import Change, Entry, Store, store_path
+from gram.index.store import MERGED, Change, Entry, Store, store_path
 from gram.index.table import product_of
 from gram.indexing import NO_MODEL, assemble_index, product_stems, unique_ids
 from gram.locks import lock_folder
 from gram.ranking.features import columns
 from gram.records import Attribute, Product
 from gram.search import Searcher
-from gram.snapshot import MERGED, LiveSegment, Snapshot, join_segments, merge_segments
+from gram.snapshot import LiveSegment, Snapshot, join_segments, merge_segments
 
 log = logging.getLogger("gram.live")
 
