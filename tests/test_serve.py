@@ -193,12 +193,18 @@ def test_rules_are_kept_tried_and_taken_out(client: TestClient) -> None:
 
 
 def test_clicks_become_a_log(client: TestClient) -> None:
-    assert client.post("/clicks", json={"query": "velvet\tsofa", "product_id": "a"}).json() == {"kept": 1}
-    client.post("/clicks", json=[{"query": "zumbrelish", "product_id": "b", "weight": 2, "kind": "purchase"}])
+    for product_id in ("ca", "cb"):
+        client.put(f"/products/{product_id}", json={"title": "Clicked lamp"})
+    answer = client.post("/clicks", json={"query": "velvet\tsofa", "product_id": "ca"})
+    assert answer.json() == {"accepted": 1, "rejected": 0}
+    known = {"query": "zumbrelish", "product_id": "cb", "weight": 2, "kind": "purchase"}
+    answer = client.post("/clicks", json=[known, {"query": "zumbrelish", "product_id": "never there"}])
+    assert answer.json() == {"accepted": 1, "rejected": 1}
     rows = [row.split("\t") for row in client.get("/log").text.splitlines()]
     assert rows[0] == ["query", "product_id", "weight", "user_id", "timestamp"]
-    assert ["velvet sofa", "a", "1", "", ""] in rows
-    assert ["zumbrelish", "b", "2", "", ""] in rows
+    assert ["velvet sofa", "ca", "1", "", ""] in rows
+    assert ["zumbrelish", "cb", "2", "", ""] in rows
+    assert "never there" not in str(rows)
     error_of(client.post("/clicks", json={"query": "x"}), 400)
     error_of(client.post("/clicks", json={"query": "x", "product_id": "a", "weight": -1}), 400)
 
