@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -215,6 +216,46 @@ def test_suggestions_complete_and_forgive_typos(client: TestClient) -> None:
     assert client.get("/suggest", params={"q": ""}).json() == {"suggestions": []}
     typed = [s["text"] for s in client.get("/suggest", params={"q": "blakc"}).json()["suggestions"]]
     assert "black" in typed
+
+
+def test_suggestions_that_cannot_be_read_are_tried_ever_more_rarely(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, waits, asked = 1000.0, [], 0
+    monkeypatch.setattr(suggestions, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(suggestions, "threading", SimpleNamespace(Lock=threading.Lock, Thread=_AtOnce))
+    known = suggestions.Suggestions(shop)
+    read = known._read
+
+    def fail() -> None:
+        nonlocal asked
+        asked += 1
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(known, "_read", fail)
+    for tries in range(1, 10):
+        assert known.complete("sof") == []
+        assert asked == tries
+        known.complete("sofa")  # the next key
+        assert asked == tries
+        waits.append(known._read_from - now)
+        now = known._read_from
+    assert waits == [10, 20, 40, 80, 160, 320, 600, 600, 600]
+    monkeypatch.setattr(known, "_read", read)
+    known.complete("sof")
+    assert "sofa" in dict(known.complete("sof"))
+    monkeypatch.setattr(known, "_read", fail)
+    monkeypatch.setattr(known, "_version", lambda: (10_000, 0))
+    now = known._read_from
+    assert "sofa" in dict(known.complete("sof")), "what was read before"
+    assert known._read_from - now == 10
+
+
+class _AtOnce:
+    """A thread that has run when it was started."""
+
+    def __init__(self, target: Callable[[], None], daemon: bool) -> None:
+        self.start = target
 
 
 def test_suggestions_follow_the_products_and_the_clicks(
