@@ -110,9 +110,8 @@ def test_the_version_is_told() -> None:
 
 def test_training_tells_the_codes_health_and_where_the_model_is(made: Made) -> None:
     assert f"model: {made / 'model'}" in made.said
-    assert "lexicon: attributes" in made.said
-    assert "products: lexical" in made.said
-    assert "queries: held out" in made.said
+    assert "health of the codes (+ good, - look into it):" in made.said
+    assert "queries that training did not see" in made.said
 
 
 def test_a_query_is_answered_with_rank_score_id_and_title(made: Made) -> None:
