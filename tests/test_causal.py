@@ -62,6 +62,7 @@ from gram.records import Attribute, Interaction, Product
 from gram.search import Searcher
 from gram.training.causal.co_alignment import CausalCoAlignment
 from gram.training.causal.co_training import make_co_training_samples
+from gram.training.causal.likelihood import LikelihoodTrainer
 from gram.training.causal.samples import CodeSamples
 from gram.training.causal.settings import CausalSettings
 from gram.training.joint import TrainingSettings
@@ -69,7 +70,7 @@ from gram.training.pipeline import CAUSAL_STAGES, train
 from gram.training.preferences import CompoundCodes, draw_preferences, efficiency
 from gram.training.run import Settings
 from gram.training.samples import Samples
-from gram.training.teaching import teach
+from gram.training.teaching import _add_codes, teach
 
 LINES = ["type: sofa", "type: couch", "type: sofa | colour: blue", "type: sofa | colour: navy", "brand: x, y & z"]
 PROMPTS = ["query: blue couch\ncode:", "product: a large sofa from nowhere ; Aldo\ncode:"]
@@ -316,8 +317,6 @@ class TestTraining:
     def test_a_stopped_run_ends_in_the_same_weights(
         self, data: Dataset, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from gram.training.causal.likelihood import LikelihoodTrainer
-
         step, taken = LikelihoodTrainer.step, 0
 
         def stop(trainer: LikelihoodTrainer) -> dict[str, float]:
@@ -387,6 +386,22 @@ class TestTraining:
         rows = [json.loads(line) for line in (tmp_path / "model" / "training.jsonl").open()]
         assert rows[-1]["query"] < 0.8 * rows[0]["query"]
         assert rows[-1]["product"] < 0.8 * rows[0]["product"]
+
+    def test_a_run_that_only_gets_worse_ends_where_it_began(
+        self, data: Dataset, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        coder = load_coder(model)
+        assert isinstance(coder, CausalCoder)
+        samples = CodeSamples.collect(coder.lexicon, data.products, data.log)
+        before = {name: weight.clone() for name, weight in coder.model.trainable().items()}
+        chosen = replace(SETTINGS.causal or CausalSettings(), validate_every=1, patience=2, rate=1e-3)
+        trainer = LikelihoodTrainer(coder.model, samples, chosen, 9, 0, "co-training")
+        worse = iter([1.0, 2.0, 1.5])
+        monkeypatch.setattr(trainer, "validate", lambda _: next(worse))
+        some = samples.all_of([0], 1, np.random.default_rng(0))
+        trainer.run(tmp_path / "record.jsonl", tmp_path / "checkpoint.pt", some)
+        assert trainer.done == 2
+        assert all(torch.equal(weight, before[name]) for name, weight in coder.model.trainable().items())
 
     def test_co_training_adds_what_the_other_side_writes(self, data: Dataset, model: Path) -> None:
         coder = load_coder(model)
@@ -488,6 +503,24 @@ class TestCoAlignment:
         preferred = 2 * (np.log1p(np.exp(-6)) + np.log(2)) / 2
         assert float(loss) == pytest.approx(preferred - 0.2 * (-1 - 0.5) / 2)
         assert figures["preferred"] == 0.5
+
+    def test_each_token_is_pushed_alike_and_shared_ones_are_not(self) -> None:
+        """Rejected codes of four tokens, of which the chosen code begins with all but the last one, and with none."""
+        pushed = {}
+        for same in (3, 0):
+            chosen, rejected = (torch.full((1, 4), -1.0, requires_grad=True) for _ in range(2))
+            said = iter([chosen, rejected] * 2)
+            model = SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32, log_probs=lambda *_: next(said))  # noqa: B023
+            made = CausalCoAlignment(SimpleNamespace(model=model), None, CausalSettings(), 0)  # type: ignore[arg-type]
+            pairs: Any = SimpleNamespace(
+                prompts=(["q"], ["p"]), codes=([[5, 6, 7]], [[5, 6, 8]]), same=torch.tensor([same]),
+                weight=torch.tensor([1.0]), reference=torch.tensor([[[-4.0, same - 4.0]]] * 2),
+            )  # fmt: skip
+            made.loss(pairs)[0].backward()
+            pushed[same] = rejected.grad
+        # both sides' margins are 0: each token of the rejected code moves the loss by 10 · .2/4 · σ(0)
+        assert pushed[3].tolist() == [pytest.approx([0, 0, 0, 0.25])]  # type: ignore[union-attr]
+        assert pushed[0].tolist() == [pytest.approx([0.25] * 4)]  # type: ignore[union-attr]
 
     def test_what_is_preferred(self) -> None:
         """Of 4 products a query's two wrote code 0, which no other did; code 1 is everybody's."""
@@ -952,6 +985,21 @@ class TestTeaching:
         assert len(taught.query_targets.attribute) > len(samples.query_targets.attribute)
         assert len(taught.space.of_products.code) > len(samples.space.of_products.code)
         np.testing.assert_array_equal(taught.space.codes, samples.space.codes)
+
+    def test_what_codes_count_that_the_teacher_writes(self, data: Dataset, model: Path) -> None:
+        """A code's target is its share of the teacher's probability times its log idf, as of 1 for the best one."""
+        coder = load_coder(model)
+        assert isinstance(coder, CausalCoder)
+        log_prob = np.log(np.array([0.6, 0.3, 0.1], np.float32))
+        coder.cache.keep({write_prompt("red sofa", Side.QUERY): TextCodes(np.array([5, 9, 2], np.int32), log_prob)})
+        said = coder.represent(["red sofa"], Side.QUERY, QUERY_CODING).compound
+        none = CodeTargets(np.array([0, 0]), np.zeros(0, np.int64), np.zeros(0, np.float32))
+        made = _add_codes(none, said, np.arange(len(coder.trie)))
+        n = coder.lexicon.n_products
+        worth = [p * max(np.log((n + 1) / (coder.products[c] + 0.5)), 0.1) for c, p in ((2, 0.1), (5, 0.6), (9, 0.3))]
+        assert dict(zip(made.code.tolist(), made.weight.tolist(), strict=True)) == pytest.approx(
+            dict(zip((2, 5, 9), np.array(worth) / sum(worth), strict=True)), rel=1e-4
+        )
 
     def test_an_encoder_is_trained_by_a_language_model(self, data: Dataset, model: Path, tmp_path: Path) -> None:
         data.write(tmp_path)
