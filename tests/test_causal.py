@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -50,6 +50,7 @@ from gram.coder.causal.text import read_code, write_code, write_prompt
 from gram.coder.encoder.backbone import ScratchSettings, load_backbone
 from gram.coder.encoder.tokens import TextTokenizer
 from gram.coder.folder import load_coder
+from gram.codes.lexicon import Lexicon
 from gram.codes.mining import mine
 from gram.codes.space import CodeTargets, add_targets
 from gram.data.dataset import Dataset
@@ -60,6 +61,7 @@ from gram.index.bm25 import BM25Index
 from gram.indexing import make_index, product_stems
 from gram.records import Attribute, Interaction, Product
 from gram.search import Searcher
+from gram.shop import Shop
 from gram.training.causal.co_alignment import CausalCoAlignment
 from gram.training.causal.co_training import make_co_training_samples
 from gram.training.causal.likelihood import LikelihoodTrainer
@@ -963,6 +965,94 @@ def serve_bytes(pieces: list[bytes]) -> str:
 
     threading.Thread(target=accept, daemon=True).start()
     return f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+
+
+class TestNearLine:
+    """What comes into an encoder's live index gets a language model's codes later. The codes that it writes are put
+    into its cache, so that what is to be given is known."""
+
+    @pytest.fixture
+    def index(self, small_shop: Path, tmp_path: Path) -> Path:
+        shutil.copytree(small_shop / "model", tmp_path / "model")
+        return Path(shutil.copytree(small_shop / "index", tmp_path / "index"))
+
+    @staticmethod
+    def written(model: Path, product: Product, lexicon: Lexicon, first: int) -> Attribute:
+        """Has the model write one code of a product, that of an attribute which the index has and the text lacks, the
+        so many-th of these; the attribute."""
+        coder = load_coder(model)
+        assert isinstance(coder, CausalCoder)
+        held = lexicon.analyzer.stems(product.title)
+        single = [
+            (code, attribute)
+            for code in range(len(coder.trie))
+            if len(coder.code_of(code)) == 1
+            for attribute in coder.code_of(code)
+            if lexicon.find(*attribute) >= 0 and not set(lexicon.analyzer.stems(attribute.value)) & set(held)
+        ]
+        code, attribute = single[first]
+        prompt = write_prompt(product, Side.PRODUCT)
+        coder.cache.keep({prompt: TextCodes(np.array([code], np.int32), np.zeros(1, np.float32))})
+        return lexicon.attributes[lexicon.find(*attribute)]
+
+    @staticmethod
+    def code(model: Path, index: Path) -> str:
+        done = CliRunner().invoke(main, ["code", str(model), "--pending", str(index)])
+        assert done.exit_code == 0, done.output
+        return str(done.stdout)
+
+    def test_what_came_is_given_what_the_model_writes(self, model: Path, index: Path) -> None:
+        new = Product("new", "Zumbrel thing")
+        shop = Shop.open(index)
+        shop.update([new, Product("gone", "Zumbrel other")])
+        shop.delete(["gone"])
+        attribute = self.written(model, new, shop.live.searcher.lexicon, 0)
+        assert attribute not in [one.code for one in shop.codes("new").codes if one.source == "lexical"]  # type: ignore[union-attr]
+        with pytest.raises(DataError, match="is writing it"), closing(Shop.open(index)):
+            pass
+        shop.close()
+        assert self.code(model, index).startswith("1 products coded, 1 codes given, 0 withdrawn")
+        assert self.code(model, index).startswith("0 products coded")
+        with closing(Shop.open(index)) as shop:
+            assert [one.code for one in shop.codes("new").codes if one.source == "given"] == [attribute]  # type: ignore[union-attr]
+            assert "new" in {hit.product_id for hit in shop.search("", filter=f'code = "{attribute}"', limit=200).hits}
+            shop.live.merge()
+        assert self.code(model, index).startswith("0 products coded"), "a merge is no change"
+        with closing(Shop.open(index)) as shop:
+            assert [one.code for one in shop.codes("new").codes if one.source == "given"] == [attribute]  # type: ignore[union-attr]
+
+    def test_what_the_model_writes_no_more_is_withdrawn_and_what_people_said_stays(
+        self, model: Path, index: Path
+    ) -> None:
+        new, later = Product("new", "Zumbrel thing"), Product("new", "Zumbrel thing again")
+        with closing(Shop.open(index)) as shop:
+            lexicon = shop.live.searcher.lexicon
+            shop.update([new])
+            first, second, third = (self.written(model, one, lexicon, n) for n, one in enumerate((new, later, new)))
+            shop.edit_code("new", *first, given=False)
+            shop.edit_code("new", *second, given=True)
+        assert "1 codes given" in self.code(model, index)
+        with closing(Shop.open(index)) as shop:
+            shop.update([later])
+            shop.edit_code("new", *first, given=None)
+        assert "1 products coded, 0 codes given, 1 withdrawn" in self.code(model, index)
+        with closing(Shop.open(index)) as shop:
+            assert [one.code for one in shop.codes("new").codes if one.source == "given"] == [second]  # type: ignore[union-attr]
+            assert third not in [one.code for one in shop.codes("new").codes if one.source == "given"]  # type: ignore[union-attr]
+            shop.update([new])
+            self.written(model, new, lexicon, 0)
+            shop.edit_code("new", *first, given=False)
+        assert "0 codes given, 0 withdrawn" in self.code(model, index), "a person took it"
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [((), "give PRODUCTS, or --pending"), (("--pending", "i", "p.csv"), "give PRODUCTS, or --pending"),
+         (("--pending", "i", "--log", "l.tsv"), "--log goes with PRODUCTS")],
+    )  # fmt: skip
+    def test_what_does_not_go_together(self, options: tuple[str, ...], said: str) -> None:
+        done = CliRunner().invoke(main, ["code", "m", *options])
+        assert done.exit_code == 2
+        assert said in done.output
 
 
 class TestTeaching:
