@@ -209,7 +209,7 @@ def search(
 ) -> None:
     """Answers one QUERY, or all of a file as a TREC run (query_id Q0 product_id rank score tag)."""
     from gram.answer import SearchRequest
-    from gram.cli_serving import print_answer, write_shop_run
+    from gram.cli_serving import print_answer, tell_latency, write_shop_run
     from gram.index.store import has_changes
     from gram.search import Searcher
 
@@ -244,12 +244,14 @@ def search(
         texts = read_queries(queries)
         check_ids([*texts, *searcher.index.table.ids.tolist()])
         write_run(run_file, searcher.search_many(texts, k, progress=True), tag="gram")
+        tell_latency(searcher.coder)
         click.echo(f"run: {run_file}")
         return
     read, left_out = searcher.read(str(query))
     for line in ([] if read == query or left_out else [f"read as: {read}"]) + ([left_out] if left_out else []):
         click.echo(printable(line))
     hits = searcher.search(str(query), k, explain)
+    tell_latency(searcher.coder)
     click.echo(format_hits(hits, explain) if hits else "nothing found: the query has no word")
 
 

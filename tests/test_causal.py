@@ -7,6 +7,7 @@ pretrained one is saved as Hugging Face saves it and loaded as a user's would be
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import sqlite3
@@ -675,8 +676,12 @@ def test_the_command_line(data: Dataset, tmp_path: Path) -> None:
     assert "120 products" in done.output
     done = run(main, ["index", model, products, "-o", str(tmp_path / "index")])
     assert done.exit_code == 0, done.output
-    done = run(main, ["search", str(tmp_path / "index"), "red sofa", "--explain"])
-    assert done.exit_code == 0, done.output
+    search = ["search", str(tmp_path / "index"), "red sofa", "--explain"]
+    again = "was not asked: it wrote these codes before"
+    for more, told in (([], r"wrote the codes of 1: [\d,]+ ms each"), ([], again), (["--facets", "brand"], again)):
+        done = run(main, [*search, *more])
+        assert done.exit_code == 0, done.output
+        assert re.search(f"^the language model {told}$", done.stderr, flags=re.MULTILINE)
     done = run(main, ["train", products, log, "-o", str(tmp_path / "x"), "--coder", "scratch", "--dry-run"])
     assert done.exit_code == 0, done.output
     assert "it would take" in done.output

@@ -460,6 +460,8 @@ def test_terminal_escapes_of_a_shop_are_shown_not_obeyed(tmp_path: Path, monkeyp
     hit = Hit("id\x07", 1.5, "Sofa\x1b]0;owned\x07\u202e 靴 👟", codes, {"bm25": 1.25, "dense": 0.5, "base": -0.25})
 
     class Found:
+        coder = None
+
         def read(self, query: str) -> ClippedQuery:
             return ClippedQuery(query, "")
 
