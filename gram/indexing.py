@@ -150,8 +150,10 @@ def _postings(rows: SparseRows, n_keys: int) -> Postings:
 
 
 def _missing_words(coder: Coder, bm25: BM25Index) -> dict[str, int]:
-    """The words of a catalogue that a lexicon lacks: {stem: products that would hold it among the lexicon's many}."""
+    """The words of a catalogue that a lexicon lacks: {stem: products that would hold it among the lexicon's many}. Stop
+    words are no attributes."""
     lexicon = coder.lexicon
     share = lexicon.n_products / bm25.n_products
-    new = [stem for stem in sorted(bm25.ids) if lexicon.id_of((stem,)) < 0]
+    empty = {lexicon.analyzer.stem(word) for word in lexicon.analyzer.stopwords}
+    new = [stem for stem in sorted(bm25.ids) if stem not in empty and lexicon.id_of((stem,)) < 0]
     return {stem: max(1, round(bm25.document_frequency(stem) * share)) for stem in new}
