@@ -51,7 +51,7 @@ def make_index(
         raise SettingError("there are no products to index")
     unique_ids(products)
     check_replaceable(output, marker=OFFSETS)
-    merged = _take_place(Path(output), products, replace)
+    merged = _supersede(Path(output), products, replace)
     if check:
         check_model(Path(model))
     coder = load_coder(Path(model), device)
@@ -60,7 +60,7 @@ def make_index(
     return Path(output)
 
 
-def _take_place(output: Path, products: Sequence[Product], replace: bool) -> int:
+def _supersede(output: Path, products: Sequence[Product], replace: bool) -> int:
     """The number of the last change of the index that is there: what changed up to now is the catalogue's to say.
 
     Tells what the catalogue lacks of it; raises DataError unless that is to be replaced.

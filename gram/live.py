@@ -27,7 +27,7 @@ from gram.errors import DataError, IndexFolderError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
 from gram.index.segment import Index, value_scores
-from gram.index.store import MERGED, PENDING, WRITTEN, Change, Entry, Store, store_path
+from gram.index.store import FROM_MODEL, MERGED, PENDING, Change, Entry, Store, store_path
 from gram.index.table import product_of, to_json
 from gram.indexing import NO_MODEL, assemble_index, product_stems, unique_ids
 from gram.locks import lock_folder
@@ -185,7 +185,7 @@ class LiveIndex:
             gone = [p for p in dict.fromkeys(product_ids) if self.snapshot.find(p) is not None]
             if gone:
                 dropped = [CodeEdit(p, attribute, None).entry() for p in gone for attribute in self._edits.of(p)]
-                dropped += [(kind, p, None) for p in gone for kind in (PENDING, WRITTEN)]
+                dropped += [(kind, p, None) for p in gone for kind in (PENDING, FROM_MODEL)]
                 self.store.write((Change(p) for p in gone), *dropped)
                 self._edits = self._edits.without(gone)
                 self._show([segment.without(gone) for segment in self.snapshot.segments])

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from gram.coder.base import PRODUCT_CODING, Coder, Side
-from gram.index.store import PENDING, WRITTEN
+from gram.index.store import FROM_MODEL, PENDING
 from gram.records import Attribute, Product
 from gram.shop import Shop
 
@@ -25,7 +25,7 @@ AT_ONCE = 64
 """Products between two moments at which a run that is stopped goes on."""
 
 
-class Coded(NamedTuple):
+class Given(NamedTuple):
     """How many products were coded, and how many codes they were given and lost."""
 
     products: int
@@ -33,19 +33,19 @@ class Coded(NamedTuple):
     withdrawn: int
 
 
-def code_pending(shop: Shop, coder: Coder) -> Coded:
+def code_pending(shop: Shop, coder: Coder) -> Given:
     """Gives the products that came or changed since they were last coded by this what a language model writes of
     them; durable and visible, product by product. `shop` is open for writing."""
     waiting = [(product_id, shop.product(product_id)) for product_id in shop.store.all(PENDING)]
     products = [product for _, product in waiting if product is not None]
-    noted = {p: {Attribute(*code) for code in entry["codes"]} for p, entry in shop.store.all(WRITTEN).items()}
+    noted = {p: {Attribute(*code) for code in entry["codes"]} for p, entry in shop.store.all(FROM_MODEL).items()}
     given = withdrawn = 0
     for begin in tqdm(range(0, len(products), AT_ONCE), desc="coding what came", unit="batch", disable=not products):
         part = products[begin : begin + AT_ONCE]
         for product, said in zip(part, _write(shop, coder, part), strict=True):
             new, gone = _give(shop, product.product_id, said, noted.get(product.product_id, set()))
             given, withdrawn = given + new, withdrawn + gone
-    return Coded(len(products), given, withdrawn)
+    return Given(len(products), given, withdrawn)
 
 
 def _write(shop: Shop, coder: Coder, products: Sequence[Product]) -> list[set[Attribute]]:
@@ -67,10 +67,10 @@ def _give(shop: Shop, product_id: str, said: set[Attribute], before: set[Attribu
     leaves nothing that looks like a person's.
     """
     new = said - (shop.live.snapshot.edits.of(product_id).keys() - before)
-    shop.store.put(WRITTEN, product_id, {"codes": sorted(new | before)})
+    shop.store.put(FROM_MODEL, product_id, {"codes": sorted(new | before)})
     for attribute in sorted(before - new):
         shop.edit_code(product_id, *attribute, given=None)
     for attribute in sorted(new - before):
         shop.edit_code(product_id, *attribute, given=True)
-    shop.store.write((), (WRITTEN, product_id, {"codes": sorted(new)}), (PENDING, product_id, None))
+    shop.store.write((), (FROM_MODEL, product_id, {"codes": sorted(new)}), (PENDING, product_id, None))
     return len(new - before), len(before - new)

@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS click (
 
 PENDING = "pending"
 """What an entry is called that says that a product came or changed and no language model coded it since."""
-WRITTEN = "written"
+FROM_MODEL = "from_model"
 """The same of the codes that a language model gave to a product."""
 MERGED = "merged"
 """In a segment's `meta.json`: the number of the last change that it holds."""

@@ -59,19 +59,19 @@ class WritingSettings:
 
 @dataclass
 class Spent:
-    """What a coder's texts cost so far: `known` ones nothing, those `written` `seconds` in all."""
+    """What texts cost so far: `known` ones nothing, the `texts` that the model was asked for `seconds` in all."""
 
     known: int = 0
-    written: int = 0
+    texts: int = 0
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        if not self.written:
+        if not self.texts:
             why = "it wrote these codes before" if self.known else "the score does not weigh its codes"
             return f"the language model was not asked: {why}"
-        each = 1000 * self.seconds / self.written
+        each = 1000 * self.seconds / self.texts
         before = f", {self.known:,} it had written before" if self.known else ""
-        return f"the language model wrote the codes of {self.written:,}: {each:,.0f} ms each{before}"
+        return f"the language model wrote the codes of {self.texts:,}: {each:,.0f} ms each{before}"
 
 
 class CausalCoder:
@@ -181,7 +181,7 @@ class CausalCoder:
             found = beam_search(trie, NextToken(self.model, prompts), len(prompts), options)
         ids, log_probs = found.code_ids.cpu().numpy(), found.log_probs.float().cpu().numpy()
         self.spent.seconds += time.perf_counter() - begin
-        self.spent.written += len(prompts)
+        self.spent.texts += len(prompts)
         code_id = self.tokens.code_id
         return [
             TextCodes(code_id[row[row >= 0]].astype(np.int32), log_prob[row >= 0])
