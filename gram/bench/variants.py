@@ -168,18 +168,13 @@ def train_gram(
 
 
 def weigh_anew(folder: Path, gram: Path, data: TrainingData, options: Options, variant: Variant) -> None:
-    """Writes the scorer of the trained GRAM in the folder `gram` without a variant's features.
+    """Writes the scorer of the trained GRAM in the folder `gram` without a variant's groups of features.
 
     It is fitted on the interactions that GRAM's scorer was fitted on, to candidates that the other features found.
     """
-    from gram.data.dataset import hold_out
-    from gram.training.run import sum_clicks
-    from gram.training.scoring import fit_among
+    from gram.training.scoring import fit_groups
 
-    searcher = Gram(gram, device=options.device).searcher
-    _, held_out = hold_out(data.log, options.seed)
-    clicks = sum_clicks(held_out)
-    queries = searcher.represent(list(clicks), compound=False)
-    scorer = fit_among(searcher.index, queries, list(clicks.values()), options.seed, ("compound", *variant.without))
+    searcher, groups = Gram(gram, device=options.device).searcher, other_groups(variant.without)
+    scorer = fit_groups(searcher, data.log, options.seed, {variant.name: groups})[variant.name]
     with new_folder(folder, marker=FILE) as draft:
         scorer.save(draft)
