@@ -344,7 +344,7 @@ def test_killed_at_any_moment_nothing_answered_is_lost(folder: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
-    assert report["kills"] == 4
+    assert report["times"] == 4
     assert report["lost"] == report["half"] == 0
     assert report["answered"] > 0
 
