@@ -10,7 +10,8 @@ changes were answered, how many of them were lost, and how many stood there by h
 
 With `--power-cuts` a copy of the index lies on an ext4 file system in a file, which is shut down under the child
 without writing anything more, not even its journal, and mounted again: what was not synced is gone. Linux, root and
-mkfs.ext4 are needed. What is not tried: a disk that loses what it confirmed, and other file systems.
+mkfs.ext4 are needed. Changes that are answered while it is being shut down count as not answered. What is not tried: a
+disk that loses what it confirmed, and other file systems.
 """
 
 from __future__ import annotations
@@ -29,11 +30,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -86,11 +86,11 @@ class Answered:
     lost: int = 0
     half: int = 0
 
-    def note(self, messages: list[list[str]]) -> list[str] | None:
+    def note(self, messages: list[list[str]]) -> list[list[str]]:
         """Takes in what a child told; the change that it asked for last, if it was not answered."""
-        open_ = None
+        open_: list[list[str]] = []
         for message in messages:
-            open_ = message if message[0] == "ask" else None
+            open_ = [message] if message[0] == "ask" else []
             if message[0] == "done":
                 self.answered += 1
                 _, kind, name, value = message
@@ -100,23 +100,23 @@ class Answered:
                     self.targets[name] = value
         return open_
 
-    def check(self, index: Path, open_: list[str] | None) -> Answered:
-        """Counts names whose answered state is not there, and pairs of which only one half is. Of the open change
-        either is right: goes on from what is there, with which it returns itself."""
+    def check(self, index: Path, open_: list[list[str]]) -> Answered:
+        """Counts names whose answered state is not there, and pairs of which only one half is. Of open changes either
+        is right: goes on from what is there, with which it returns itself."""
         shop = Shop.open(index, check=False)
         kept = shop.store.all("rule")
-        _, kind, changed, value = open_ or ["", "", "", ""]
-        for name in {*self.titles, *self.targets, *([changed] if changed else [])}:
+        for name in {*self.titles, *self.targets, *(message[2] for message in open_)}:
             titles = {getattr(shop.product(f"{name}-{side}"), "title", "") for side in "ab"}
-            self.half += len(titles) > 1
-            may_be = {self.titles.get(name, "")}
-            if name == changed and kind in ("update", "delete"):
-                may_be.add(f"Thing {value}" if kind == "update" else "")
-            self.lost += not titles <= may_be
-            self.titles[name] = min(titles)
             target = kept.get(name, {}).get("target")
-            self.lost += target not in {self.targets.get(name), value if (name, kind) == (changed, "rule") else ""}
-            self.targets[name] = target
+            title_may_be, target_may_be = {self.titles.get(name, "")}, {self.targets.get(name)}
+            for _, kind, changed, value in open_:
+                if changed == name and kind == "rule":
+                    target_may_be.add(value)
+                elif changed == name and kind != "merge":
+                    title_may_be.add(f"Thing {value}" if kind == "update" else "")
+            self.half += len(titles) > 1
+            self.lost += (not titles <= title_may_be) + (target not in target_may_be)
+            self.titles[name], self.targets[name] = min(titles), target
         shop.close()
         return self
 
@@ -129,13 +129,13 @@ def warm_up(index: Path) -> None:
     shop.close()
 
 
-def told(pipe: Connection) -> Iterator[Any]:
-    """What a child that is dead had told."""
-    try:
-        while True:
-            yield pipe.recv()
-    except EOFError:
-        return
+def told(pipe: Connection, dead: bool) -> list[list[str]]:
+    """What a child has told since it was asked last; all, once it is dead."""
+    messages = []
+    with suppress(EOFError):
+        while dead or pipe.poll():
+            messages.append(pipe.recv())
+    return messages
 
 
 class Disk:
@@ -196,14 +196,18 @@ def run(index: Path, times: int, seed: int, disk: Disk | None = None) -> dict[st
         time.sleep(rng.uniform(0, LONGEST))
         if not process.is_alive():
             raise SystemExit(f"the process died by itself after {one} times")
+        before = told(ours, dead=False)
         if disk is not None:
             disk.cut()
         process.kill()
         process.join()
-        if disk is not None:
+        after = told(ours, dead=True)
+        if disk is None:
+            open_ = state.note(before + after)
+        else:  # the shutdown lets an fsync that is under way return without an error
+            open_ = [*state.note(before), *(message for message in after if message[0] == "ask")]
             disk.unmount()
             disk.mount()
-        open_ = state.note(list(told(ours)))
         with processes.Pool(1) as pool:  # a process that ends: files that are still mapped would hold the disk
             state = pool.apply(state.check, (index, open_))
         if one % 50 == 49:

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gram.serve.schemas import COMPONENTS, COUNT, SEARCH, SEEN, TEXT, TRUTH, Schema, list_of, map_of, object_of, refer
+from gram.serve.schemas import COMPONENTS, COUNT, SEARCH, TEXT, TRUTH, Schema, list_of, map_of, object_of, refer
 
-_SEGMENT: Schema = {"type": "string", "pattern": "^[^/]+$"}
-_PATH: dict[str, tuple[Schema, str]] = {
-    "product_id": (SEEN, "Slashes as %2F, or as they are"),
-    "rule_id": (_SEGMENT, "Without slashes"),
-    "slot": (_SEGMENT, "Such as colour"),
-    "value": (SEEN, "Such as red"),
+_PATH: dict[str, tuple[str, str]] = {
+    "product_id": ("", "Slashes as %2F, or as they are"),
+    "rule_id": ("/", "Without slashes"),
+    "slot": ("/", "Such as colour"),
+    "value": ("", "Such as red"),
 }
+"""Parts of a path: characters that may not be in them, beside control characters, and what they are."""
 _MEANINGS = {
     200: "Done",
     201: "Done; it is new",
@@ -47,8 +47,8 @@ class _Operation:
 
     def document(self, path: str) -> dict[str, Any]:
         in_path = [
-            {"name": name, "in": "path", "required": True, "schema": schema, "description": meaning}
-            for name, (schema, meaning) in _PATH.items()
+            {"name": name, "in": "path", "required": True, "schema": _part(barred), "description": meaning}
+            for name, (barred, meaning) in _PATH.items()
             if f"{{{name}}}" in path
         ]
         problem = {"application/json": {"schema": refer("Error")}}
@@ -64,8 +64,13 @@ class _Operation:
         }
         if self.body:
             content = {media: {"schema": schema} for media, schema in self.body.items()}
-            made["requestBody"] = {"required": True, "content": content}
+            made["requestBody"] = {"required": "application/x-ndjson" not in self.body, "content": content}
         return made
+
+
+def _part(barred: str) -> Schema:
+    inner = rf"[^{barred}\x00-\x1f\x7f-\x9f\u2028\u2029]*"
+    return {"type": "string", "pattern": rf"^{inner}[^{barred}\s\x00-\x1f\x7f-\x9f\u2028\u2029]{inner}$"}
 
 
 def _response(status: int, content: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +113,7 @@ OPERATIONS: dict[str, dict[str, _Operation]] = {
     "/products/{product_id}": {
         "get": _Operation("A product", refer("Product"), [404, 405]),
         "put": _Operation(
-            "Add or replace it", refer("Product"), [400, 405, 413], _json("SentProduct"), success=(200, 201)
+            "Add or replace it", refer("Product"), [400, 404, 405, 413], _json("SentProduct"), success=(200, 201)
         ),
         "patch": _Operation("Change some fields", refer("Product"), [400, 404, 405, 413], _json("Patch")),
         "delete": _Operation("Take it out", _done("deleted"), [404, 405]),
@@ -122,11 +127,11 @@ OPERATIONS: dict[str, dict[str, _Operation]] = {
     "/rules/try": {"post": _Operation("A query before and after rules", _TRIED, [400, 413], _json("Try"))},
     "/rules/{rule_id}": {
         "get": _Operation("A rule", refer("Rule"), [404]),
-        "put": _Operation("Keep a rule", refer("Rule"), [400, 413], _json("Rule")),
+        "put": _Operation("Keep a rule", refer("Rule"), [400, 404, 413], _json("Rule")),
         "delete": _Operation("Take it out", _done("deleted"), [404]),
     },
     "/attributes/{slot}/{value}": {
-        "put": _Operation("Teach the model an attribute", _TAUGHT, [400], success=(200, 201))
+        "put": _Operation("Teach the model an attribute", _TAUGHT, [400, 404], success=(200, 201))
     },
     "/clicks": {"post": _Operation("Keep clicks", object_of({"kept": COUNT}), [400, 413], _json("Clicks"), (), (201,))},
     "/log": {"get": _Operation("Clicks as a log to train on", TEXT, media="text/tab-separated-values")},

@@ -14,12 +14,13 @@ from gram.serve.clicks import CLICKED, CLICKS, LONGEST
 Schema: TypeAlias = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
-SEEN: Schema = {"type": "string", "pattern": r"\S"}
+_VISIBLE = r"[^\s\x00-\x1f\x7f-\x9f\xad]"
+SEEN: Schema = {"type": "string", "pattern": _VISIBLE}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 NUMBER: Schema = {"type": "number"}
 TRUTH: Schema = {"type": "boolean"}
 SCALAR: Schema = {"type": ["string", "number", "boolean", "null"]}
-_NUMERIC = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
+_NUMERIC = r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?\s*$"
 
 
 def refer(name: str) -> Schema:
@@ -71,18 +72,23 @@ _SEARCH_BODY = SEARCH | {
     "facets": _NAMES,
     "fields": _NAMES,
     "explain": _or_text(TRUTH, "^(|0|1|[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])$"),
-    "value": {"anyOf": [SEARCH["value"], {"type": "null"}, {"type": "string", "pattern": f"^$|{_NUMERIC}"}]},
+    "value": {"anyOf": [SEARCH["value"], {"type": "null"}, {"type": "string", "pattern": rf"^$|^\s*[+-]?{_NUMERIC}"}]},
 }
 
 _FLAT: Schema = {"anyOf": [SCALAR, list_of(SCALAR)]}
-_PRICE: Schema = {"anyOf": [NUMBER, {"type": "null"}, {"type": "string", "pattern": rf"^\s*$|{_NUMERIC}"}]}
+
+
+def _number_or_text(number: Schema, sign: str) -> Schema:
+    return {"anyOf": [number, {"type": "null"}, {"type": "string", "pattern": rf"^\s*$|^\s*{sign}?{_NUMERIC}"}]}
+
+
 _SENT = {
-    "title": {"type": ["string", "number", "boolean"], "pattern": r"\S", "maxLength": LONGEST_TITLE},
+    "title": {"type": ["string", "number", "boolean"], "pattern": _VISIBLE, "maxLength": LONGEST_TITLE},
     "brand": SCALAR,
     "category": _FLAT | {"description": "A > B > C, or a list from the root to the leaf"},
     "description": SCALAR,
-    "price": _PRICE | {"description": "Not below 0"},
-    "value": _PRICE | {"description": "How much the shop wants to sell it"},
+    "price": _number_or_text(NUMBER | {"minimum": 0}, "[+]"),
+    "value": _number_or_text(NUMBER, "[+-]") | {"description": "How much the shop wants to sell it"},
     "attributes": {"anyOf": [map_of(_FLAT), {"type": "null"}, TEXT]},
 }
 """A product's fields as they are sent; any other is an attribute."""
@@ -147,7 +153,9 @@ COMPONENTS: dict[str, Schema] = {
     "Suggestions": object_of({"suggestions": list_of(object_of({"text": TEXT, "weight": NUMBER}))}),
     "Product": object_of(_SHOWN, optional=list(set(_SHOWN) - {"product_id", "title"}), additionalProperties=_VALUES),
     "SentProduct": object_of(
-        {"product_id": SCALAR} | _SENT, optional=["product_id", *(set(_SENT) - {"title"})], additionalProperties=_FLAT
+        {"product_id": {"type": ["string", "number"]}} | _SENT,
+        optional=["product_id", *(set(_SENT) - {"title"})],
+        additionalProperties=_FLAT,
     ),
     "Patch": object_of(_SENT, optional=list(_SENT), additionalProperties=_FLAT, minProperties=1)
     | {"not": {"required": ["product_id"]}, "description": "null takes a field away"},
@@ -181,8 +189,8 @@ COMPONENTS: dict[str, Schema] = {
     ),
     "Click": object_of(
         {
-            "query": _CLICK_TEXT | {"pattern": r"\S"},
-            "product_id": _CLICK_TEXT | {"pattern": r"\S"},
+            "query": _CLICK_TEXT | SEEN,
+            "product_id": _CLICK_TEXT | SEEN,
             "kind": {"type": "string", "enum": list(CLICKED)},
             "weight": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1e6},
             "user_id": _CLICK_TEXT,
@@ -198,7 +206,7 @@ COMPONENTS: dict[str, Schema] = {
             "timed": COUNT,
             "took_ms": object_of({"p50": NUMBER, "p95": NUMBER, "p99": NUMBER}),
             **{
-                name: list_of({"type": "array", "prefixItems": [TEXT, COUNT], "items": False, "minItems": 2})
+                name: list_of(list_of({"type": ["string", "integer"]}, minItems=2, maxItems=2))
                 for name in ("top", "without_hits", "without_clicks")
             },
         }
