@@ -15,6 +15,7 @@ from gram.records import Hit, Product, code_text
 
 BODY = 1_000_000  # bytes of a body but for those of products, which are streamed
 LONGEST_QUERY = 2_000
+RETRY = {"Retry-After": "1"}
 MOST_NAMES = 50  # in a list of fields
 LONGEST_MESSAGE = 300  # characters of a message or a fix, which may repeat what was sent
 

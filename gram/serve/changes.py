@@ -19,10 +19,10 @@ from starlette.responses import Response, StreamingResponse
 
 from gram.errors import IndexFolderError
 from gram.records import Product
-from gram.serve.bodies import HTTPError, parse, parse_object, product_json, read_body, respond, split_fix, truth
+from gram.serve.bodies import RETRY, HTTPError, parse, parse_object, product_json, read_body, respond, split_fix, truth
 from gram.serve.clicks import read_clicks
 from gram.serve.many import AT_ONCE, is_of_codes, patched, put_many, read_sent
-from gram.serve.service import RETRY, Service
+from gram.serve.service import Service
 
 MERGE_FROM = 2_000  # changes from which a merge is worth its time
 log = logging.getLogger("gram.serve")
