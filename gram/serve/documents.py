@@ -33,8 +33,8 @@ _KEYED = (401, 403, 500, 503)
 
 @dataclass(frozen=True)
 class _Operation:
-    """One request: what it is for, what it is answered with success, and with which errors beside those of `_KEYED`
-    it may be. `body` has what is sent by its media type."""
+    """One request: what it is for, what it is answered with success, and with which errors it
+    may be, beside those of `_KEYED` and of any name in a path. `body` has what is sent by its media type."""
 
     summary: str
     answer: Schema
@@ -52,7 +52,7 @@ class _Operation:
             if f"{{{name}}}" in path
         ]
         problem = {"application/json": {"schema": refer("Error")}}
-        errors = sorted({*self.errors, *((500,) if self.open else _KEYED)})
+        errors = sorted({*self.errors, *((400, 404) if in_path else ()), *((500,) if self.open else _KEYED)})
         made: dict[str, Any] = {
             "summary": self.summary,
             "parameters": [*in_path, *self.query],
@@ -111,28 +111,24 @@ OPERATIONS: dict[str, dict[str, _Operation]] = {
         )
     },
     "/products/{product_id}": {
-        "get": _Operation("A product", refer("Product"), [404, 405]),
-        "put": _Operation(
-            "Add or replace it", refer("Product"), [400, 404, 405, 413], _json("SentProduct"), success=(200, 201)
-        ),
-        "patch": _Operation("Change some fields", refer("Product"), [400, 404, 405, 413], _json("Patch")),
-        "delete": _Operation("Take it out", _done("deleted"), [404, 405]),
+        "get": _Operation("A product", refer("Product"), [405]),
+        "put": _Operation("Add or replace it", refer("Product"), [405, 413], _json("SentProduct"), success=(200, 201)),
+        "patch": _Operation("Change some fields", refer("Product"), [405, 413], _json("Patch")),
+        "delete": _Operation("Take it out", _done("deleted"), [405]),
     },
-    "/products/{product_id}/codes": {"get": _Operation("Its codes and where they are from", refer("Codes"), [404])},
+    "/products/{product_id}/codes": {"get": _Operation("Its codes and where they are from", refer("Codes"))},
     "/products/{product_id}/codes/{slot}/{value}": {
-        "put": _Operation("Give it a code", _done("given"), [400, 404]),
-        "delete": _Operation("Take a code away from it, or the edit of it", _EDITED, [400, 404], query=[_NEUTRAL]),
+        "put": _Operation("Give it a code", _done("given")),
+        "delete": _Operation("Take a code away from it, or the edit of it", _EDITED, query=[_NEUTRAL]),
     },
     "/rules": {"get": _Operation("All rules", object_of({"rules": map_of(refer("Rule"))}))},
     "/rules/try": {"post": _Operation("A query before and after rules", _TRIED, [400, 413], _json("Try"))},
     "/rules/{rule_id}": {
-        "get": _Operation("A rule", refer("Rule"), [404]),
-        "put": _Operation("Keep a rule", refer("Rule"), [400, 404, 413], _json("Rule")),
-        "delete": _Operation("Take it out", _done("deleted"), [404]),
+        "get": _Operation("A rule", refer("Rule")),
+        "put": _Operation("Keep a rule", refer("Rule"), [413], _json("Rule")),
+        "delete": _Operation("Take it out", _done("deleted")),
     },
-    "/attributes/{slot}/{value}": {
-        "put": _Operation("Teach the model an attribute", _TAUGHT, [400, 404], success=(200, 201))
-    },
+    "/attributes/{slot}/{value}": {"put": _Operation("Teach the model an attribute", _TAUGHT, success=(200, 201))},
     "/clicks": {"post": _Operation("Keep clicks", object_of({"kept": COUNT}), [400, 413], _json("Clicks"), (), (201,))},
     "/log": {"get": _Operation("Clicks as a log to train on", TEXT, media="text/tab-separated-values")},
     "/stats": {"get": _Operation("What is asked", refer("Statistics"))},

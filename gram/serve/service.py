@@ -25,6 +25,7 @@ from gram.shop import Shop
 log = logging.getLogger("gram.serve")
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HOST = re.compile(r"(\[[^\[\]]*\]|[^:]*)(?::[0-9]*)?")
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -111,6 +112,8 @@ class Service:
         async def run(request: Request) -> Response:
             begin = time.perf_counter()
             try:
+                if _CONTROL.search(request.scope["path"]):  # routes would read "a\n" as "a"
+                    raise HTTPError(400, "bad_path", "a control character in the address", "take it out")
                 if needed:
                     await self.check_key(request, needed)
                     if self.following is not None:
