@@ -46,6 +46,7 @@ class Variant:
 
 
 NO_CODES = Variant("everything-but-codes", ("codes",), {"code_losses": False}, {"steps": 0})
+ALL_BUT_CODES = Variant("all-but-codes", ("codes",))
 CODES_AND_WORDS = Variant("codes-and-words", other_groups(("codes", "words")))
 CODES_ALONE = Variant("codes-alone", other_groups(("codes",)))
 
@@ -99,7 +100,7 @@ def train_gram(
     from gram.training.run import Settings
 
     variant = variant or Variant("gram")
-    training = replace(TrainingSettings(seed=options.seed), **variant.training)
+    training = replace(TrainingSettings(seed=options.seed, steps=options.steps), **variant.training)
     alignment = replace(CoAlignmentSettings(), **variant.alignment)
     if options.quick:
         training = replace(training, steps=QUICK_STEPS, co_training=min(2, training.co_training))
@@ -120,9 +121,10 @@ def train_gram(
 
 
 def weigh_anew(folder: Path, gram: Path, data: TrainingData, options: Options, variant: Variant) -> None:
-    """Writes the scorer of the trained GRAM in the folder `gram` without a variant's features.
+    """Writes the scorer of the trained GRAM in the folder `gram` without a variant's groups of features.
 
-    It is fitted on the interactions that GRAM's scorer was fitted on, to candidates that the other features found.
+    It is fitted on the interactions that GRAM's scorer was fitted on, to candidates that the other features found, and
+    begins with the declared weights of these, which it keeps where there is no such interaction.
     """
     from gram.data.dataset import hold_out
     from gram.training.run import sum_clicks
@@ -132,6 +134,7 @@ def weigh_anew(folder: Path, gram: Path, data: TrainingData, options: Options, v
     _, held_out = hold_out(data.log, options.seed)
     clicks = sum_clicks(held_out)
     queries = searcher.represent(list(clicks), compound=False)
-    scorer = fit_among(searcher.index, queries, list(clicks.values()), options.seed, ("compound", *variant.without))
+    start, without = Scorer.default(other_groups(variant.without)), ("compound", *variant.without)
+    scorer = fit_among(searcher.index, queries, list(clicks.values()), options.seed, without, start)
     with new_folder(folder, marker=FILE) as draft:
         scorer.save(draft)
