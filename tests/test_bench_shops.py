@@ -81,7 +81,7 @@ def made(folder: Path, encoder: str, tmp_path_factory: pytest.TempPathFactory) -
 def test_every_cell_has_every_engine(made: Path) -> None:
     results = read_json(made / "results.json")
     assert [(cell["shop"], cell["log"]) for cell in results["cells"]] == [
-        ("east", "none"), ("east", "whole"), ("west", "none"),
+        ("east", "whole"), ("east", "none"), ("west", "none"),
     ]  # fmt: skip
     for cell in results["cells"]:
         assert list(cell["engines"]) == [
@@ -89,7 +89,7 @@ def test_every_cell_has_every_engine(made: Path) -> None:
         ]  # fmt: skip
         assert cell["engines"]["gram"]["R@10"]["p"] is None
         assert 0 <= cell["engines"]["bm25"]["nDCG@10"]["p"] <= 1
-    assert results["summary"].keys() == {"all", "none", "whole"}
+    assert list(results["summary"]) == ["all", "whole", "none"]
     assert results["summary"]["all"]["cells"] == 3
 
 
@@ -111,7 +111,7 @@ def test_the_table_tells_how_it_came_about(made: Path) -> None:
     assert text.count("| codes-alone | .") == 3 + 3  # cells, and the summary of all, none and whole
     assert "| all (3) | bm25 |" in text
     assert "| west | none | 60 | 0 | 0 |" in text
-    assert "Without a log, so with no other cell: west." in text
+    assert "Shops without a log of their own, so with no other cell: west." in text
     commands = read_json(made / "bench.json")["commands"]
     assert all(f"    {command}\n" in text for command in commands)
 
@@ -136,11 +136,17 @@ def test_a_cell_that_is_done_is_read_back(
     before = (made / "table.md").read_text(encoding="utf-8")
     monkeypatch.setattr(shops, "open_shop", None)  # what reads a shop would fail
     (made / "table.md").unlink()
-    result = bench(folder, made, "--logs", "none,whole", "--steps", "2", "--model", encoder)
+    result = bench(folder, made, "--only", "west", "--logs", "none", "--steps", "2", "--model", encoder)
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
-    assert (made / "table.md").read_text(encoding="utf-8") == before
-    refused = bench(folder, made, "--logs", "none", "--steps", "3", "--model", encoder)
-    assert "begun with other settings (steps)" in refused.stderr
+    assert (made / "table.md").read_text(encoding="utf-8") == before  # cells made before stay
+
+
+def test_other_settings_or_data_are_refused(made: Path, folder: Path, encoder: str, tmp_path: Path) -> None:
+    refused = bench(folder, made, "--logs", "1/20", "--steps", "3", "--model", encoder)
+    assert f"{made} was begun with other settings (steps)" in refused.stderr
+    shutil.copytree(folder / "west", tmp_path / "east")
+    refused = bench(tmp_path, made, "--logs", "none", "--steps", "2", "--model", encoder)
+    assert f"{made / 'east' / 'none'} was begun with other data" in refused.stderr
 
 
 def test_weights_can_be_fitted_from_what_is_left(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -264,14 +270,21 @@ def test_a_summary_by_hand() -> None:
         row = {m: {"mean": bm25, "p": 0.01, "marker": marker} for m in ("R@10", "R@100", "R@300", "nDCG@10")}
         ours = {m: {"mean": 0.5, "p": None, "marker": ""} for m in row}
         sizes = {"products": 9, "interactions": 0, "dev_queries": 0, "queries": 3, "fitted": False}
-        return {"shop": shop, "log": log, **sizes, "engines": {"bm25": row, "gram": ours}}
+        return {
+            "shop": shop,
+            "log": log,
+            "share": float(log == "whole"),
+            "has_log": True,
+            **sizes,
+            "engines": {"bm25": row, "gram": ours},
+        }
 
     cells = [cell("a", "none", 0.25, "-"), cell("b", "none", 0.75, "+"), cell("b", "whole", 0.5, "-")]
     summaries = summaries_of(cells)
     assert summaries["all"]["engines"]["bm25"]["R@10"] == {"mean": 0.5, "ahead": 2, "behind": 1}
     assert summaries["none"]["engines"]["bm25"]["R@100"] == {"mean": 0.5, "ahead": 1, "behind": 1}
     assert summaries["whole"]["cells"] == 1
-    text = markdown(cells, summaries, {"cpu": "x", "cores": 2, "seed": 0, "quick": False, "commands": []}, [])
+    text = markdown(cells, summaries, {"cpu": "x", "cores": 2, "seed": 0, "quick": False, "commands": []})
     assert "| all (3) | bm25 | .500 (2 / 1) |" in text
     assert "|  | gram | .500 | .500 | .500 | .500 |" in text
-    assert "Without a log, so" not in text
+    assert "without a log" not in text

@@ -170,7 +170,7 @@ def test_a_folder_of_a_refused_benchmark_may_be_used_again(shop: Path, tmp_path:
     output, options = tmp_path / "out", Options()
     with pytest.raises(DataError, match="no query has a relevant product"):
         benchmark.run(sources(shop, qrels=tmp_path / "qrels.tsv"), output, options, ["bm25"], "gram bench")
-    assert benchmark.begin(output, sources(shop), options)["data"] == sources(shop).hashes()
+    assert benchmark.begin(output, sources(shop).hashes(), options)["data"] == sources(shop).hashes()
 
 
 @pytest.mark.usefixtures("_in_this_process")

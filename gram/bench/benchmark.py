@@ -63,7 +63,7 @@ def run(sources: Sources, output: Path, options: Options, only: Sequence[str] = 
     with_ablation = not only or "ablation" in only
     named = [name for name in only if name != "ablation"]
     entrants = select_entrants(named + ["gram"] * (with_ablation and bool(only)), options)
-    mark = begin(output, sources, options)
+    mark = begin(output, sources.hashes(), options)
     shop = open_shop(output, sources, options)
     write_json(output / "bench.json", circumstances(mark, [*commands_of(output), command], shop))
     keep_freed_memory()  # as GRAM's own training does
@@ -75,10 +75,10 @@ def run(sources: Sources, output: Path, options: Options, only: Sequence[str] = 
     return write_report(output, shop.data, shop.queries, shop.qrels)
 
 
-def begin(output: Path, sources: Sources, options: Options) -> dict[str, Any]:
-    """Marks a new folder with its data and settings, or checks that they are those it was begun with."""
+def begin(output: Path, data: Mapping[str, str], options: Options) -> dict[str, Any]:
+    """Marks a new folder with its data, as hashes, and settings, or checks that they are those it was begun with."""
     mark = {
-        "data": sources.hashes(),
+        "data": dict(data),
         "settings": {k: v for k, v in asdict(options).items() if v != "" and k != "device"},
     }
     path = output / "begun.json"

@@ -2,10 +2,11 @@
 
     OUT/SHOP/LOG/                      one cell, a benchmark's folder of its own; LOG is whole, none, or a share as 1-20
     OUT/SHOP/LOG/cell.json             what the table's engines are worth there: the cell is done
+    OUT/begun.json                     the settings, the same in all cells
     OUT/table.md results.json bench.json
 
-A cell that is done is read back, and one that was stopped goes on with the engine it had come to. The table is written
-anew after every cell.
+A cell that is done is not made again, and one that was stopped goes on with the engine it had come to. The table is
+written anew after every cell, and has all that are done.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gram.bench.benchmark import begin, commands_of, machine, open_shop, search_queries, train_engine
 from gram.bench.report import MEASURES, beside
@@ -139,18 +140,17 @@ def run_shops(
     ]
     if not cells:
         raise SettingError(f"none of the {len(shops)} shops has a log. Fix: measure them without one, --logs none")
+    begin(output, {}, options)
     for cell in cells:
-        begin(cell.folder, cell.sources, options)  # refused, if at all, before hours of work
+        begin(cell.folder, cell.sources.hashes(), options)  # refused, if at all, before hours of work
     commands = list(dict.fromkeys([*commands_of(output), command]))
     told = {"commands": commands, "seed": options.seed, "quick": options.quick, **machine()}
     write_json(output / "bench.json", told)
     keep_freed_memory()  # as GRAM's own training does
-    without = [shop.name for shop in shops if shop.log is None]
-    done: list[dict[str, Any]] = []
     for number, cell in enumerate(cells, start=1):
         log.info("%d of %d: %s, log %s", number, len(cells), cell.shop, cell.log)
-        done.append({"shop": cell.shop, "log": cell.log} | measure_cell(cell.folder, cell.sources, options))
-        write_table(output, sorted(done, key=lambda one: one["shop"]), told, without)
+        measure_cell(cell, options)
+        write_table(output, [read_json(path) for path in sorted(output.glob("*/*/cell.json"))], told)
     return output / "table.md"
 
 
@@ -159,17 +159,16 @@ def rows_of(options: Options) -> tuple[str, ...]:
     return tuple(name for name in ROWS if name != HYBRID or options.model != "scratch")
 
 
-def measure_cell(folder: Path, sources: Sources, options: Options) -> dict[str, Any]:
-    """What the table says of one cell, which was begun: read back where it is done, else made and kept.
+def measure_cell(cell: Cell, options: Options) -> None:
+    """Writes what the table says of one cell, which was begun, unless that is there.
 
     `engines` are {engine: {measure: {"mean", "p", "marker"}}} as of `beside`; `fitted` tells whether GRAM's weights
     were fitted to held-out queries of the log, or are the declared ones.
     """
-    path, rows = folder / "cell.json", rows_of(options)
-    kept: dict[str, Any] = read_json(path) if path.is_file() else {"engines": {}}
-    if kept["engines"].keys() >= set(rows):
-        return kept
-    shop = open_shop(folder, sources, options)
+    path, rows, folder = cell.folder / "cell.json", rows_of(options), cell.folder
+    if path.is_file() and read_json(path)["engines"].keys() >= set(rows):
+        return
+    shop = open_shop(folder, cell.sources, options)
     workshop = Workshop(folder, shop.data, options, ENTRANTS)
     per_query = {}
     for entrant in select_entrants(rows, options):
@@ -179,7 +178,11 @@ def measure_cell(folder: Path, sources: Sources, options: Options) -> dict[str, 
             result = evaluate(shop.qrels, run, MEASURES)
             per_query[entrant.name] = result.per_query
             log.info("%s: %s", entrant.name, ", ".join(f"{m} {v:.3f}" for m, v in result.mean.items()))
-    cell = {
+    found = {
+        "shop": cell.shop,
+        "log": cell.log,
+        "share": cell.sources.log_share,
+        "has_log": cell.sources.log != "none",
         "products": len(shop.data.products),
         "interactions": len(shop.data.log),
         "dev_queries": len(shop.data.dev_queries),
@@ -187,8 +190,7 @@ def measure_cell(folder: Path, sources: Sources, options: Options) -> dict[str, 
         "fitted": bool(hold_out(shop.data.log, options.seed)[1]),
         "engines": beside(per_query, MEASURES),
     }
-    write_json(path, cell)
-    return cell
+    write_json(path, found)
 
 
 def _files_of(folder: Path) -> dict[str, Path]:

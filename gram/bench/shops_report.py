@@ -11,20 +11,21 @@ from gram.bench.rows import ENTRANTS
 from gram.folders import new_file, write_json
 
 Cells = Sequence[Mapping[str, Any]]
-"""What `measure_cell` returns, each with its `shop` and `log`."""
+"""What `measure_cell` writes."""
 
 
-def write_table(folder: Path, cells: Cells, told: Mapping[str, Any], without_log: Sequence[str]) -> None:
-    """Writes table.md and results.json: of `told` circumstances, and shops `without_log`."""
+def write_table(folder: Path, cells: Cells, told: Mapping[str, Any]) -> None:
+    """Writes table.md and results.json; `told` are the circumstances."""
+    cells = sorted(cells, key=lambda cell: (cell["shop"], -cell["share"]))
     summaries = summaries_of(cells)
     write_json(folder / "results.json", {"cells": cells, "summary": summaries})
     with new_file(folder / "table.md") as path:
-        path.write_text(markdown(cells, summaries, told, without_log), encoding="utf-8")
+        path.write_text(markdown(cells, summaries, told), encoding="utf-8")
 
 
 def summaries_of(cells: Cells) -> dict[str, Any]:
-    """A summary of the cells of each log, and of all."""
-    logs = dict.fromkeys(cell["log"] for cell in cells)
+    """A summary of all cells, and of those of each log, the largest share first."""
+    logs = dict.fromkeys(cell["log"] for cell in sorted(cells, key=lambda cell: -cell["share"]))
     found = {name: summarise([cell for cell in cells if cell["log"] == name]) for name in logs}
     return {"all": summarise(cells)} | (found if len(logs) > 1 else {})
 
@@ -43,7 +44,7 @@ def summarise(cells: Cells) -> dict[str, Any]:
     return {"cells": len(cells), "engines": found}
 
 
-def markdown(cells: Cells, summaries: Mapping[str, Any], told: Mapping[str, Any], without_log: Sequence[str]) -> str:
+def markdown(cells: Cells, summaries: Mapping[str, Any], told: Mapping[str, Any]) -> str:
     """The whole report as a page."""
     about = [f"- {name}: {ENTRANTS[name].about}." for name in cells[0]["engines"] if ENTRANTS[name].about]
     reduced = " Everything was cut short by `--quick`: these figures say nothing." if told["quick"] else ""
@@ -65,8 +66,9 @@ def markdown(cells: Cells, summaries: Mapping[str, Any], told: Mapping[str, Any]
         "included. Without dev files the dev part is a tenth of the log's queries; all of them where the log is none.",
         _sizes_of(cells),
     ]
+    without_log = dict.fromkeys(cell["shop"] for cell in cells if not cell["has_log"])
     if without_log:
-        parts.append(f"Without a log, so with no other cell: {', '.join(without_log)}.")
+        parts.append(f"Shops without a log of their own, so with no other cell: {', '.join(without_log)}.")
     return "\n\n".join(parts) + "\n"
 
 
