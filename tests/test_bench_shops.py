@@ -284,7 +284,8 @@ def test_a_summary_by_hand() -> None:
     assert summaries["all"]["engines"]["bm25"]["R@10"] == {"mean": 0.5, "ahead": 2, "behind": 1}
     assert summaries["none"]["engines"]["bm25"]["R@100"] == {"mean": 0.5, "ahead": 1, "behind": 1}
     assert summaries["whole"]["cells"] == 1
-    text = markdown(cells, summaries, {"cpu": "x", "cores": 2, "seed": 0, "quick": False, "commands": []})
+    told = {"cpu": "x", "cores": 2, "device": "cpu, float32", "seed": 0, "quick": False, "commands": []}
+    text = markdown(cells, summaries, told)
     assert "| all (3) | bm25 | .500 (2 / 1) |" in text
     assert "|  | gram | .500 | .500 | .500 | .500 |" in text
     assert "without a log" not in text

@@ -115,7 +115,7 @@ def _published() -> Entrant:
     )
 
 
-def _hybrid(first: str, second: str, how: str) -> Entrant:
+def _hybrid(first: str, second: str, how: str, about: str = "") -> Entrant:
     """Two engines as one, the sum tuned on the dev part."""
 
     def train(shop: Workshop, folder: Path) -> None:
@@ -128,7 +128,7 @@ def _hybrid(first: str, second: str, how: str) -> Entrant:
         found: MeasuredEngine = _class("hybrid", "Hybrid")(shop.engine(first), shop.engine(second), **chosen)
         return found
 
-    return Entrant(f"{first}+{second}-{how}", train, load, (first, second))
+    return Entrant(f"{first}+{second}-{how}", train, load, (first, second), about)
 
 
 HYBRIDS = {
@@ -206,7 +206,7 @@ ENTRANTS = {
             "splade-init", "splade", "Splade", lambda shop: shop.options.splade_model, "begun from published weights"
         ),
         *HYBRIDS.values(),
-        _hybrid("bm25", "dense-published", "weighted"),
+        _hybrid("bm25", "dense-published", "weighted", "with the encoder as published; the sum chosen on dev"),
         _rival("semantic-ids", "semantic_ids", "SemanticIds"),
         _rival("term-sets", "term_sets", "TermSets"),
         _rival("doc2query", "expansion", "ExpandedBM25"),

@@ -17,7 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from gram.bench.benchmark import begin, commands_of, machine, open_shop, search_queries, train_engine
+from gram.bench.benchmark import begin, commands_of, device_name, machine, open_shop, search_queries, train_engine
 from gram.bench.report import MEASURES, beside
 from gram.bench.rows import ENTRANTS, select_entrants
 from gram.bench.shops_report import write_table
@@ -144,7 +144,8 @@ def run_shops(
     for cell in cells:
         begin(cell.folder, cell.sources.hashes(), options)  # refused, if at all, before hours of work
     commands = list(dict.fromkeys([*commands_of(output), command]))
-    told = {"commands": commands, "seed": options.seed, "quick": options.quick, **machine()}
+    device = device_name(options.device)
+    told = {"commands": commands, "device": device, "seed": options.seed, "quick": options.quick, **machine()}
     write_json(output / "bench.json", told)
     keep_freed_memory()  # as GRAM's own training does
     for number, cell in enumerate(cells, start=1):

@@ -50,7 +50,8 @@ def markdown(cells: Cells, summaries: Mapping[str, Any], told: Mapping[str, Any]
     reduced = " Everything was cut short by `--quick`: these figures say nothing." if told["quick"] else ""
     parts = [
         "# Many shops",
-        f"{told['cpu']}, {told['cores']} cores, seed {told['seed']}.{reduced} Every figure of this page is made by:",
+        f"{told['cpu']}, {told['cores']} cores, networks on {told['device']}, seed {told['seed']}.{reduced} Every "
+        "figure of this page is made by:",
         "\n".join(f"    {command}" for command in told["commands"]),
         "`+` better, `-` worse than GRAM: paired randomisation test on the queries, two-sided, p < .05, not corrected "
         "for the number of tests. Rivals are tuned on the shop's dev part, also where the log is none.",
@@ -61,9 +62,10 @@ def markdown(cells: Cells, summaries: Mapping[str, Any], told: Mapping[str, Any]
         "chance.",
         _summary_of(summaries),
         "## Cells",
-        "Weights: what GRAM's score is weighed by. `fitted`: on queries of this log that training held out. `default`: "
-        "the declared weights, for there is no log, or too small a one; no query of the shop moved them, its dev part "
-        "included. Without dev files the dev part is a tenth of the log's queries; all of them where the log is none.",
+        "Weights: what GRAM's score, whole or of some features, is weighed by. `fitted`: on queries of this log that "
+        "training held out. `default`: the declared weights, for there is no log, or too small a one; no query of the "
+        "shop moved them, its dev part included. Without dev files the dev part is a tenth of the log's queries; all "
+        "of them where the log is none.",
         _sizes_of(cells),
     ]
     without_log = dict.fromkeys(cell["shop"] for cell in cells if not cell["has_log"])
