@@ -163,7 +163,10 @@ def main() -> None:
     given = parser.parse_args()
     groups, rng = given.groups.split(","), np.random.default_rng(0)
     columns(groups)
-    shops = [load(files, groups) for files in find(given.folder)]
+    found = find(given.folder)
+    if len(found) < 2:
+        parser.error(f"{given.folder} holds {len(found)} shops with queries to fit on; to leave one out takes two")
+    shops = [load(files, groups) for files in found]
     for shop in shops:
         others = [other for other in shops if other is not shop]
         print(f"{shop.name} ({len(shop.ids)} queries)")
