@@ -12,7 +12,7 @@ import click
 
 from gram.cli_causal import causal_options, causal_settings, code, queries
 from gram.cli_measuring import FILE, FOLDER, bench, convert, device_option, eval_command, shop, traits_option
-from gram.cli_serving import delete, keys, merge, serve, update
+from gram.cli_serving import delete, export, keys, merge, serve, update
 from gram.display import format_hits, printable
 from gram.errors import DataError, GramError, IndexFolderError, ModelError
 from gram.folders import check_folder, explain_os_error, read_json
@@ -316,7 +316,7 @@ def demo(
         serve_shop(output / "index", None, "127.0.0.1", port, read_only=False)
 
 
-for command in (eval_command, bench, convert, shop, code, queries, serve, update, delete, merge, keys):
+for command in (eval_command, bench, convert, shop, code, queries, serve, update, delete, merge, export, keys):
     main.add_command(command)
 
 

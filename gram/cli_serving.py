@@ -1,4 +1,4 @@
-"""The commands of a live shop: serve, update, delete, merge, keys."""
+"""The commands of a live shop: serve, update, delete, merge, export, keys."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gram.answer import SearchRequest
 from gram.cli_measuring import FILE, FOLDER
 from gram.display import format_hits, printable
 from gram.errors import IndexFolderError, MissingExtra, SettingError
+from gram.export import FORMS, write_products, write_queries
 from gram.records import Hit
 
 MERGE_FROM = 5_000
@@ -111,6 +112,34 @@ def merge(index: Path, model: Path | None) -> None:
         click.echo(f"{shop.live.merge()} products: {index}")
     finally:
         shop.close()
+
+
+@click.command()
+@click.argument("index", type=FOLDER)
+@click.option("-o", "--output", type=FILE, required=True, help="The JSONL file to write, also gzipped (.jsonl.gz).")
+@click.option("--queries", type=FILE, help="Export these (query_id, query) in place of the products.")
+@click.option(
+    "--form", type=click.Choice(FORMS), default="names", show_default=True,
+    help="names: {code: weight}, for Elasticsearch and OpenSearch; ids: indices and values, for Qdrant and Milvus.",
+)  # fmt: skip
+@click.option("--model", type=FOLDER, help="The model folder, where it is not where the index says.")
+def export(index: Path, output: Path, queries: Path | None, form: str, model: Path | None) -> None:
+    """Writes the codes of INDEX's products as sparse vectors, for an engine with a field for these.
+
+    A query's vector (`--queries`, or `gram.open(INDEX).vector(QUERY)`) and a product's score their dot product. Changes
+    that came since `gram index` are in it.
+    """
+    from gram.data.log import read_queries
+    from gram.shop import Shop
+
+    texts = None if queries is None else read_queries(queries)
+    shop = Shop.open(index, model, read_only=True)
+    try:
+        snapshot = shop.live.snapshot
+        n = write_products(snapshot, output, form) if texts is None else write_queries(snapshot, texts, output, form)
+    finally:
+        shop.close()
+    click.echo(f"{n} {'products' if texts is None else 'queries'}: {output}")
 
 
 def print_answer(index: Path, model: Path | None, device: str, check: bool, request: SearchRequest) -> None:

@@ -448,7 +448,8 @@ def test_features_are_declared_soundly() -> None:
 def test_default_weights_are_the_declared_ones_in_order() -> None:
     scorer = Scorer.default()
     assert scorer.weights.tolist() == [np.float32(feature.weight) for feature in FEATURES]
-    assert scorer.first_phase.tolist() == scorer.weights.tolist()
+    finding = [feature.weight if feature.finding is None else feature.finding for feature in FEATURES]
+    assert scorer.first_phase.tolist() == np.float32(finding).tolist() != scorer.weights.tolist()
     assert list(scorer.by_name()) == [feature.name for feature in FEATURES]
 
 

@@ -81,6 +81,18 @@ def test_an_error_points_at_the_character(text: str, at: int, says: str) -> None
     assert "Fix: write it as" in str(caught.value)
 
 
+def test_a_product_with_several_numbers_counts_as_its_last_one() -> None:
+    """Whichever of them other products had first."""
+    sizes = [("20",), ("10", "20"), ("20", "10"), ("10", "wide")]
+    fields = Fields(Product(str(n), "x", attributes={"size": values}) for n, values in enumerate(sizes))
+    assert [fields.number("size", row) for row in range(4)] == [20, 20, 10, 10]
+
+
+def test_a_value_is_shown_as_it_was_first_written() -> None:
+    fields = Fields(Product(str(n), "x", brand=brand) for n, brand in enumerate(["NIKE", "Nike", "nike ", "Acme"]))
+    assert facet([(fields, fields.every())], "brand")["values"] == {"NIKE": 3, "Acme": 1}
+
+
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

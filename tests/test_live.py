@@ -560,7 +560,7 @@ def test_an_added_attribute_is_written_no_more_than_others_of_its_slot(folder: P
     harder = too_easy(easy, attribute, products, Side.PRODUCT, 0.3)
     made = add_attribute(searcher.coder, attribute, (0.0, harder))
     written, usual = count(made)
-    assert 0 < written == usual < 60
+    assert usual - 5 < written <= usual < 60
     assert too_easy(made, attribute, products, Side.PRODUCT, 0.3) == 0.0
 
 

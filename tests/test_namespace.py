@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +62,24 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_torch_is_imported_only_where_it_computes(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+HEAVY = (
+    "transformers", "sentence_transformers", "torch._dynamo", "torch.distributed.tensor", "sympy", "scipy", "sklearn",
+    "pandas", "pyarrow", "jax", "matplotlib",
+)  # fmt: skip
+"""What takes as long to import as all the rest of a start, or near it."""
+
+
+def test_a_shop_is_opened_searched_and_changed_without_heavy_imports(small_shop: Path) -> None:
+    """With a filter, facets and a product to code: else one of these would wait for an import, once it is served."""
+    code = f"""
+import sys
+import gram, gram.cli, gram.serve.run
+shop = gram.open({str(small_shop / "index")!r}, {str(small_shop / "model")!r}, read_only=True)
+assert shop.search(gram.SearchRequest("red sofa", filter="EXISTS brand", facets=("brand",), explain=True)).hits
+shop.live._represent([gram.Product("x", "Velvet sofa")])
+print(*(name for name in {HEAVY!r} if name in sys.modules))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []

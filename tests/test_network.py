@@ -349,14 +349,20 @@ def bert_folder(tmp_path: Path, backbone: Backbone) -> Path:
     return tmp_path / "bert"
 
 
+def states_of(backbone: Backbone, ids: list[int]) -> torch.Tensor:
+    encoder: Any = backbone.encoder.eval()
+    with torch.no_grad():
+        embedded = encoder.get_input_embeddings()(torch.tensor([ids]))
+        states: torch.Tensor = encoder(inputs_embeds=embedded, attention_mask=torch.ones(1, len(ids))).last_hidden_state
+    return states
+
+
 def test_a_local_folder_is_a_backbone(bert_folder: Path, backbone: Backbone) -> None:
     loaded = load_backbone(str(bert_folder))
     assert loaded.width == 16
     assert loaded.tokens_of("hose") == backbone.tokens_of("hose")
     assert (loaded.start_id, loaded.end_id, loaded.pad_id) == (backbone.start_id, backbone.end_id, backbone.pad_id)
-    encoder: Any = loaded.encoder
-    states = encoder(input_ids=torch.tensor([[loaded.start_id, loaded.end_id]])).last_hidden_state
-    assert states.shape == (1, 2, 16)
+    assert states_of(loaded, [loaded.start_id, loaded.end_id]).shape == (1, 2, 16)
 
 
 def test_a_backbone_is_rebuilt_from_its_shape_and_weights(bert_folder: Path) -> None:
@@ -364,11 +370,8 @@ def test_a_backbone_is_rebuilt_from_its_shape_and_weights(bert_folder: Path) -> 
     encoder: Any = loaded.encoder
     again = rebuild(encoder.config.to_dict(), loaded.tokenizer.to_str(), "pretrained")
     again.encoder.load_state_dict(loaded.encoder.state_dict())
-    ids = torch.tensor([[loaded.start_id, *loaded.tokens_of("hose"), loaded.end_id]])
-    with torch.no_grad():
-        torch.testing.assert_close(
-            again.encoder.eval()(input_ids=ids).last_hidden_state, encoder.eval()(input_ids=ids).last_hidden_state
-        )
+    ids = [loaded.start_id, *loaded.tokens_of("hose"), loaded.end_id]
+    torch.testing.assert_close(states_of(again, ids), states_of(loaded, ids))
 
 
 def test_a_folder_that_is_not_there_or_holds_no_model_is_named(tmp_path: Path) -> None:

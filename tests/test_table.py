@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gram.data.catalogue import read_products
 from gram.errors import IndexFolderError
+from gram.index import table as tables
 from gram.index.table import ProductTable
 from gram.records import Product
 
@@ -83,6 +84,27 @@ def test_only_the_line_of_the_row_is_parsed(tmp_path: Path) -> None:
     assert table[1] == SHELF[1]
     with pytest.raises(IndexFolderError, match=r"products\.jsonl: line 1 .*Fix: "):
         table[0]
+
+
+def test_all_of_a_large_table_are_those_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are parsed four at a time here, also where the last ones are fewer."""
+    monkeypatch.setattr(tables, "_AT_ONCE", 4)
+    shelf = [product._replace(product_id=f"{n}") for n, product in enumerate(SHELF * 3)]
+    table = ProductTable.build(shelf)
+    assert list(table) == [table[row] for row in range(9)] == shelf
+
+
+@pytest.mark.parametrize("line", [b'{"product_id":"6"', b'{"title":"no id"}', b"[7]", b"", b'{"product_id":"6"},{}'])
+def test_a_damaged_line_among_many_is_named(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_AT_ONCE", 4)
+    whole = ProductTable.build(Product(str(n), "Hat") for n in range(9))
+    rows = [whole.lines[whole.offsets[n] : whole.offsets[n + 1]] for n in range(9)]
+    rows[6] = line + b"\n"
+    offsets = np.cumsum([0, *map(len, rows)])
+    read = iter(ProductTable(b"".join(rows), offsets, whole.ids))
+    assert [next(read).product_id for _ in range(6)] == ["0", "1", "2", "3", "4", "5"]
+    with pytest.raises(IndexFolderError, match="line 7 is not a product"):
+        next(read)
 
 
 def test_a_title_alone_is_that_of_the_product() -> None:

@@ -16,6 +16,7 @@ from gram.bench.variants import (
     CODES_AND_WORDS,
     JOINT,
     NO_CODES,
+    ExportedCodes,
     Gram,
     Variant,
     train_gram,
@@ -192,6 +193,14 @@ def _gram_weighed(variant: Variant, about: str) -> Entrant:
     return Entrant(variant.name, train, load, ("gram",), about)
 
 
+def _exported() -> Entrant:
+    def load(shop: Workshop, _: Path) -> MeasuredEngine:
+        return ExportedCodes(shop.folder_of("gram"), shop.options.device)
+
+    about = "the same model's codes as one sparse vector a product, scored by the dot product alone: `gram export`"
+    return Entrant(ExportedCodes.name, lambda shop, folder: None, load, ("gram",), about)
+
+
 ENTRANTS = {
     entrant.name: entrant
     for entrant in (
@@ -222,6 +231,7 @@ ENTRANTS = {
         _gram_weighed(
             CODES_ALONE, "the trained GRAM finding and ranking by codes and nothing else, its scorer fitted anew"
         ),
+        _exported(),
     )
 }
 """Every engine by its name, in the order of the table; an engine stands after those it needs."""

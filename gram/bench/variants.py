@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from gram.arrays import top_k
 from gram.baselines.base import TrainingData
 from gram.bench.workshop import Options
 from gram.evaluation.measures import Run
@@ -84,6 +87,51 @@ class Gram:
         unread = ("products.", *(start for group in self.without for start in FILES.get(group, ())))
         files = [file for file in (self.folder / "index").iterdir() if not file.name.startswith(unread)]
         return sum(file.stat().st_size for file in files)
+
+
+class ExportedCodes:
+    """The vectors of `gram export`, scored by the dot product and nothing else, as an engine of sparse vectors does."""
+
+    name = "codes-exported"
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        from gram.coder.packing import read_back
+        from gram.export import product_vectors
+        from gram.index.postings import Postings
+
+        self.searcher = Gram(folder, device=device).searcher
+        self.index = self.searcher.index
+        vectors = product_vectors(read_back(self.index, np.arange(self.index.n_products)))
+        n_keys = max(self.index.lexical.n_keys, self.index.expansion.n_keys)
+        self.postings = Postings.build(vectors.key, vectors.rows(), vectors.weight, n_keys)
+
+    def search(self, query: str, k: int = 10) -> list[Hit]:
+        found = self.search_many({"": query}, k)[""]
+        table = self.index.table
+        return [Hit(product_id, score, table.title(table.row(product_id))) for product_id, score in found.items()]
+
+    def search_many(self, queries: Mapping[str, str], k: int = 300) -> Run:
+        from gram.export import query_vector
+
+        run = {}
+        represented = self.searcher.represent(list(queries.values()), compound=False)
+        for query_id, query in zip(queries, represented, strict=True):
+            vector = query_vector(query)
+            known = vector.key < self.postings.n_keys
+            scores = self.postings.score(vector.key[known], vector.weight[known], self.index.n_products)
+            found = np.flatnonzero(scores > 0)
+            rows, best = top_k(scores[found], k, found)
+            run[query_id] = dict(zip(self.index.table.ids[rows].tolist(), best.tolist(), strict=True))
+        return run
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {"entries": len(self.postings), "entries_a_product": len(self.postings) / max(self.index.n_products, 1)}
+
+    @property
+    def index_bytes(self) -> int:
+        """An id of four bytes and a weight of four an entry."""
+        return 8 * len(self.postings)
 
 
 def train_gram(

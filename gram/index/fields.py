@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,14 @@ def values_of(product: Product) -> dict[str, Sequence[str]]:
     return values
 
 
+class _Value(NamedTuple):
+    """A value as some products write it."""
+
+    folded: str
+    number: float | None
+    rows: list[int]
+
+
 @dataclass
 class Column:
     """One field of N products."""
@@ -46,35 +54,40 @@ class Column:
     shown: dict[str, str] = field(default_factory=dict)  # folded value → as first written
     numbers: dict[int, float] = field(default_factory=dict)  # row → number
 
+    @classmethod
+    def of(cls, spelt: Mapping[str, _Value], numbers: dict[int, float]) -> Column:
+        """The column of values as they are spelt, in the order in which products have them."""
+        column = cls(numbers=numbers)
+        for text, value in spelt.items():
+            column.rows.setdefault(value.folded, BitMap()).update(value.rows)
+            column.shown.setdefault(value.folded, text)
+        return column
+
 
 class Fields:
-    """The columns of N products; rows are added in order, and never change."""
+    """The columns of N products, which never change."""
 
     def __init__(self, products: Iterable[Product] = ()) -> None:
-        self.columns: dict[str, Column] = {}
         self.n_products = 0
-        for product in products:
-            self.add(product)
-
-    def add(self, product: Product) -> None:
-        """The next row."""
-        row = self.n_products
-        self.n_products += 1
-        for name, number in (("price", product.price), ("value", product.value)):
-            if number is not None:
-                self._column(name).numbers[row] = float(number)
-        for name, values in values_of(product).items():
-            column = self._column(name)
-            for value in values:
-                folded = fold(value)
-                column.rows.setdefault(folded, BitMap()).add(row)
-                column.shown.setdefault(folded, value)
-                number = to_number(value)
-                if number is not None:
-                    column.numbers[row] = number
-
-    def _column(self, name: str) -> Column:
-        return self.columns.setdefault(name, Column())
+        spelt: dict[str, dict[str, _Value]] = {}  # field → value as spelt
+        numbers: dict[str, dict[int, float]] = {}  # field → row → number
+        for row, product in enumerate(products):
+            self.n_products += 1
+            for name, price in (("price", product.price), ("value", product.value)):
+                if price is not None:
+                    numbers.setdefault(name, {})[row] = float(price)
+            for name, values in values_of(product).items():
+                column = spelt.setdefault(name, {})
+                for text in values:
+                    value = column.get(text)
+                    if value is None:  # read once however many products have it
+                        value = column[text] = _Value(fold(text), to_number(text), [])
+                    value.rows.append(row)
+                    if value.number is not None:
+                        numbers.setdefault(name, {})[row] = value.number
+        self.columns = {
+            name: Column.of(spelt.get(name, {}), numbers.get(name, {})) for name in dict.fromkeys([*numbers, *spelt])
+        }
 
     def every(self) -> Rows:
         """All rows."""

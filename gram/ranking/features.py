@@ -29,7 +29,7 @@ from gram.text.words import has_digit
 Floats = NDArray[np.float32]
 SLOT_FEATURES = ("type", "brand", "colour", "material", "size", "model")
 """Slots in which agreement and conflict are features of their own."""
-CONFLICTS = {"brand": -1.0, "colour": -1.0, "size": -0.5}
+CONFLICTS = {"brand": -1.0, "colour": -1.0, "material": -0.8, "size": -0.5}
 """What conflicts in a slot weigh without a log."""
 FEEDBACK_CODES = 48
 """Attributes of the best candidates that others are compared by."""
@@ -156,6 +156,7 @@ class Feature:
     first_phase: Callable[[Index, QueryRepresentation], Floats | None] | None = None  # (N,), None for nothing
     compute: Callable[[CandidateView], Floats] | None = None  # (C,)
     feedback: bool = False
+    finding: float | None = None  # the weight in finding candidates and choosing the best ten of them, where another
 
 
 def _bm25(index: Index, query: QueryRepresentation) -> Floats:
@@ -222,8 +223,8 @@ FEATURES: tuple[Feature, ...] = (
         Feature(f"{slot}_conflict", "codes", CONFLICTS.get(slot, 0.0), -1, compute=_slot(CodeMatch.conflict, slot))
         for slot in SLOT_FEATURES
     ),
-    Feature("dense", "vectors", 6.0, compute=lambda view: view.dense @ view.query.dense),
-    Feature("bm25", "words", 6.0, first_phase=_bm25),
+    Feature("dense", "vectors", 3.0, finding=6.0, compute=lambda view: view.dense @ view.query.dense),
+    Feature("bm25", "words", 4.0, finding=6.0, first_phase=_bm25),
     # how much of the query a product holds: of its words by idf, all of them, of its numbers; and measures it has in
     # another size
     Feature("idf_coverage", "words", 2.0, compute=lambda view: view.coverage),
@@ -232,15 +233,15 @@ FEATURES: tuple[Feature, ...] = (
     Feature("measure_conflict", "words", -0.5, sign=-1, compute=_measure_conflict),
     # where the query's words stand in the title
     Feature("title_coverage", "words", compute=lambda view: view.in_titles[:, 0]),
-    Feature("bigram_proximity", "words", 0.4, compute=lambda view: view.in_titles[:, 1]),
+    Feature("bigram_proximity", "words", 0.8, compute=lambda view: view.in_titles[:, 1]),
     Feature("last_term", "words", compute=lambda view: view.in_titles[:, 2]),
     # how well the query's tokens are matched by the product's, all of them and the worst
     Feature("maxsim", "tokens", 8.0, compute=lambda view: view.late_interaction[:, 0]),
     Feature("min_maxsim", "tokens", 1.0, compute=lambda view: view.late_interaction[:, 1]),
     # what is like the best ten is often relevant too
-    Feature("prf_dense", "vectors", 2.0, compute=_prf_dense, feedback=True),
+    Feature("prf_dense", "vectors", 4.0, compute=_prf_dense, feedback=True),
     Feature("prf_title", "words", 0.4, compute=_prf_title, feedback=True),
-    Feature("prf_codes", "codes", 1.0, compute=_prf_codes, feedback=True),
+    Feature("prf_codes", "codes", 2.0, compute=_prf_codes, feedback=True),
     Feature("value", "value", compute=_value),  # what the shop says it is worth; the shop sets its weight
 )
 """Every feature, in the order of every feature array. Default weights: docs/log.md, "Weights that hold on any shop"."""

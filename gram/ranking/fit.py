@@ -86,7 +86,7 @@ def fit_scorer(
         pull: how many queries it takes to move a weight by its feature's spread.
     """
     start = start or Scorer.default()
-    first_phase = start.weights if first_phase is None else first_phase
+    first_phase = start.first_phase if first_phase is None else first_phase
     judged = _Judged.of(queries)
     if judged is None:
         return replace(start.without(without), first_phase=first_phase)

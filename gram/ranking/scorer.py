@@ -65,10 +65,11 @@ class Scorer:
     def default(cls, groups: Sequence[str] = GROUPS) -> Scorer:
         """The declared weights; those of some groups alone where `ALONE` has them, else of all, the others left out."""
         weights = np.array([feature.weight for feature in FEATURES], dtype=np.float32)
+        finding = np.array([f.weight if f.finding is None else f.finding for f in FEATURES], dtype=np.float32)
         if tuple(sorted(groups)) in ALONE:
             declared = DEFAULTS_ALONE["+".join(sorted(groups))]
-            weights = np.array([declared.get(name, 0.0) for name in NAMES], dtype=np.float32)
-        return cls(weights, weights).without(other_groups(groups))
+            weights = finding = np.array([declared.get(name, 0.0) for name in NAMES], dtype=np.float32)
+        return cls(weights, finding).without(other_groups(groups))
 
     def by_name(self) -> dict[str, float]:
         """{feature: weight}, rounded for a person to read."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import ipaddress
 import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -64,7 +67,8 @@ def serve(index: Path, model: Path | None, host: str, port: int, read_only: bool
 
     Raises SettingError for an address that other machines can reach while there is no key.
     """
-    shop = Shop.open(index, model, read_only=read_only)
+    with _nothing_collected():
+        shop = Shop.open(index, model, read_only=read_only)
     try:
         public = not is_loopback(host)
         if public and not shop.store.all("key"):
@@ -85,6 +89,17 @@ def serve(index: Path, model: Path | None, host: str, port: int, read_only: bool
         stopping.set()
     finally:
         shop.close()
+
+
+@contextlib.contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Runs the body without the garbage collector. What a start makes, modules and tables, stays: going through it
+    again and again for what could go takes an eighth of the start."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _watch(shop: Shop, stopping: threading.Event) -> None:

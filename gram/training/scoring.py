@@ -80,7 +80,7 @@ def fit_among(
     """
     start = scorer = (start or Scorer.default()).without(without)
     for refine in (False, True) if queries else ():  # first the sum that finds, then the scorer of what it finds
-        first_phase, judged = scorer.weights, []
+        first_phase, judged = (scorer.weights if refine else start.first_phase), []
         for query, clicked in zip(queries, clicks, strict=True):
             found = find_candidates(index, query, first_phase, keep=COMPARED)
             gains = [clicked.get(product_id, 0.0) for product_id in index.table.ids[found.rows].tolist()]

@@ -14,6 +14,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
+from gram.coder.encoder.bert import Bert, BertConfig
 from gram.errors import MissingExtra, ModelError
 
 MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -40,7 +41,7 @@ class Backbone:
 
     `encoder(inputs_embeds=…, attention_mask=…)` gives states (B, L, D); `tokens_of(word)` gives a word's token
     ids. A Hugging Face encoder of any shape fits: only embeddings by id, states by position and a fast tokenizer are
-    needed.
+    needed. A BERT is a `Bert`, in training as in serving, and needs no transformers.
     """
 
     def __init__(self, encoder: nn.Module, tokenizer: Tokenizer, source: str) -> None:
@@ -112,38 +113,32 @@ def scratch_backbone(texts: Iterable[str], settings: ScratchSettings) -> Backbon
     tokenizer = Tokenizer(models.WordPiece(trained.get_vocab(), unk_token="[UNK]"))  # without `inner` as special tokens
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, split
     tokenizer.add_special_tokens(special)
-    return Backbone(_bert(scratch_config(settings, tokenizer.get_vocab_size())), tokenizer, "scratch")
-
-
-def scratch_config(settings: ScratchSettings, vocabulary: int) -> dict[str, Any]:
-    return {
-        "vocab_size": vocabulary,
-        "hidden_size": settings.width,
-        "num_hidden_layers": settings.layers,
-        "num_attention_heads": settings.heads,
-        "intermediate_size": 4 * settings.width,
-        "max_position_embeddings": settings.max_tokens,
-    }
+    shape = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=settings.width,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        intermediate_size=4 * settings.width,
+        max_position_embeddings=settings.max_tokens,
+    )
+    return Backbone(Bert(shape).start(), tokenizer, "scratch")
 
 
 def rebuild(config: dict[str, Any], tokenizer_json: str, source: str) -> Backbone:
     """A backbone of a saved shape, its weights still to be loaded."""
-    from transformers import AutoConfig, AutoModel
-
-    settings = AutoConfig.for_model(**config)
-    encoder = AutoModel.from_config(settings, attn_implementation="sdpa")
     try:
         tokenizer = Tokenizer.from_str(tokenizer_json)
     except Exception as error:  # tokenizers raise nothing narrower
         raise ModelError(f"its tokenizer.json cannot be read ({error}). Fix: train again") from error
-    return Backbone(_without_pooler(encoder), tokenizer, source)
+    shape = BertConfig.read(config)
+    return Backbone(Bert(shape) if shape else _library_encoder(config), tokenizer, source)
 
 
-def _bert(config: dict[str, Any]) -> nn.Module:
-    from transformers import BertConfig, BertModel
+def _library_encoder(config: dict[str, Any]) -> nn.Module:
+    from transformers import AutoConfig, AutoModel
 
-    settings = BertConfig(**config, attn_implementation="sdpa")
-    return BertModel(settings, add_pooling_layer=False)
+    encoder: nn.Module = AutoModel.from_config(AutoConfig.for_model(**config), attn_implementation="sdpa")
+    return _without_pooler(encoder)
 
 
 def _pretrained(name: str) -> Backbone:
@@ -160,7 +155,12 @@ def _pretrained(name: str) -> Backbone:
     inner = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     inner.no_truncation()
     inner.no_padding()
-    return Backbone(_without_pooler(encoder), inner, name)
+    shape, encoder = BertConfig.read(encoder.config.to_dict()), _without_pooler(encoder)
+    if shape is None:
+        return Backbone(encoder, inner, name)
+    bert = Bert(shape)
+    bert.load_state_dict(encoder.state_dict())
+    return Backbone(bert, inner, name)
 
 
 def _without_pooler(encoder: nn.Module) -> nn.Module:

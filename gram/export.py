@@ -1,0 +1,100 @@
+"""Codes as sparse vectors, for any engine that has a field for these: one vector a text, scored by the dot product.
+
+A vector's entries are attributes. What a text holds weighs as in the index; what the model writes beside it counts by
+`OF_QUERIES` or `OF_PRODUCTS`. That is what postings of codes say of a product in GRAM's own first phase, with one
+weight a side in place of one for each of the four pairs.
+
+Letters: N texts, X entries.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from gram.arrays import SparseRow, SparseRows
+from gram.coder.base import QueryRepresentation, Representations
+from gram.codes.lexicon import Lexicon
+from gram.data.files import write_whole
+from gram.snapshot import Snapshot, join_segments
+
+OF_QUERIES, OF_PRODUCTS = 2.0, 1.0
+"""How much expansion counts beside what a text holds. Home Depot with its log and a shop without one alike are flat
+around these, and fall where the second passes 2: docs/log.md, "Codes as one sparse vector"."""
+FORMS = ("names", "ids")
+
+
+def query_vector(query: QueryRepresentation) -> SparseRow:
+    """A query's attributes and their weights; none for one without a word, which a search answers with nothing too."""
+    if not query.terms.stems:
+        return SparseRow(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
+    lexical, expansion = query.lexical, query.expansion
+    return SparseRow(
+        np.concatenate([lexical.key, expansion.key]).astype(np.int64),
+        np.concatenate([lexical.weight, np.float32(OF_QUERIES) * expansion.weight]).astype(np.float32),
+    )
+
+
+def product_vectors(represented: Representations) -> SparseRows:
+    """The attributes of N products and their weights, (X,) in all."""
+    lexical, expansion = represented.lexical, represented.expansion
+    return SparseRows.build(
+        np.concatenate([lexical.rows(), expansion.rows()]),
+        np.concatenate([lexical.key, expansion.key]),
+        np.concatenate([lexical.weight, np.float32(OF_PRODUCTS) * expansion.weight]),
+        n_rows=len(lexical.start) - 1,
+    )
+
+
+def named(row: SparseRow, lexicon: Lexicon) -> dict[str, float]:
+    """{attribute: weight}, the heaviest first; a dot in a name, which some engines refuse, is expansion as `·`.
+
+    Two attributes that this makes one share the sum of their weights.
+    """
+    names: dict[str, float] = {}
+    for at in np.argsort(-row.weight, kind="stable").tolist():
+        name = str(lexicon.attributes[int(row.key[at])]).replace(".", "·")
+        names[name] = names.get(name, 0.0) + float(row.weight[at])
+    return {name: round(weight, 5) for name, weight in names.items()}
+
+
+def write_products(snapshot: Snapshot, path: Path, form: str = "names") -> int:
+    """Writes a line of JSON for every product that is sold, codes given and taken included; how many there are.
+
+    Raises DataError where `path` cannot be expansion.
+    """
+    products, represented = join_segments(snapshot.segments)
+    vectors = product_vectors(represented)
+    rows = ((product.product_id, vectors.of(row)) for row, product in enumerate(products))
+    _write(path, "product_id", rows, snapshot.searcher.lexicon, form)
+    return len(products)
+
+
+def write_queries(snapshot: Snapshot, queries: Mapping[str, str], path: Path, form: str = "names") -> int:
+    """The same for queries {id: text}, read as a search reads them: misspelt words are read right."""
+    represented = snapshot.searcher.represent(list(queries.values()), compound=False)
+    rows = zip(queries, map(query_vector, represented), strict=True)
+    _write(path, "query_id", rows, snapshot.searcher.lexicon, form)
+    return len(queries)
+
+
+def _write(path: Path, id_name: str, rows: Iterable[tuple[str, SparseRow]], lexicon: Lexicon, form: str) -> None:
+    with write_whole(path) as stream:
+        for line in _lines(id_name, rows, lexicon, form):
+            stream.write(line)
+
+
+def _lines(id_name: str, rows: Iterable[tuple[str, SparseRow]], lexicon: Lexicon, form: str) -> Iterator[str]:
+    for text_id, row in rows:
+        if form == "names":
+            vector: dict[str, object] = {"codes": named(row, lexicon)}
+        else:
+            order = np.argsort(row.key)
+            vector = {
+                "indices": row.key[order].tolist(),
+                "values": [round(weight, 5) for weight in row.weight[order].tolist()],
+            }
+        yield json.dumps({id_name: text_id} | vector, ensure_ascii=False) + "\n"

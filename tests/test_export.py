@@ -1,0 +1,133 @@
+"""Codes as sparse vectors: the dot product of two exported texts is what their shared codes say of them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from gram.arrays import SparseRow, SparseRows
+from gram.bench.variants import ExportedCodes
+from gram.cli import main
+from gram.coder.base import QueryCodes, QueryRepresentation, QueryTerms, Representations
+from gram.export import OF_PRODUCTS, OF_QUERIES, named, product_vectors, query_vector
+from gram.index.token_vectors import TokenVectors
+from gram.ranking.features import SharedKeys
+from gram.records import Product
+from gram.shop import Shop
+
+QUERIES = ("black sofa", "womens running shoes", "lamp 20 in")
+
+
+@pytest.fixture
+def folder(small_shop: Path, tmp_path: Path) -> Path:
+    shutil.copytree(small_shop / "index", tmp_path / "index")
+    shutil.copytree(small_shop / "model", tmp_path / "model")
+    return tmp_path / "index"
+
+
+def sparse(*entries: tuple[int, float]) -> SparseRow:
+    return SparseRow(np.array([k for k, _ in entries], np.int64), np.array([w for _, w in entries], np.float32))
+
+
+def test_expansion_counts_twice_for_a_query_and_once_for_a_product() -> None:
+    assert (OF_QUERIES, OF_PRODUCTS) == (2.0, 1.0)
+    nothing, none = sparse(), np.zeros(0, np.float32)
+    codes = QueryCodes(np.zeros(0, np.int64), none, np.zeros(0, np.int32), np.zeros((0, 0), bool))
+    query = QueryRepresentation(
+        QueryTerms(("sofa",), ("sofa",), ()),
+        codes,
+        sparse((4, 0.5)),
+        sparse((1, 0.25)),
+        nothing,
+        none,
+        np.zeros((0, 4)),
+        none,
+    )
+    assert query_vector(query).key.tolist() == [4, 1]
+    assert query_vector(query).weight.tolist() == [0.5, 0.5]
+    lexical = SparseRows.build([0, 1], [4, 4], [0.5, 1.0], 2)
+    expansion = SparseRows.build([1], [1], [0.25], 2)
+    tokens = TokenVectors(np.zeros(3, np.int64), np.zeros((0, 4), np.int8))
+    represented = Representations(lexical, expansion, np.ones(1, np.float32), lexical, np.zeros((2, 4)), tokens, none)
+    vectors = product_vectors(represented)
+    assert vectors.of(0).key.tolist() == [4]
+    assert dict(zip(vectors.of(1).key.tolist(), vectors.of(1).weight.tolist(), strict=True)) == {4: 1.0, 1: 0.25}
+
+
+def test_the_dot_product_is_the_sum_over_shared_codes(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.tsv").write_text("".join(f"q{i}\t{text}\n" for i, text in enumerate(QUERIES)))
+    run = CliRunner()
+    for extra, name in (((), "p.jsonl.gz"), (("--queries", str(tmp_path / "q.tsv")), "q.jsonl")):
+        done = run.invoke(main, ["export", str(folder), "-o", str(tmp_path / name), "--form", "ids", *extra])
+        assert done.exit_code == 0, done.output
+    products = [json.loads(line) for line in gzip.decompress((tmp_path / "p.jsonl.gz").read_bytes()).splitlines()]
+    queries = [json.loads(line) for line in (tmp_path / "q.jsonl").read_text().splitlines()]
+    shop = Shop.open(folder, read_only=True)
+    searcher, index = shop.live.snapshot.searcher, shop.live.searcher.index
+    assert [row["product_id"] for row in products] == index.table.ids.tolist()
+    assert [row["query_id"] for row in queries] == ["q0", "q1", "q2"]
+    best = 0.0
+    for row, query in zip(queries, searcher.represent(QUERIES, compound=False), strict=True):
+        asked = dict(zip(row["indices"], row["values"], strict=True))
+        dot = [sum(asked.get(k, 0.0) * w for k, w in zip(p["indices"], p["values"], strict=True)) for p in products]
+        sums = np.zeros(len(products))
+        for of_query, a in (("lexical", 1.0), ("expansion", OF_QUERIES)):
+            for of_product, b in (("lexical", 1.0), ("expansion", OF_PRODUCTS)):
+                part = SharedKeys(of_query, of_product)(index, query)
+                sums += 0 if part is None else a * b * part
+        np.testing.assert_allclose(dot, sums, atol=1e-3)
+        best = max(best, *dot)
+    assert best > 0.1  # they do share codes
+    shop.close()
+
+
+def test_what_changed_since_is_exported(folder: Path, tmp_path: Path) -> None:
+    shop = Shop.open(folder)
+    gone = str(shop.live.searcher.index.table.ids[0])
+    shop.update([Product("new", "Black sofa 2.5 in")])
+    shop.delete([gone])
+    asked = shop.vector("black sofa")
+    shop.close()
+    done = CliRunner().invoke(main, ["export", str(folder), "-o", str(tmp_path / "p.jsonl")])
+    assert done.exit_code == 0, done.output
+    rows = {row["product_id"]: row["codes"] for row in map(json.loads, (tmp_path / "p.jsonl").read_text().splitlines())}
+    assert gone not in rows
+    assert set(asked) & set(rows["new"])
+    assert sum(weight * rows["new"].get(name, 0.0) for name, weight in asked.items()) > 0
+    assert not any("." in name for codes in rows.values() for name in codes)  # Elasticsearch before 8.16 refuses them
+
+
+def test_names_are_the_heaviest_first_and_hold_no_dot(folder: Path) -> None:
+    shop = Shop.open(folder, read_only=True)
+    lexicon = shop.live.snapshot.searcher.lexicon.extend({"2.5": 3})
+    key = lexicon.id_of(["2.5"])
+    assert list(named(sparse((0, 0.25), (key, 0.5)), lexicon).items()) == [
+        (str(lexicon.attributes[key]).replace(".", "·"), 0.5),
+        (str(lexicon.attributes[0]), 0.25),
+    ]
+    shop.close()
+
+
+def test_an_output_that_is_a_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["export", str(folder), "-o", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "Traceback" not in done.output
+    missing = CliRunner().invoke(main, ["export", str(tmp_path / "none"), "-o", str(tmp_path / "x.jsonl")])
+    assert missing.exit_code == 2
+    assert not (tmp_path / "x.jsonl").exists()
+
+
+def test_the_row_of_the_benchmark_ranks_by_the_dot_product(folder: Path) -> None:
+    engine = ExportedCodes(folder.parent)
+    hits = engine.search(QUERIES[0], 5)
+    scores = [hit.score for hit in hits]
+    assert hits
+    assert scores == sorted(scores, reverse=True)
+    assert engine.index_bytes == 8 * len(engine.postings) > 0
+    assert engine.search("!", 5) == []
