@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from gram.display import printable
-from gram.errors import DataError
+from gram.errors import DataError, SettingError
 from gram.folders import check_free
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -78,28 +78,37 @@ def eval_command(qrels: Path, runs: tuple[Path, ...], markdown: bool) -> None:
 
 
 @click.command()
-@click.argument("products", type=FILE)
-@click.argument("log")
-@click.argument("queries", type=FILE)
-@click.argument("qrels", type=FILE)
+@click.argument("products", type=FILE, required=False)
+@click.argument("log", required=False)
+@click.argument("queries", type=FILE, required=False)
+@click.argument("qrels", type=FILE, required=False)
 @click.option("-o", "--output", type=FOLDER, required=True, help="The folder to work in; what it has is kept.")
+@click.option("--shops", type=FOLDER, help="In place of the four files: a folder of shops, each a folder in it.")
+@click.option("--logs", help="With --shops: parts of each shop's log. [default: whole,1/20,none]")
 @click.option("--dev-queries", type=FILE, help="Queries to choose settings on; otherwise a tenth of the log's.")
 @click.option("--dev-qrels", type=FILE, help="Their judgements.")
-@click.option("--only", default="", help="Make only these engines: names, comma between; ablation for GRAM's parts.")
+@click.option(
+    "--only",
+    default="",
+    help="Make only these engines: names, comma between; ablation for GRAM's parts. With --shops: only these shops.",
+)
 @click.option("--quick", is_flag=True, help="A small part of the data and few steps: does it run at all?")
 @click.option("--model", default="minilm", show_default=True, help="The encoder to start from: hub id or local folder.")
 @click.option("--splade-model", default="", help="Weights that a second SPLADE row starts from.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+@click.option("--steps", default=0, type=click.IntRange(0), help="Of GRAM's joint training; 0 chooses, as of `train`.")
 @device_option
 @click.option(
     "--max-unknown", default=0.05, show_default=True, help="Share of LOG rows that may name unknown products."
 )
 def bench(
-    products: Path,
-    log: str,
-    queries: Path,
-    qrels: Path,
+    products: Path | None,
+    log: str | None,
+    queries: Path | None,
+    qrels: Path | None,
     output: Path,
+    shops: Path | None,
+    logs: str | None,
     dev_queries: Path | None,
     dev_qrels: Path | None,
     only: str,
@@ -110,14 +119,30 @@ def bench(
 
     Files as of `train` and `eval`. What the folder has is not made again, so that a stopped run goes on; it is refused
     with other data or settings than it was begun with.
+
+    With --shops, one table of many shops: each with its log whole, a twentieth of its queries and none, by BM25, BM25 +
+    published MiniLM, GRAM, and GRAM without codes, by codes and words, and by codes alone. A shop is a folder as
+    `convert` and `shop` write one: products, log, test.queries, test.qrels, dev.queries, dev.qrels; log and dev may be
+    missing.
     """
     from gram.bench.benchmark import run
+    from gram.bench.shops import LOGS, find_shops, read_logs, run_shops
     from gram.bench.sources import Sources
     from gram.bench.workshop import Options
 
-    sources = Sources(products, log, queries, qrels, dev_queries, dev_qrels, max_unknown)
+    options, command = Options(**settings), shlex.join(["gram", *sys.argv[1:]])
     names = [name.strip() for name in only.split(",") if name.strip()]
-    table = run(sources, output, Options(**settings), names, shlex.join(["gram", *sys.argv[1:]]))
+    if shops is not None:
+        if any((products, dev_queries, dev_qrels, options.splade_model)):
+            raise SettingError("--shops names all files of all shops. Fix: leave out other files and --splade-model")
+        table = run_shops(find_shops(shops, names), read_logs(logs or LOGS), output, options, max_unknown, command)
+    elif products is None or log is None or queries is None or qrels is None:
+        raise click.UsageError("give PRODUCTS LOG QUERIES QRELS, or --shops FOLDER")
+    elif logs is not None:
+        raise SettingError("--logs goes with --shops. Fix: leave it out, or name a folder of shops")
+    else:
+        sources = Sources(products, log, queries, qrels, dev_queries, dev_qrels, max_unknown)
+        table = run(sources, output, options, names, command)
     click.echo(table.read_text(encoding="utf-8"))
     click.echo(f"table: {table}")
 

@@ -2,10 +2,12 @@
 
     python scripts/shops.py FOLDER [--groups codes,words] [--pull 30]
 
-Every folder in FOLDER is a shop: `model` and `index`, trained without a log, `queries.tsv` and `qrels.tsv`. For each it
-prints R@10 R@100 R@300 nDCG@10 of BM25 (k1 and b of the index, all fields), of the declared weights, of weights fitted
-on the other shops, each shop counting the same, and of weights fitted on the shop itself, cross-validated. At the end
-stand the weights of all shops together. Features of candidates are kept, so that a second run takes seconds.
+Every folder in FOLDER is a shop: `model` and `index`, trained without a log, `queries.tsv` and `qrels.tsv`. Or FOLDER
+is what `gram bench --shops` left: then the shops are its cells without a log and their queries the dev part, so that
+what is chosen here has not seen the test queries that it is reported on. For each shop it prints R@10 R@100 R@300
+nDCG@10 of BM25 (k1 and b of the index, all fields), of the declared weights, of weights fitted on the other shops, each
+shop counting the same, and of weights fitted on the shop itself, cross-validated. At the end stand the weights of all
+shops together. Features of candidates are kept, so that a second run takes seconds.
 """
 
 from __future__ import annotations
@@ -61,9 +63,34 @@ class Shop(NamedTuple):
         return evaluate(self.qrels, run, MEASURES)
 
 
-def load(folder: Path, groups: Sequence[str]) -> Shop:
+class Files(NamedTuple):
+    """Where a shop is: `folder` has `model`, `index` and the features that are kept; its judged queries."""
+
+    name: str
+    folder: Path
+    queries: Path
+    qrels: Path
+
+
+def find(folder: Path) -> list[Files]:
+    """The shops in a folder, those of a benchmark of many shops by their cells without a log."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        cell = path / "none"
+        if (path / "qrels.tsv").is_file():
+            found.append(Files(path.name, path, path / "queries.tsv", path / "qrels.tsv"))
+        elif (cell / "cell.json").is_file():
+            dev = cell / "data" / "dev.queries.tsv", cell / "data" / "dev.qrels.tsv"
+            if read_queries(dev[0]):
+                found.append(Files(path.name, cell / "engines" / "gram", *dev))
+            else:
+                print(f"{path.name}: no dev queries to fit on, left out")
+    return found
+
+
+def load(files: Files, groups: Sequence[str]) -> Shop:
     """A shop's candidates with their features, found by the declared weights of some groups, or as kept before."""
-    queries, qrels = read_queries(folder / "queries.tsv"), read_qrels(folder / "qrels.tsv")
+    folder, queries, qrels = files.folder, read_queries(files.queries), read_qrels(files.qrels)
     least = threshold(qrels)
     qrels = {q: qrels[q] for q in queries if any(g >= least for g in qrels.get(q, {}).values())}
     kept = folder / f"features.{'+'.join(groups)}.npz"
@@ -72,7 +99,7 @@ def load(folder: Path, groups: Sequence[str]) -> Shop:
         ids = [part.tolist() for part in np.split(arrays["ids"], arrays["start"])]
         features = np.split(arrays["features"], arrays["start"])
         bm25 = evaluate(qrels, json.loads(str(arrays["bm25"])), MEASURES)
-        return Shop(folder.name, ids, features, qrels, bm25)
+        return Shop(files.name, ids, features, qrels, bm25)
     searcher = Searcher.load(folder / "index", folder / "model", check=False)
     first_phase, index = Scorer.default(groups).first_phase, searcher.index
     found, words = [], {}
@@ -89,7 +116,7 @@ def load(folder: Path, groups: Sequence[str]) -> Shop:
         start=np.cumsum([len(row) for row in ids])[:-1],
         bm25=json.dumps(words),
     )
-    return Shop(folder.name, ids, [c.features for c in found], qrels, evaluate(qrels, words, MEASURES))
+    return Shop(files.name, ids, [c.features for c in found], qrels, evaluate(qrels, words, MEASURES))
 
 
 def best_by_words(index: Index, searcher: Searcher, query: str) -> dict[str, float]:
@@ -136,7 +163,10 @@ def main() -> None:
     given = parser.parse_args()
     groups, rng = given.groups.split(","), np.random.default_rng(0)
     columns(groups)
-    shops = [load(path, groups) for path in sorted(given.folder.iterdir()) if (path / "qrels.tsv").is_file()]
+    found = find(given.folder)
+    if len(found) < 2:
+        parser.error(f"{given.folder} holds {len(found)} shops with queries to fit on; to leave one out takes two")
+    shops = [load(files, groups) for files in found]
     for shop in shops:
         others = [other for other in shops if other is not shop]
         print(f"{shop.name} ({len(shop.ids)} queries)")

@@ -45,6 +45,7 @@ def small_backbone(name: str, texts: list[str], scratch: ScratchSettings) -> Bac
 
 CONTROLS = {  # the groups of features that each weighs
     "everything-but-codes": {"vectors", "words", "tokens", "value"},
+    "all-but-codes": {"vectors", "words", "tokens", "value"},
     "codes-and-words": {"codes", "words"},
     "codes-alone": {"codes"},
 }
@@ -127,7 +128,7 @@ def test_circumstances_are_kept(made: Path) -> None:
     assert {"torch", "numpy", "gram"} <= told["versions"].keys()
     assert all(len(digest) == 64 for digest in told["data"].values())
     assert read_json(made / "figures" / "gram.json")["device"].startswith("cpu, ")
-    assert told["settings"] == {"model": "scratch", "seed": 0, "quick": True}
+    assert told["settings"] == {"model": "scratch", "seed": 0, "steps": 0, "quick": True}
 
 
 @pytest.mark.usefixtures("_in_this_process")
@@ -169,7 +170,7 @@ def test_a_folder_of_a_refused_benchmark_may_be_used_again(shop: Path, tmp_path:
     output, options = tmp_path / "out", Options()
     with pytest.raises(DataError, match="no query has a relevant product"):
         benchmark.run(sources(shop, qrels=tmp_path / "qrels.tsv"), output, options, ["bm25"], "gram bench")
-    assert benchmark.begin(output, sources(shop), options)["data"] == sources(shop).hashes()
+    assert benchmark.begin(output, sources(shop).hashes(), options)["data"] == sources(shop).hashes()
 
 
 @pytest.mark.usefixtures("_in_this_process")

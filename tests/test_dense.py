@@ -11,6 +11,7 @@ from tiny_bert import tiny_bert
 from gram.arrays import top_k
 from gram.baselines.base import Engine, How, TrainingData
 from gram.baselines.dense import Dense, DenseHNSW, encode, load_model
+from gram.baselines.training import Plan
 from gram.errors import IndexMismatch, ModelError, SettingError
 from gram.evaluation.measures import evaluate
 from gram.records import Interaction, Product
@@ -104,6 +105,17 @@ def test_without_a_log_nothing_is_trained(tiny: str, tmp_path: Path) -> None:
     assert engine.score_many({"q": "red hat"}, {"q": ["red-shoe"]})["q"]["red-shoe"] == pytest.approx(
         float(a @ b), abs=1e-3
     )
+
+
+def test_a_plan_of_no_steps_leaves_the_weights_and_dev_chooses_the_text(tiny: str, tmp_path: Path) -> None:
+    Dense.train(tmp_path / "published", DATA, How(tiny), Plan(steps=0))
+    settings = Dense.load(tmp_path / "published", SHOP).settings
+    assert settings["best_step"] == 0
+    assert "dev_by_rate" not in settings
+    assert isinstance(settings["dev_by_fields"], dict)
+    fields = settings["fields"]
+    assert isinstance(fields, list)
+    assert settings["dev_by_fields"]["+".join(fields)] == max(settings["dev_by_fields"].values()) > 0
 
 
 def test_the_best_weights_on_dev_are_kept(trained: Path) -> None:

@@ -114,9 +114,9 @@ class Dense(Rival):
         """Fine-tunes `model`, a path or hub id, and writes a folder that both `Dense` and `DenseHNSW` load.
 
         Dev chooses the product's text (by the model as given), the rate, the checkpoint, and how far the graph is
-        searched. `bf16` trains and encodes the catalogue under autocast to bfloat16; `quick` takes a few steps, for
-        trials. Raises ModelError for a model that cannot be loaded, SettingError for no products, and MissingExtra
-        without the extra `bench`.
+        searched. A plan of no steps leaves the weights as they are. `bf16` trains and encodes the catalogue under
+        autocast to bfloat16; `quick` takes a few steps, for trials. Raises ModelError for a model that cannot be
+        loaded, SettingError for no products, and MissingExtra without the extra `bench`.
         """
         model, seed, quick, bf16, device = how
         _hnswlib()
@@ -137,8 +137,8 @@ class Dense(Rival):
             settings["dev_by_fields"] = {"+".join(tried): value for tried, value in by_fields.items()}
             texts = [joined_text(product, fields) for product in products]
             pairs = Pairs(products, data.log, seed)
-            if pairs.rows and (pairs.from_log or dev):
-                plan = plan or plan_for(pairs, quick, seed, bf16)
+            plan = plan or plan_for(pairs, quick, seed, bf16)
+            if plan.steps and pairs.rows and (pairs.from_log or dev):
                 negatives = pairs.mine(BM25(products, fields=fields).find)
                 tuning = _FineTuning(encoder, pairs, texts, negatives, bf16)
                 settings |= tuning.fit(plan, (lambda: score(fields)) if dev else None)

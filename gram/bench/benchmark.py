@@ -63,9 +63,9 @@ def run(sources: Sources, output: Path, options: Options, only: Sequence[str] = 
     with_ablation = not only or "ablation" in only
     named = [name for name in only if name != "ablation"]
     entrants = select_entrants(named + ["gram"] * (with_ablation and bool(only)), options)
-    mark = begin(output, sources, options)
-    shop = _shop(output, sources, options)
-    write_json(output / "bench.json", circumstances(mark, [*_commands(output), command], shop))
+    mark = begin(output, sources.hashes(), options)
+    shop = open_shop(output, sources, options)
+    write_json(output / "bench.json", circumstances(mark, [*commands_of(output), command], shop))
     keep_freed_memory()  # as GRAM's own training does
     workshop = Workshop(output, shop.data, options, ENTRANTS)
     for entrant in entrants:
@@ -75,10 +75,10 @@ def run(sources: Sources, output: Path, options: Options, only: Sequence[str] = 
     return write_report(output, shop.data, shop.queries, shop.qrels)
 
 
-def begin(output: Path, sources: Sources, options: Options) -> dict[str, Any]:
-    """Marks a new folder with its data and settings, or checks that they are those it was begun with."""
+def begin(output: Path, data: Mapping[str, str], options: Options) -> dict[str, Any]:
+    """Marks a new folder with its data, as hashes, and settings, or checks that they are those it was begun with."""
     mark = {
-        "data": sources.hashes(),
+        "data": dict(data),
         "settings": {k: v for k, v in asdict(options).items() if v != "" and k != "device"},
     }
     path = output / "begun.json"
@@ -106,17 +106,8 @@ def make(workshop: Workshop, entrant: Entrant, shop: Shop) -> None:
     folder, name = workshop.folder, entrant.name
     if (folder / "figures" / f"{name}.json").is_file():
         return
-    times = Times(folder / "times" / f"{name}.json")
-    if times.take("training_seconds", lambda: entrant.train(workshop, workshop.folder_of(name))):
-        times["device"] = device_name(workshop.options.device)
-        log.info("%s: trained in %.0f s", name, times["training_seconds"])
-    clean, wrong = folder / "runs" / f"{name}.trec", folder / "runs" / f"{name}.misspelt.trec"
-    if not clean.is_file() or "search_seconds" not in times:
-        engine = workshop.engine(name)
-        begun = time.perf_counter()
-        found = engine.search_many(shop.queries, DEPTH)
-        times["search_seconds"] = time.perf_counter() - begun
-        write_run(clean, found, tag=name)
+    times = train_engine(workshop, entrant)
+    clean, wrong = search_queries(workshop, times, shop.queries), folder / "runs" / f"{name}.misspelt.trec"
     if not wrong.is_file():
         write_run(wrong, workshop.engine(name).search_many(misspelt_queries(shop.queries, workshop.options.seed), 100))
     if "index_bytes" not in times:
@@ -128,6 +119,28 @@ def make(workshop: Workshop, entrant: Entrant, shop: Shop) -> None:
     figures = measure_run(read_run(clean), read_run(wrong), shop, workshop.options.seed) | times.kept
     write_json(folder / "figures" / f"{name}.json", figures | {"name": name})
     log.info("%s: %s", name, ", ".join(f"{m} {figures['mean'][m]:.3f}" for m in MEASURES))
+
+
+def train_engine(workshop: Workshop, entrant: Entrant) -> Times:
+    """Trains one engine, unless it was; what its stages took."""
+    times = Times(workshop.folder / "times" / f"{entrant.name}.json")
+    if times.take("training_seconds", lambda: entrant.train(workshop, workshop.folder_of(entrant.name))):
+        times["device"] = device_name(workshop.options.device)
+        log.info("%s: trained in %.0f s", entrant.name, times["training_seconds"])
+    return times
+
+
+def search_queries(workshop: Workshop, times: Times, queries: Mapping[str, str]) -> Path:
+    """The file of a trained engine's run for the test queries, searched for unless it was; `times` are the engine's."""
+    name = times.path.stem
+    path = workshop.folder / "runs" / f"{name}.trec"
+    if not path.is_file() or "search_seconds" not in times:
+        engine = workshop.engine(name)
+        begun = time.perf_counter()
+        found = engine.search_many(queries, DEPTH)
+        times["search_seconds"] = time.perf_counter() - begun
+        write_run(path, found, tag=name)
+    return path
 
 
 def measure_run(found: Run, misspelt: Run, shop: Shop, seed: int) -> dict[str, Any]:
@@ -174,7 +187,7 @@ class Times:
         return True
 
 
-def _shop(output: Path, sources: Sources, options: Options) -> Shop:
+def open_shop(output: Path, sources: Sources, options: Options) -> Shop:
     """The shop that the engines get, kept in `output`/data, where the timing process reads it too."""
     if not (output / "data" / "meta.json").is_file():
         read = read_sources(sources, options.seed)
@@ -186,7 +199,7 @@ def _shop(output: Path, sources: Sources, options: Options) -> Shop:
     return read_shop(output / "data")
 
 
-def _commands(output: Path) -> list[str]:
+def commands_of(output: Path) -> list[str]:
     """The commands that the folder's figures were made by so far, the first one first."""
     path = output / "bench.json"
     found: list[str] = read_json(path)["commands"] if path.is_file() else []
@@ -195,12 +208,6 @@ def _commands(output: Path) -> list[str]:
 
 def circumstances(mark: Mapping[str, Any], commands: Sequence[str], shop: Shop) -> dict[str, Any]:
     """What one needs to know to repeat the benchmark, and to judge its times."""
-    versions = {}
-    for name in ("gram", *PACKAGES):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     queries = {i.query for i in shop.data.log}
     return {
         "commands": list(dict.fromkeys(commands)),
@@ -211,11 +218,19 @@ def circumstances(mark: Mapping[str, Any], commands: Sequence[str], shop: Shop) 
         "queries": len(relevant(shop.qrels)),
         "queries_in_log": sum(query in queries for query in shop.queries.values()),
         "dev_queries": len(shop.data.dev_queries),
-        "python": platform.python_version(),
-        "versions": versions,
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
+        **machine(),
     }
+
+
+def machine() -> dict[str, Any]:
+    """What figures are computed on and with."""
+    versions = {}
+    for name in ("gram", *PACKAGES):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {"python": platform.python_version(), "versions": versions, "cpu": cpu_name(), "cores": os.cpu_count()}
 
 
 def device_name(device: str) -> str:

@@ -146,17 +146,19 @@ def _setting(circumstances: Mapping[str, Any]) -> list[str]:
 def _main_table(results: Mapping[str, Any]) -> list[str]:
     costs = results["engines"]
     rows = [
-        (name, *_cells(row, MEASURES), f"{costs[name]['p50_ms']:.1f}", f"{costs[name]['training_seconds']:,.0f}")
+        (name, *marked_cells(row, MEASURES), f"{costs[name]['p50_ms']:.1f}", f"{costs[name]['training_seconds']:,.0f}")
         for name, row in results["all"].items()
     ]
     about = [f"- {name}: {ENTRANTS[name].about}." for name in results["all"] if ENTRANTS[name].about]
     return [
         "`+` better, `-` worse than GRAM: paired randomisation test on the queries, two-sided, p < .05, not corrected "
         "for the number of rivals. A query without an answer counts as 0. Times are explained under Cost.",
-        _table(("engine", *MEASURES, "one query p50 ms", "training s"), rows),
+        markdown_table(("engine", *MEASURES, "one query p50 ms", "training s"), rows),
         "\n".join(about),
         "`relevance`: share of relevant ones among the judged products of the first ten.",
-        _table(("engine", *MORE_MEASURES), [(n, *_cells(row, MORE_MEASURES)) for n, row in results["all"].items()]),
+        markdown_table(
+            ("engine", *MORE_MEASURES), [(n, *marked_cells(row, MORE_MEASURES)) for n, row in results["all"].items()]
+        ),
     ]
 
 
@@ -167,7 +169,7 @@ def _costs(results: Mapping[str, Any]) -> list[str]:
         "the product table and the weights that read queries. Training: with indexing and the choice of settings, "
         "without the engines that an engine stands on. GRAM without some features computes all and weighs the others: "
         "its times are no less than GRAM's. Where: what networks were trained and many queries searched on.",
-        _table(
+        markdown_table(
             ("engine", "one query p50 ms", "p99 ms", "queries a second", "index MB", "training s", "where"),
             [(name, *_cost(row)) for name, row in results["engines"].items()],
         ),
@@ -193,26 +195,26 @@ def _product_groups(results: Mapping[str, Any]) -> list[str]:
 
 def _misspelt_queries(results: Mapping[str, Any]) -> list[str]:
     rows = [
-        (name, _figure(row["clean"]), _cell(row["misspelt"]), _figure(row["kept"]))
+        (name, format_figure(row["clean"]), _cell(row["misspelt"]), format_figure(row["kept"]))
         for name, row in results["misspelt"]["engines"].items()
     ]
     return [
         "## Misspelt queries",
         f"One typo a query, {results['misspelt']['queries']:,} queries. GRAM trains on typos made in the same way, and "
         "reads queries through its speller; of its rivals only bm25+speller does.",
-        _table(("engine", "R@100 clean", "R@100 misspelt", "kept"), rows),
+        markdown_table(("engine", "R@100 clean", "R@100 misspelt", "kept"), rows),
     ]
 
 
 def _parts_of_gram(results: Mapping[str, Any]) -> list[str]:
     if len(results["ablation"]) < 2:
         return []
-    rows = [(one["name"], one["way"], *_cells(one, MEASURES)) for one in results["ablation"]]
+    rows = [(one["name"], one["way"], *marked_cells(one, MEASURES)) for one in results["ablation"]]
     return [
         "## What each part of GRAM is worth",
         "Weight 0: features left out, the weights of the others kept, beside GRAM as trained. Refitted: the others "
         "fitted anew on the dev part, beside all features fitted so.",
-        _table(("GRAM", "scorer", *MEASURES), rows),
+        markdown_table(("GRAM", "scorer", *MEASURES), rows),
     ]
 
 
@@ -221,7 +223,7 @@ def _groups(groups: Mapping[str, Any], measure: str) -> str:
     head = (measure, *(f"{name} ({group['queries']:,})" for name, group in groups.items()))
     engines = next(iter(groups.values()))["engines"] if groups else {}
     rows = [(e, *(_cell(group["engines"][e][measure]) for group in groups.values())) for e in engines]
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _cost(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -235,18 +237,21 @@ def _cost(row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _cells(row: Mapping[str, Any], measures: Sequence[str]) -> list[str]:
+def marked_cells(row: Mapping[str, Any], measures: Sequence[str]) -> list[str]:
+    """An engine's figures by some measures, each with its marker."""
     return [_cell(row[measure]) for measure in measures]
 
 
-def _cell(figure: Mapping[str, Any]) -> str:
-    return _figure(figure["mean"]) + str(figure["marker"])
+def _cell(one: Mapping[str, Any]) -> str:
+    return format_figure(one["mean"]) + str(one["marker"])
 
 
-def _figure(value: float | None) -> str:
+def format_figure(value: float | None) -> str:
+    """Three digits, or nothing of nothing."""
     return "" if value is None else f"{value:.3f}".removeprefix("0")
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """A table in Markdown, its first `left` columns flush left."""
+    lines = [head, ["---"] * left + ["---:"] * (len(head) - left), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

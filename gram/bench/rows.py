@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gram.baselines.base import How
 from gram.baselines.bm25 import TunedBM25
 from gram.bench.variants import (
+    ALL_BUT_CODES,
     CODES_ALONE,
     CODES_AND_WORDS,
     JOINT,
@@ -102,7 +104,19 @@ def _graph() -> Entrant:
     return Entrant("dense-hnsw", lambda shop, folder: None, load, ("dense",), "the same vectors, searched by a graph")
 
 
-def _hybrid(first: str, second: str, how: str) -> Entrant:
+def _published() -> Entrant:
+    """The encoder that dense rivals start from, as it is; dev chooses the product's text."""
+
+    def train(shop: Workshop, folder: Path) -> None:
+        as_it_is = _class("training", "Plan")(steps=0)
+        _class("dense", "Dense").train(folder, shop.data, _how(shop, shop.pretrained()), as_it_is)
+
+    return replace(
+        _rival("dense-published", "dense", "Dense", about="the encoder as published, not trained"), train=train
+    )
+
+
+def _hybrid(first: str, second: str, how: str, about: str = "") -> Entrant:
     """Two engines as one, the sum tuned on the dev part."""
 
     def train(shop: Workshop, folder: Path) -> None:
@@ -115,7 +129,7 @@ def _hybrid(first: str, second: str, how: str) -> Entrant:
         found: MeasuredEngine = _class("hybrid", "Hybrid")(shop.engine(first), shop.engine(second), **chosen)
         return found
 
-    return Entrant(f"{first}+{second}-{how}", train, load, (first, second))
+    return Entrant(f"{first}+{second}-{how}", train, load, (first, second), about)
 
 
 HYBRIDS = {
@@ -195,11 +209,13 @@ ENTRANTS = {
         _bm25("bm25-titles", "over titles, k1 .3, b .6", REFERENCE),
         _rival("dense", "dense", "Dense"),
         _graph(),
+        _published(),
         _rival("splade", "splade", "Splade"),
         _rival(
             "splade-init", "splade", "Splade", lambda shop: shop.options.splade_model, "begun from published weights"
         ),
         *HYBRIDS.values(),
+        _hybrid("bm25", "dense-published", "weighted", "with the encoder as published; the sum chosen on dev"),
         _rival("semantic-ids", "semantic_ids", "SemanticIds"),
         _rival("term-sets", "term_sets", "TermSets"),
         _rival("doc2query", "expansion", "ExpandedBM25"),
@@ -210,6 +226,7 @@ ENTRANTS = {
             "GRAM's BM25, dense vectors, late interaction and speller under a scorer fitted as GRAM's; its network "
             "trained as GRAM's, but without any loss on codes",
         ),
+        _gram_weighed(ALL_BUT_CODES, "the trained GRAM, codes' losses in it, without codes, its scorer fitted anew"),
         _gram_weighed(CODES_AND_WORDS, "the trained GRAM without dense and token vectors, its scorer fitted anew"),
         _gram_weighed(
             CODES_ALONE, "the trained GRAM finding and ranking by codes and nothing else, its scorer fitted anew"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from gram.data.catalogue import read_products
-from gram.data.dataset import Dataset, Judged, hold_out, query_key
+from gram.data.dataset import Dataset, Judged, draw_queries, hold_out, query_key
 from gram.data.log import read_log, read_qrels, read_queries
 from gram.errors import DataError
 from gram.evaluation.measures import check_ids, relevant
@@ -19,6 +20,8 @@ from gram.records import Interaction
 log = logging.getLogger("gram.bench")
 
 QUICK_PRODUCTS, QUICK_QUERIES, QUICK_LOG = 600, 60, 1500
+MOST_DEV = 1000
+"""Logged queries that settings are chosen on at most, as many as are held out of a log."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,16 @@ class Sources:
     dev_queries: Path | None = None
     dev_qrels: Path | None = None
     max_unknown: float = 0.05
+    log_share: float = 1.0  # of the log's queries, for the engines to train on
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of every file by what it is. Raises DataError for one that cannot be read."""
-        found = {}
+        """SHA-256 of every file by what it is, and the log's share where it is not whole.
+
+        Raises DataError for a file that cannot be read.
+        """
+        found = {"log_share": repr(self.log_share)} if self.log_share < 1 else {}
         for name, path in asdict(self).items():
-            if name == "max_unknown" or path is None:
+            if name in ("max_unknown", "log_share") or path is None:
                 continue
             try:
                 found[name] = "none" if path == "none" else hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -47,10 +54,11 @@ class Sources:
 
 
 def read_sources(sources: Sources, seed: int) -> Dataset:
-    """Reads the files. Without dev files, a seeded tenth of the log's queries becomes the dev part.
+    """Reads the files. Without dev files, a seeded tenth of the log's queries becomes the dev part, or all of them (at
+    most MOST_DEV) where engines get nothing of the log.
 
-    Dev queries that stand in the log are taken out of it, for all engines alike. Judgements of products that the
-    catalogue lacks are dropped: no engine could find them.
+    Dev queries that stand in the log are taken out of it, for all engines alike; then the log's share is drawn.
+    Judgements of products that the catalogue lacks are dropped: no engine could find them.
     """
     products = read_products(sources.products, progress=True)
     ids = {p.product_id for p in products}
@@ -61,7 +69,11 @@ def read_sources(sources: Sources, seed: int) -> Dataset:
         fix = "check that it names this catalogue's products and these queries."
         raise DataError(sources.qrels, "no query has a relevant product in the catalogue.", fix)
     if sources.dev_queries is None or sources.dev_qrels is None:
-        dev, interactions = dev_part(interactions, seed)
+        if sources.log_share:
+            dev, interactions = dev_part(interactions, seed)
+        else:
+            queries = len({i.query for i in interactions})
+            dev = clicks_as_judgements(draw_queries(interactions, min(1.0, MOST_DEV / max(queries, 1))))
     else:
         dev = _judged(sources.dev_queries, sources.dev_qrels, ids)
         keys = set(map(query_key, dev.queries.values()))
@@ -72,7 +84,7 @@ def read_sources(sources: Sources, seed: int) -> Dataset:
                 len(interactions) - len(kept),
             )
         interactions = kept
-    return Dataset(products, interactions, {"dev": dev, "test": test})
+    return Dataset(products, interactions, {"dev": dev, "test": test}).with_log_share(sources.log_share)
 
 
 def dev_part(interactions: list[Interaction], seed: int) -> tuple[Judged, list[Interaction]]:
@@ -81,11 +93,16 @@ def dev_part(interactions: list[Interaction], seed: int) -> tuple[Judged, list[I
     Where the log is too small for that, engines keep their untuned defaults.
     """
     rest, apart = hold_out(interactions, seed)
+    return clicks_as_judgements(apart), rest
+
+
+def clicks_as_judgements(interactions: Iterable[Interaction]) -> Judged:
+    """The queries of these interactions, whose products are relevant."""
     ids: dict[str, str] = {}
     qrels: dict[str, dict[str, float]] = {}
-    for i in apart:
+    for i in interactions:
         qrels.setdefault(ids.setdefault(i.query, f"dev{len(ids)}"), {})[i.product_id] = 2.0
-    return Judged({query_id: query for query, query_id in ids.items()}, qrels), rest
+    return Judged({query_id: query for query, query_id in ids.items()}, qrels)
 
 
 def _judged(queries: Path, qrels: Path, products: set[str]) -> Judged:

@@ -49,6 +49,7 @@ class Variant:
 
 
 NO_CODES = Variant("everything-but-codes", ("codes",), {"code_losses": False}, {"steps": 0})
+ALL_BUT_CODES = Variant("all-but-codes", ("codes",))
 CODES_AND_WORDS = Variant("codes-and-words", other_groups(("codes", "words")))
 CODES_ALONE = Variant("codes-alone", other_groups(("codes",)))
 
@@ -147,7 +148,7 @@ def train_gram(
     from gram.training.run import Settings
 
     variant = variant or Variant("gram")
-    training = replace(TrainingSettings(seed=options.seed), **variant.training)
+    training = replace(TrainingSettings(seed=options.seed, steps=options.steps), **variant.training)
     alignment = replace(CoAlignmentSettings(), **variant.alignment)
     if options.quick:
         training = replace(training, steps=QUICK_STEPS, co_training=min(2, training.co_training))
@@ -170,7 +171,8 @@ def train_gram(
 def weigh_anew(folder: Path, gram: Path, data: TrainingData, options: Options, variant: Variant) -> None:
     """Writes the scorer of the trained GRAM in the folder `gram` without a variant's groups of features.
 
-    It is fitted on the interactions that GRAM's scorer was fitted on, to candidates that the other features found.
+    It is fitted on the interactions that GRAM's scorer was fitted on, to candidates that the other features found, and
+    begins with the declared weights of these, which it keeps where there is no such interaction.
     """
     from gram.training.scoring import fit_groups
 

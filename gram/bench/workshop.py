@@ -22,6 +22,7 @@ class Options:
     model: str = "minilm"  # the backbone of GRAM, and the encoder that the dense rivals start from
     splade_model: str = ""  # weights that a second SPLADE starts from
     seed: int = 0
+    steps: int = 0  # of GRAM's joint training; 0 chooses by the size of the data
     quick: bool = False
     device: str = "cpu"  # where networks are trained and queries answered; one query is timed on the CPU
 

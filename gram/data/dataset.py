@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -38,10 +39,8 @@ class Dataset(NamedTuple):
     parts: Mapping[str, Judged]
 
     def with_log_share(self, share: float) -> Dataset:
-        """The same with only a share of the log's queries, chosen by their SHA-1: what a shop with a small log has."""
-        limit = share * 2**32
-        kept = [i for i in self.log if int(hashlib.sha1(b"log " + i.query.encode()).hexdigest()[:8], 16) < limit]
-        return self._replace(log=kept)
+        """The same with only a share of the log's queries: what a shop with a small log has."""
+        return self._replace(log=draw_queries(self.log, share))
 
     def write(self, folder: str | Path) -> None:
         """Writes products.jsonl.gz, log.tsv, and for each part {part}.queries.tsv and {part}.qrels.tsv."""
@@ -73,6 +72,18 @@ def hold_out(interactions: Sequence[Interaction], seed: int) -> tuple[list[Inter
     order = np.random.default_rng(seed).permutation(len(distinct))
     apart = {distinct[i] for i in order[: min(1000, len(distinct) // 10)]}
     return [i for i in interactions if keys[i.query] not in apart], [i for i in interactions if keys[i.query] in apart]
+
+
+def draw_queries(interactions: Sequence[Interaction], share: float) -> list[Interaction]:
+    """The interactions of a share (0 to 1) of the log's queries, rounded up.
+
+    They are the first by their SHA-1 of "log " and the query: the same ones each time and on every machine, whatever
+    order the log is in, and those of a smaller share are among those of a larger one.
+    """
+    queries = {i.query for i in interactions}
+    order = sorted(queries, key=lambda query: hashlib.sha1(b"log " + query.encode()).digest())
+    kept = set(order[: math.ceil(round(share * len(order), 6))])  # .05 of 100 is 5, whatever floats say
+    return [i for i in interactions if i.query in kept]
 
 
 def split_part(query: str) -> Part:
