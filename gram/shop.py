@@ -108,7 +108,7 @@ class Shop:
         old = self.product(product.product_id)
         if old is None:
             raise KeyError(product.product_id)
-        if _coded(old) == _coded(product):
+        if _said_by(old) == _said_by(product):
             self.live.replace(product)
         else:
             self.live.update([product])
@@ -240,7 +240,7 @@ class Shop:
         return result
 
 
-def _coded(product: Product) -> Product:
+def _said_by(product: Product) -> Product:
     """What of a product its codes are read from."""
     attributes = {name: values for name, values in product.attributes.items() if name not in UNCODED}
     return product._replace(price=None, value=None, attributes=attributes)

@@ -458,7 +458,8 @@ def test_a_patch_reads_names_as_a_body_does(client: TestClient) -> None:
         "product_id": "p1", "title": "Kayak", "brand": "Outer", "price": 5, "attributes": {"brand": "other"},
     }  # fmt: skip
     error_of(client.patch("/products/p1", json={"title": None}), 400)
-    error_of(client.patch("/products/p1", json={"attributes": "red"}), 400)
+    for attributes in ("red", False, [], 0):
+        error_of(client.patch("/products/p1", json={"attributes": attributes}), 400)
     client.delete("/products/p1")
 
 

@@ -48,7 +48,7 @@ def patched(old: Product, patch: Mapping[str, Any]) -> Product:
 
     A patch's names are read as a body's columns are: "Price" is the price.
     """
-    inner = patch.get("attributes") or {}
+    inner = {} if patch.get("attributes") is None else patch["attributes"]
     if not isinstance(inner, dict):
         raise BadRow("request", 1, f"attributes is a {type(inner).__name__}", 'send {"attributes": {"colour": "red"}}')
     merged = product_json(old)

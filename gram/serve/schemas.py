@@ -89,7 +89,7 @@ _SENT = {
     "description": SCALAR,
     "price": _number_or_text(NUMBER | {"minimum": 0}, "[+]"),
     "value": _number_or_text(NUMBER, "[+-]") | {"description": "How much the shop wants to sell it"},
-    "attributes": {"anyOf": [map_of(_FLAT), {"type": "null"}, TEXT]},
+    "attributes": {"anyOf": [map_of(_FLAT), {"type": "null"}]},
 }
 """A product's fields as they are sent; any other is an attribute."""
 

@@ -22,7 +22,7 @@ from gram.serve.run import Serving, serve
 log = logging.getLogger("gram.serve")
 
 PAUSE = 1.0
-"""Seconds before another process takes the place of one that ended."""
+"""Seconds between looks at whether it was told to stop."""
 CANNOT_START = 2
 
 
@@ -59,33 +59,34 @@ class _Workers:
         self._stopping = False
 
     def run(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._pass_on)
-        self._processes = [self._start(place) for place in range(len(self._tasks))]
+        for told in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(told, self._pass_on)
+        for number in range(len(self._tasks)):
+            self._start(number)
         begun, failed = self._processes[:], False
         while not self._stopping:
             wait([process.sentinel for process in self._processes], timeout=PAUSE)
-            for place, process in enumerate(self._processes):
+            for number, process in enumerate(self._processes):
                 if process.is_alive() or self._stopping:
                     continue
                 if failed := process in begun and process.exitcode == CANNOT_START:
                     self._pass_on(signal.SIGTERM)
                     break
                 log.error("process %d ended (%s); another takes its place", process.pid, process.exitcode)
-                self._processes[place] = self._start(place)
+                self._start(number)
         for process in self._processes:
             process.join()
         if failed:
             raise SettingError("the service cannot begin. Fix: mend what is told above")
 
-    def _start(self, place: int) -> SpawnProcess:
+    def _start(self, number: int) -> None:
         process = multiprocessing.get_context("spawn").Process(
-            target=_work, args=(*self._tasks[place], logging.getLogger("gram").level)
+            target=_work, args=(*self._tasks[number], logging.getLogger("gram").level)
         )
         process.start()
+        self._processes[number : number + 1] = [process]
         if self._stopping:  # it was told while this one began
             process.terminate()
-        return process
 
     def _pass_on(self, number: int, _: FrameType | None = None) -> None:
         self._stopping |= number != signal.SIGHUP
