@@ -11,11 +11,21 @@ from typing import Any, NoReturn
 import click
 
 from gram.cli_causal import causal_options, causal_settings, code, queries
-from gram.cli_measuring import FILE, FOLDER, bench, convert, device_option, eval_command, shop, traits_option
+from gram.cli_measuring import (
+    FILE,
+    FOLDER,
+    bench,
+    convert,
+    device_option,
+    eval_command,
+    replace_option,
+    shop,
+    traits_option,
+)
 from gram.cli_serving import delete, export, keys, merge, serve, update
 from gram.display import format_hits, printable
 from gram.errors import DataError, GramError, IndexFolderError, ModelError
-from gram.folders import check_folder, explain_os_error, read_json
+from gram.folders import check_folder, check_free, explain_os_error, read_json
 
 INTERRUPTED = 130
 """The exit code that shells give a program ended by Ctrl-C: 128 and the number of SIGINT."""
@@ -83,6 +93,7 @@ def _check_option(command: Callable[..., Any]) -> Callable[..., Any]:
     "--max-unknown", default=0.05, show_default=True, help="Share of LOG rows that may name unknown products."
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of a run that was stopped.")
+@replace_option
 @click.option("--teacher", type=FOLDER, help="A model whose codes are targets too, such as a language model's.")
 @causal_options
 @device_option
@@ -97,6 +108,7 @@ def train(
     seed: int,
     max_unknown: float,
     resume: bool,
+    replace: bool,
     teacher: Path | None,
     device: str,
     **causal: Any,
@@ -105,8 +117,10 @@ def train(
 
     PRODUCTS is Parquet, CSV, TSV or JSONL, also gzipped, with product_id and title; brand, category (A > B > C),
     description, price, value and attributes are known, any other column is an attribute. LOG has query, product_id and
-    optionally weight, user_id, timestamp; the word `none` stands for no log.
+    optionally weight, user_id, timestamp; the word `none` stands for no log. A model that is there is replaced with
+    --replace only.
     """
+    from gram.coder.base import LEXICON
     from gram.codes.mining import MiningSettings
     from gram.data.catalogue import read_products
     from gram.data.log import read_log
@@ -114,8 +128,10 @@ def train(
     from gram.training.health import format_health
     from gram.training.joint import TrainingSettings
     from gram.training.pipeline import train as run
-    from gram.training.run import Settings
+    from gram.training.run import Settings, is_begun
 
+    if not (replace or causal["dry_run"] or (resume and is_begun(output))):
+        check_free(output, LEXICON)
     language_model = causal_settings(causal, steps, backbone, teacher)
     mining = MiningSettings(language=check_language(language), tables=str(tables or ""))
     rows = read_products(products, progress=True)
@@ -144,14 +160,19 @@ def train(
 @click.argument("model", type=FOLDER)
 @click.argument("products", type=FILE)
 @click.option("-o", "--output", type=FOLDER, required=True, help="The index folder to write.")
+@click.option("--replace", is_flag=True, help="Drop what changed in the index live and PRODUCTS lacks.")
 @_check_option
 @device_option
-def index_command(model: Path, products: Path, output: Path, check: bool, device: str) -> None:
-    """Reads a catalogue with a trained model and writes an index folder."""
+def index_command(model: Path, products: Path, output: Path, replace: bool, check: bool, device: str) -> None:
+    """Reads a catalogue with a trained model and writes an index folder, in place of one that is there.
+
+    Where products of that one came, changed or went live, and PRODUCTS does not say so, it stays, unless with
+    --replace. Rules, keys, clicks and codes that were given stay.
+    """
     from gram.data.catalogue import read_products
     from gram.indexing import make_index
 
-    make_index(model, read_products(products, progress=True), output, device, check=check)
+    make_index(model, read_products(products, progress=True), output, device, check=check, replace=replace)
     click.echo(f"index: {output}")
 
 
@@ -188,7 +209,7 @@ def search(
 ) -> None:
     """Answers one QUERY, or all of a file as a TREC run (query_id Q0 product_id rank score tag)."""
     from gram.answer import SearchRequest
-    from gram.cli_serving import print_answer, write_shop_run
+    from gram.cli_serving import print_answer, tell_latency, write_shop_run
     from gram.index.store import has_changes
     from gram.search import Searcher
 
@@ -223,12 +244,14 @@ def search(
         texts = read_queries(queries)
         check_ids([*texts, *searcher.index.table.ids.tolist()])
         write_run(run_file, searcher.search_many(texts, k, progress=True), tag="gram")
+        tell_latency(searcher.coder)
         click.echo(f"run: {run_file}")
         return
     read, left_out = searcher.read(str(query))
     for line in ([] if read == query or left_out else [f"read as: {read}"]) + ([left_out] if left_out else []):
         click.echo(printable(line))
     hits = searcher.search(str(query), k, explain)
+    tell_latency(searcher.coder)
     click.echo(format_hits(hits, explain) if hits else "nothing found: the query has no word")
 
 

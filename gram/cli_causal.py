@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from gram.cli_measuring import FILE, FOLDER, device_option
+from gram.cli_measuring import FILE, FOLDER, device_option, replace_option
 from gram.errors import DataError, ModelError, SettingError
 
 if TYPE_CHECKING:
+    from gram.coder.causal.coder import CausalCoder
     from gram.training.causal.settings import CausalSettings
 
 _OPTIONS = (
@@ -85,29 +86,63 @@ def _given_options(names: Sequence[str]) -> list[str]:
 
 @click.command()
 @click.argument("model", type=FOLDER)
-@click.argument("products", type=FILE)
+@click.argument("products", type=FILE, required=False)
+@click.option(
+    "--pending", "index", type=FOLDER, help="Code what came into this live index since, and give it the codes."
+)
 @click.option("--log", help="Code the queries of this log too: all, or with --head the most frequent ones.")
 @click.option("--head", default=0, type=click.IntRange(0), help="So many queries; 0: all.")
 @device_option
-def code(model: Path, products: Path, log: str | None, head: int, device: str) -> None:
-    """Writes the codes of a catalogue, and of a log's queries, with a language model, ahead of `gram index`.
+def code(model: Path, products: Path | None, index: Path | None, log: str | None, head: int, device: str) -> None:
+    """Writes the codes of a catalogue, and of a log's queries, with a language model, ahead of `gram index`; or of what
+    came into a live index since.
 
     They are kept in MODEL.codes.sqlite by text and model: what is there is not written again, a run that is stopped
     goes on, and `gram index` and `gram search` find it there.
-    """
-    from collections import Counter
 
-    from gram.coder.base import Side
+    With --pending the index may be of another model, an encoder say, which coded its changes when they came: what MODEL
+    writes of them beyond their texts they are given, for good, where nobody gave or took it. No service may be writing
+    to the index meanwhile; those with --read-only take the codes in.
+    """
     from gram.coder.causal.coder import CausalCoder
     from gram.coder.folder import check_model, load_coder
-    from gram.data.catalogue import read_products
-    from gram.data.log import read_log
 
+    if (products is None) == (index is None):
+        raise click.UsageError("give PRODUCTS, or --pending INDEX")
+    if log is not None and index is not None:
+        raise click.UsageError("--log goes with PRODUCTS; --pending codes products alone")
     check_model(model)
     coder = load_coder(model, device)
     if not isinstance(coder, CausalCoder):
         raise ModelError(f"{model} is an encoder, which codes texts as fast as they come. Fix: use gram index at once")
     coder.cache.check_writable()
+    if index is not None:
+        _code_pending(coder, index)
+    elif products is not None:
+        _code_catalogue(coder, products, log, head)
+
+
+def _code_pending(coder: CausalCoder, index: Path) -> None:
+    """Gives what came into a live index the codes that a language model writes of it."""
+    from gram.near_line import code_pending
+    from gram.shop import Shop
+
+    shop = Shop.open(index)
+    try:
+        done = code_pending(shop, coder)
+    finally:
+        shop.close()
+    click.echo(f"{done.products} products coded, {done.given} codes given, {done.withdrawn} withdrawn: {index}")
+
+
+def _code_catalogue(coder: CausalCoder, products: Path, log: str | None, head: int) -> None:
+    """Writes the codes of a file's products, and of a log's queries, into the coder's cache."""
+    from collections import Counter
+
+    from gram.coder.base import Side
+    from gram.data.catalogue import read_products
+    from gram.data.log import read_log
+
     rows = read_products(products, progress=True)
     counts: Counter[str] = Counter()
     if log is not None:
@@ -117,7 +152,7 @@ def code(model: Path, products: Path, log: str | None, head: int, device: str) -
     for texts, side in ((queries, Side.QUERY), (rows, Side.PRODUCT)):
         if texts:
             coder.write(texts, side, progress="writing codes")
-    click.echo(f"codes of {len(rows)} products and {len(queries)} queries: {model}.codes.sqlite")
+    click.echo(f"codes of {len(rows)} products and {len(queries)} queries: {coder.cache.path}")
 
 
 @click.command()
@@ -130,16 +165,16 @@ def code(model: Path, products: Path, log: str | None, head: int, device: str) -
 @click.option("--threads", default=8, show_default=True, type=click.IntRange(1, 64), help="Requests at a time.")
 @click.option("--key-variable", default="OPENAI_API_KEY", show_default=True, help="Where the key stands, if any.")
 @click.option("--language", default="porter", show_default=True, help="How words are stemmed, as of `gram train`.")
-@click.option("--force", is_flag=True, help="Replace OUTPUT, whoever wrote it.")
+@replace_option
 def queries(
     products: Path, output: Path, endpoint: str, model: str, per_product: int, limit: int, threads: int,
-    key_variable: str, language: str, force: bool,
+    key_variable: str, language: str, replace: bool,
 ) -> None:  # fmt: skip
     """Has a language model write what searchers may type, as a log for a shop that has none.
 
     Sends the products' texts to the endpoint. Queries with which a keyword search does not find their product are left
     out. A run that is stopped goes on: what was written is kept in OUTPUT.written.jsonl. A log at OUTPUT that this
-    command did not write stays as it is, unless with --force.
+    command did not write is replaced with --replace only.
     """
     import numpy as np
 
@@ -153,7 +188,7 @@ def queries(
     source = Endpoint(endpoint, model, key_variable)
     analyzer = Analyzer(check_language(language))
     journal = output.with_name(output.name + ".written.jsonl")
-    if not force:
+    if not replace:
         check_output(output, journal)
     rows = read_products(products, progress=True)
     some = rows

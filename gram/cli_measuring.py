@@ -12,6 +12,7 @@ import click
 
 from gram.display import printable
 from gram.errors import DataError, SettingError
+from gram.folders import check_free
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -30,9 +31,21 @@ def traits_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--traits", default="plain", show_default=True, help=help_)(command)
 
 
+def replace_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--replace", is_flag=True, help="Replace what is there.")(command)
+
+
 def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
     help_ = "Where to compute: cpu, cuda, cuda:1, …"
     return click.option("--device", default="cpu", show_default=True, callback=_known_device, help=help_)(command)
+
+
+def _check_dataset(output: Path, replace: bool) -> None:
+    """Raises DataError where a dataset's files would take the place of others."""
+    from gram.data.dataset import FILES
+
+    if not replace:
+        check_free(output, *FILES)
 
 
 @click.command("eval")
@@ -140,6 +153,7 @@ def bench(
 @click.option("-o", "--output", type=FOLDER, required=True, help="The folder to write.")
 @click.option("--locale", default="us", show_default=True, help="Of ESCI.")
 @click.option("--version", default="small", type=click.Choice(["small", "large"]), show_default=True, help="Of ESCI.")
+@replace_option
 @click.option("--brand", type=FILE, help="Home Depot: product_uid,brand.")
 @click.option("--colour", type=FILE, help="Home Depot: product_uid,color.")
 @click.option("--material", type=FILE, help="Home Depot: product_uid,material.")
@@ -153,14 +167,16 @@ def bench(
     help="Keep only this share of the log's queries.",
 )
 def convert(
-    dataset: str, source: Path, output: Path, locale: str, version: str, log_share: float, **side: Path | None
-) -> None:
+    dataset: str, source: Path, output: Path, locale: str, version: str, log_share: float, replace: bool,
+    **side: Path | None,
+) -> None:  # fmt: skip
     """Reads a public dataset as its publisher ships it and writes products, log, queries and qrels.
 
     SOURCE is the dataset's folder, or Kaggle's train.csv (also zipped) for Home Depot and CrowdFlower.
     """
     from gram.data.public import crowdflower, esci, homedepot, wands
 
+    _check_dataset(output, replace)
     if dataset == "esci":
         data = esci.load(source, locale, "large" if version == "large" else "small")
     elif dataset == "wands":
@@ -189,7 +205,8 @@ def convert(
 @click.option("--queries", default=0, type=click.IntRange(0), help="Of the log; 0 is three for four products.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
 @traits_option
-def shop(output: Path, products: int, interactions: int, queries: int, seed: int, traits: str) -> None:
+@replace_option
+def shop(output: Path, products: int, interactions: int, queries: int, seed: int, traits: str, replace: bool) -> None:
     """Generates a shop with searchers and writes products, log, queries and qrels, as `convert` does.
 
     Traits: slots, measures, synonyms, ranges, conflicts (shares from 0 to 1), head and position (exponent of how often
@@ -200,6 +217,7 @@ def shop(output: Path, products: int, interactions: int, queries: int, seed: int
     from gram.data.shop.traits import Traits
 
     chosen = Traits.parse(traits)
+    _check_dataset(output, replace)
     data = generate(products, interactions or 5 * products, seed, queries or max(1, 3 * products // 4), chosen)
     data.write(output)
     click.echo(f"{len(data.products)} products, {len(data.log)} interactions: {output}; seed {seed}")

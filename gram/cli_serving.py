@@ -11,6 +11,7 @@ import click
 
 from gram.answer import SearchRequest
 from gram.cli_measuring import FILE, FOLDER
+from gram.coder.base import Coder
 from gram.display import format_hits, printable
 from gram.errors import IndexFolderError, MissingExtra, SettingError
 from gram.export import FORMS, write_products, write_queries
@@ -142,6 +143,13 @@ def export(index: Path, output: Path, queries: Path | None, form: str, model: Pa
     click.echo(f"{n} {'products' if texts is None else 'queries'}: {output}")
 
 
+def tell_latency(coder: Coder) -> None:
+    """What a language model's codes took on the query's path, if a language model codes queries."""
+    spent = getattr(coder, "spent", None)
+    if spent is not None:
+        click.echo(str(spent), err=True)
+
+
 def print_answer(index: Path, model: Path | None, device: str, check: bool, request: SearchRequest) -> None:
     """Answers one request by the shop as it is now, changes and rules included."""
     from gram.shop import Shop
@@ -151,6 +159,7 @@ def print_answer(index: Path, model: Path | None, device: str, check: bool, requ
         result = shop.search(request)
     finally:
         shop.close()
+    tell_latency(shop.live.searcher.coder)
     if result.read_as != request.query:
         click.echo(printable(f"read as: {result.read_as}"))
     click.echo(format_hits(result.hits, request.explain) if result.hits else "nothing found")
@@ -174,6 +183,7 @@ def write_shop_run(
         found = {query_id: shop.search(replace(request, query=text)).hits for query_id, text in texts.items()}
     finally:
         shop.close()
+    tell_latency(shop.live.searcher.coder)
     check_ids([*texts, *(hit.product_id for hits in found.values() for hit in hits)])
     write_run(run_file, {query_id: _falling(hits) for query_id, hits in found.items()})
     click.echo(f"run: {run_file}")

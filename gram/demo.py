@@ -47,7 +47,7 @@ def run(output: Path, n_products: int, steps: int, backbone: str, seed: int, tra
     settings = Settings(backbone=backbone, training=TrainingSettings(steps=steps, seed=seed), alignment=alignment)
     train(products, log, output / "model", settings)
     click.echo(format_health(read_json(output / "model" / "health.json")))
-    make_index(output / "model", products, output / "index")
+    make_index(output / "model", products, output / "index", replace=True)
     searcher = Searcher.load(output / "index")
     runs = {
         "BM25, titles": BM25(products).search_many(queries, k=300),

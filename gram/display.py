@@ -39,14 +39,16 @@ def format_hits(hits: Sequence[Hit], explain: bool = False) -> str:
 
 def format_hit(hit: Hit) -> str:
     """Why a hit was found, as indented lines: the shared codes with their share and where each side has them from,
-    then the parts of the score, each group of features with its sum."""
-    return "\n".join(f"       {line}" for line in [*map(_format_code, hit.codes[:CODES]), *_format_features(hit)])
+    then the parts of the score, each group of features with its sum. Codes whose share is shown as 0.0% say nothing of
+    why, and are left out."""
+    codes = [shared for shared in hit.codes if round(shared.share, 3)][:CODES]
+    return "\n".join(f"       {line}" for line in [*map(_format_code, codes), *_format_features(hit)])
 
 
 def _format_code(shared: SharedCode) -> str:
     query = f"query {shared.query_source} {shared.query_weight:.2f}"
     product = f"product {shared.product_source} {shared.product_weight:.2f}"
-    return f"{round(shared.share, 3) + 0.0:6.1%}  {printable(code_text(shared.code))}  ({query} × {product})"
+    return f"{shared.share:6.1%}  {printable(code_text(shared.code))}  ({query} × {product})"
 
 
 def _format_features(hit: Hit) -> list[str]:

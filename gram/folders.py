@@ -169,6 +169,14 @@ def check_replaceable(path: str | Path, marker: str = "meta.json") -> None:
         raise explain_os_error(error, final) from None
 
 
+def check_free(folder: str | Path, *names: str) -> None:
+    """Raises DataError for the first of these files that a folder has: a command asks, unless `--replace` was given,
+    before it writes what would take the place of something that cost work."""
+    for name in names:
+        if Path(folder, name).exists():
+            raise DataError(folder, f"holds {name} already.", "name another folder, or replace it with --replace")
+
+
 def check_folder(path: str | Path, fix: str, error: type[GramError] = GramError) -> None:
     """Raises `error`, with the file and the fix, unless every file is there as `new_folder` left it.
 

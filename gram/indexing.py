@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -16,46 +17,65 @@ from gram.coder.base import PRODUCT_CODING, Coder, CodingSettings, Representatio
 from gram.coder.folder import check_model, load_coder, model_hash
 from gram.codes.lexicon import Lexicon
 from gram.codes.slots import SLOTS
-from gram.errors import SettingError
+from gram.errors import DataError, SettingError
 from gram.folders import check_replaceable
 from gram.index.bm25 import BM25Index
 from gram.index.code_rows import CodeRows
+from gram.index.dropped import find_dropped
 from gram.index.nearest import Sketch
 from gram.index.postings import Postings
 from gram.index.segment import Index, value_scores
-from gram.index.store import Store, store_path
+from gram.index.store import MERGED, Store, store_path
 from gram.index.table import OFFSETS, ProductTable
 from gram.index.titles import Titles
 from gram.records import Product
 from gram.text.analysis import Analyzer
 from gram.text.fields import field_texts
 
+log = logging.getLogger("gram.index")
+
 NO_MODEL = {"model": "", "model_hash": ""}
 """What an index remembers that is never saved."""
 
 
 def make_index(
-    model: str | Path, products: Sequence[Product], output: str | Path, device: str = "cpu", check: bool = True
-) -> Path:
+    model: str | Path, products: Sequence[Product], output: str | Path, device: str = "cpu", check: bool = True,
+    replace: bool = False,
+) -> Path:  # fmt: skip
     """Represents a catalogue with a trained model and writes the index folder.
 
-    Raises SettingError where there are no products or an id stands twice, ModelError for a model that cannot be read.
+    Raises SettingError where there are no products or an id stands twice, ModelError for a model that cannot be read,
+    and DataError where changes of a live index would be lost, which `replace` allows.
     """
     if not products:
         raise SettingError("there are no products to index")
     unique_ids(products)
     check_replaceable(output, marker=OFFSETS)
+    merged = _supersede(Path(output), products, replace)
     if check:
         check_model(Path(model))
     coder = load_coder(Path(model), device)
-    store = store_path(output)
-    merged = 0  # what changed up to now is the new catalogue's to say
-    if store.exists():
-        with closing(Store.open(store)) as opened:
-            merged = opened.last()
-    meta = {"model": str(model), "model_hash": model_hash(Path(model)), "merged": merged}
+    meta = {"model": str(model), "model_hash": model_hash(Path(model)), MERGED: merged}
     build_index(coder, products, meta).save(output)
     return Path(output)
+
+
+def _supersede(output: Path, products: Sequence[Product], replace: bool) -> int:
+    """The number of the last change of the index that is there: what changed up to now is the catalogue's to say.
+
+    Tells what the catalogue lacks of it; raises DataError unless that is to be replaced.
+    """
+    path = store_path(output)
+    if not path.exists():
+        return 0
+    with closing(Store.open(path)) as store:
+        last, dropped = store.last(), find_dropped(output, store, products)
+    if any(dropped) and not replace:
+        fix = f"gram merge {output}, and take its products.jsonl into the catalogue; or drop the changes with --replace"
+        raise DataError(output, f"changed live, and the catalogue lacks of it: {dropped}.", fix)
+    if any(dropped):
+        log.warning("%s: dropped of what changed live: %s; rules, keys, clicks and codes given stay", output, dropped)
+    return last
 
 
 def unique_ids(products: Sequence[Product]) -> set[str]:
@@ -130,8 +150,10 @@ def _postings(rows: SparseRows, n_keys: int) -> Postings:
 
 
 def _missing_words(coder: Coder, bm25: BM25Index) -> dict[str, int]:
-    """The words of a catalogue that a lexicon lacks: {stem: products that would hold it among the lexicon's many}."""
+    """The words of a catalogue that a lexicon lacks: {stem: products that would hold it among the lexicon's many}. Stop
+    words are no attributes."""
     lexicon = coder.lexicon
     share = lexicon.n_products / bm25.n_products
-    new = [stem for stem in sorted(bm25.ids) if lexicon.id_of((stem,)) < 0]
+    empty = {lexicon.analyzer.stem(word) for word in lexicon.analyzer.stopwords}
+    new = [stem for stem in sorted(bm25.ids) if stem not in empty and lexicon.id_of((stem,)) < 0]
     return {stem: max(1, round(bm25.document_frequency(stem) * share)) for stem in new}

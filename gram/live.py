@@ -27,14 +27,14 @@ from gram.errors import DataError, IndexFolderError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
 from gram.index.segment import Index, value_scores
-from gram.index.store import Change, Entry, Store, store_path
-from gram.index.table import product_of
+from gram.index.store import FROM_MODEL, MERGED, PENDING, Change, Entry, Store, store_path
+from gram.index.table import product_of, to_json
 from gram.indexing import NO_MODEL, assemble_index, product_stems, unique_ids
 from gram.locks import lock_folder
 from gram.ranking.features import columns
 from gram.records import Attribute, Product
 from gram.search import Searcher
-from gram.snapshot import MERGED, LiveSegment, Snapshot, join_segments, merge_segments
+from gram.snapshot import LiveSegment, Snapshot, join_segments, merge_segments
 
 log = logging.getLogger("gram.live")
 
@@ -115,7 +115,7 @@ class LiveIndex:
         with self._writing:
             if self.searcher is not searcher:  # another index was taken in meanwhile, and may number codes otherwise
                 represented = self._represent(products)
-            self._commit(products, represented)
+            self._commit(products, represented, entries=[(PENDING, p.product_id, {}) for p in products])
         return len(products)
 
     def _represent(self, products: Sequence[Product]) -> Representations:
@@ -146,7 +146,7 @@ class LiveIndex:
             product = segment.index.table[row]
             anew = edit.given is None  # what was laid over is lost
             represented = self._represent([product]) if anew else read_back(segment.index, np.array([row]))
-            self._commit([product], represented, edit)
+            self._commit([product], represented, edit, [edit.entry()])
 
     def add_attribute(self, attribute: Attribute) -> bool:
         """Teaches the coder an attribute, for good; whether it is new. What was coded before stays as it is: see
@@ -184,7 +184,8 @@ class LiveIndex:
         with self._writing:
             gone = [p for p in dict.fromkeys(product_ids) if self.snapshot.find(p) is not None]
             if gone:
-                dropped = (CodeEdit(p, attribute, None).entry() for p in gone for attribute in self._edits.of(p))
+                dropped = [CodeEdit(p, attribute, None).entry() for p in gone for attribute in self._edits.of(p)]
+                dropped += [(kind, p, None) for p in gone for kind in (PENDING, FROM_MODEL)]
                 self.store.write((Change(p) for p in gone), *dropped)
                 self._edits = self._edits.without(gone)
                 self._show([segment.without(gone) for segment in self.snapshot.segments])
@@ -194,13 +195,16 @@ class LiveIndex:
         if self.read_only:
             raise SettingError("the index is open for reading only. Fix: open it without read_only")
 
-    def _commit(self, products: Sequence[Product], represented: Representations, edit: CodeEdit | None = None) -> None:
+    def _commit(
+        self, products: Sequence[Product], represented: Representations, edit: CodeEdit | None = None,
+        entries: Sequence[Entry] = (),
+    ) -> None:  # fmt: skip
         ids = [p.product_id for p in products]
         with self._writing:
             edits = self._edits if edit is None else self._edits.plus(edit)
             represented = self._edited(edits, ids, represented)
             segment = self._make(products, represented)  # what cannot be shown is not kept
-            self._write(products, represented, *(() if edit is None else (edit.entry(),)))
+            self._write(products, represented, *entries)
             self._edits = edits
             self._show([*(s.without(ids) for s in self.snapshot.segments), segment])
 
@@ -336,11 +340,6 @@ class LiveIndex:
         merged.save(self.folder)
         self.refresh()
         return merged.n_products
-
-
-def to_json(product: Product) -> str:
-    """A product as the store keeps it."""
-    return json.dumps(product._asdict() | {"attributes": dict(product.attributes)}, separators=(",", ":"))
 
 
 def _keys(represented: Representations, row: int) -> list[list[int]]:

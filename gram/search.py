@@ -271,7 +271,7 @@ def make_speller(index: Index, lexicon: Lexicon) -> Speller:
             spellings[forms[0][0]] = attribute.value
             if queries >= RARE:
                 counts[forms[0][0]] = counts.get(forms[0][0], 0.0) + queries
-    return Speller(counts, spellings, lexicon.language)
+    return Speller(counts, spellings, lexicon.analyzer.stem)
 
 
 def _weight(postings: Postings, key: int, row: int) -> float:

@@ -16,13 +16,11 @@ from gram.coder.packing import join, read_back
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
 from gram.index.segment import Index
+from gram.index.store import HOLDS_LIVE, MERGED
 from gram.indexing import assemble_index, product_stems
 from gram.ranking.candidates import NEAREST
 from gram.records import Attribute, Product
 from gram.search import Searcher
-
-MERGED = "merged"
-"""In a segment's `meta.json`: the number of the last change that it holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,4 +117,6 @@ def merge_segments(searcher: Searcher, segments: Sequence[LiveSegment], number: 
     products, represented = join_segments(segments)
     bm25 = BM25Index.build(product_stems(products, searcher.lexicon.analyzer))
     extra = dict(zip(base.extra_words, base.extra_counts.tolist(), strict=True))
-    return assemble_index(searcher.coder, products, represented, bm25, extra, base.meta | {MERGED: number})
+    live = bool(base.meta.get(HOLDS_LIVE)) or number > int(base.meta.get(MERGED, 0))
+    meta = base.meta | {MERGED: number, HOLDS_LIVE: live}
+    return assemble_index(searcher.coder, products, represented, bm25, extra, meta)

@@ -15,7 +15,6 @@ from pathlib import Path
 from gram.coder.base import PRODUCT_CODING
 from gram.coder.folder import load_coder
 from gram.data.catalogue import read_products
-from gram.data.dataset import hold_out
 from gram.data.log import read_log, read_qrels, read_queries
 from gram.evaluation.comparison import table
 from gram.evaluation.measures import Result, evaluate, read_run
@@ -24,8 +23,7 @@ from gram.indexing import build_index
 from gram.ranking.features import GROUPS, other_groups
 from gram.ranking.scorer import Scorer
 from gram.search import Searcher
-from gram.training.run import sum_clicks
-from gram.training.scoring import fit_among
+from gram.training.scoring import fit_groups
 
 MEASURES = ("R@10", "R@100", "R@300", "nDCG@10")
 ROWS = {
@@ -50,14 +48,9 @@ def main() -> None:
     coder = load_coder(args.model)
     searcher = Searcher(coder, build_index(coder, products, coding=replace(PRODUCT_CODING, codes=0)), Scorer.default())
     seed = read_json(args.model / "config.json")["settings"]["training"]["seed"]
-    clicks = sum_clicks(hold_out(log, seed)[1])
-    held_out = searcher.represent(list(clicks), compound=False)
     asked = dict(zip(queries, searcher.represent(list(queries.values()), compound=False), strict=True))
     results: dict[str, Result] = {}
-    for name, groups in ROWS.items():
-        left_out = ("compound", *other_groups(groups))
-        start = Scorer.default(groups)
-        scorer = fit_among(searcher.index, held_out, list(clicks.values()), seed, left_out, start)
+    for name, scorer in fit_groups(searcher, log, seed, ROWS).items():
         ranking = searcher.with_scorer(scorer)
         results[name] = evaluate(qrels, {i: ranking.rank(query, 300) for i, query in asked.items()}, MEASURES)
     results |= {path.stem: evaluate(qrels, read_run(path), MEASURES) for path in args.runs}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 from pathlib import Path
@@ -32,6 +33,22 @@ def test_scores_by_hand() -> None:
     assert [hit.product_id for hit in hits] == ["d2", "d1"]
     assert [hit.score for hit in hits] == pytest.approx([math.log(1.6) * 2 / 2.3225, math.log(1.6) / 1.255])
     assert hits[0].title == "red red hat"
+
+
+@pytest.mark.parametrize(("named", "told"), [("", "cpu"), ("tpu", "tpu")])
+def test_jax_is_told_of_a_platform_while_bm25s_is_imported_alone(
+    named: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bm25s.py").write_text("import os\nTOLD = os.environ['JAX_PLATFORMS']\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    if named:
+        monkeypatch.setenv("JAX_PLATFORMS", named)
+    monkeypatch.setitem(sys.modules, "bm25s", None)  # so that it is put back
+    del sys.modules["bm25s"]
+    BM25([])
+    assert told == sys.modules["bm25s"].TOLD
+    assert os.environ.get("JAX_PLATFORMS", "") == named
 
 
 def test_agrees_with_the_formula() -> None:

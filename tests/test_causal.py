@@ -7,6 +7,7 @@ pretrained one is saved as Hugging Face saves it and loaded as a user's would be
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import sqlite3
@@ -15,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -50,6 +51,7 @@ from gram.coder.causal.text import read_code, write_code, write_prompt
 from gram.coder.encoder.backbone import ScratchSettings, load_backbone
 from gram.coder.encoder.tokens import TextTokenizer
 from gram.coder.folder import load_coder
+from gram.codes.lexicon import Lexicon
 from gram.codes.mining import mine
 from gram.codes.space import CodeTargets, add_targets
 from gram.data.dataset import Dataset
@@ -60,8 +62,10 @@ from gram.index.bm25 import BM25Index
 from gram.indexing import make_index, product_stems
 from gram.records import Attribute, Interaction, Product
 from gram.search import Searcher
+from gram.shop import Shop
 from gram.training.causal.co_alignment import CausalCoAlignment
 from gram.training.causal.co_training import make_co_training_samples
+from gram.training.causal.likelihood import LikelihoodTrainer
 from gram.training.causal.samples import CodeSamples
 from gram.training.causal.settings import CausalSettings
 from gram.training.joint import TrainingSettings
@@ -69,7 +73,7 @@ from gram.training.pipeline import CAUSAL_STAGES, train
 from gram.training.preferences import CompoundCodes, draw_preferences, efficiency
 from gram.training.run import Settings
 from gram.training.samples import Samples
-from gram.training.teaching import teach
+from gram.training.teaching import _add_codes, teach
 
 LINES = ["type: sofa", "type: couch", "type: sofa | colour: blue", "type: sofa | colour: navy", "brand: x, y & z"]
 PROMPTS = ["query: blue couch\ncode:", "product: a large sofa from nowhere ; Aldo\ncode:"]
@@ -316,8 +320,6 @@ class TestTraining:
     def test_a_stopped_run_ends_in_the_same_weights(
         self, data: Dataset, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from gram.training.causal.likelihood import LikelihoodTrainer
-
         step, taken = LikelihoodTrainer.step, 0
 
         def stop(trainer: LikelihoodTrainer) -> dict[str, float]:
@@ -387,6 +389,22 @@ class TestTraining:
         rows = [json.loads(line) for line in (tmp_path / "model" / "training.jsonl").open()]
         assert rows[-1]["query"] < 0.8 * rows[0]["query"]
         assert rows[-1]["product"] < 0.8 * rows[0]["product"]
+
+    def test_a_run_that_only_gets_worse_ends_where_it_began(
+        self, data: Dataset, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        coder = load_coder(model)
+        assert isinstance(coder, CausalCoder)
+        samples = CodeSamples.collect(coder.lexicon, data.products, data.log)
+        before = {name: weight.clone() for name, weight in coder.model.trainable().items()}
+        chosen = replace(SETTINGS.causal or CausalSettings(), validate_every=1, patience=2, rate=1e-3)
+        trainer = LikelihoodTrainer(coder.model, samples, chosen, 9, 0, "co-training")
+        worse = iter([1.0, 2.0, 1.5])
+        monkeypatch.setattr(trainer, "validate", lambda _: next(worse))
+        some = samples.all_of([0], 1, np.random.default_rng(0))
+        trainer.run(tmp_path / "record.jsonl", tmp_path / "checkpoint.pt", some)
+        assert trainer.done == 2
+        assert all(torch.equal(weight, before[name]) for name, weight in coder.model.trainable().items())
 
     def test_co_training_adds_what_the_other_side_writes(self, data: Dataset, model: Path) -> None:
         coder = load_coder(model)
@@ -488,6 +506,24 @@ class TestCoAlignment:
         preferred = 2 * (np.log1p(np.exp(-6)) + np.log(2)) / 2
         assert float(loss) == pytest.approx(preferred - 0.2 * (-1 - 0.5) / 2)
         assert figures["preferred"] == 0.5
+
+    def test_each_token_is_pushed_alike_and_shared_ones_are_not(self) -> None:
+        """Rejected codes of four tokens, of which the chosen code begins with all but the last one, and with none."""
+        pushed = {}
+        for same in (3, 0):
+            chosen, rejected = (torch.full((1, 4), -1.0, requires_grad=True) for _ in range(2))
+            said = iter([chosen, rejected] * 2)
+            model = SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32, log_probs=lambda *_: next(said))  # noqa: B023
+            made = CausalCoAlignment(SimpleNamespace(model=model), None, CausalSettings(), 0)  # type: ignore[arg-type]
+            pairs: Any = SimpleNamespace(
+                prompts=(["q"], ["p"]), codes=([[5, 6, 7]], [[5, 6, 8]]), same=torch.tensor([same]),
+                weight=torch.tensor([1.0]), reference=torch.tensor([[[-4.0, same - 4.0]]] * 2),
+            )  # fmt: skip
+            made.loss(pairs)[0].backward()
+            pushed[same] = rejected.grad
+        # both sides' margins are 0: each token of the rejected code moves the loss by 10 · .2/4 · σ(0)
+        assert pushed[3].tolist() == [pytest.approx([0, 0, 0, 0.25])]  # type: ignore[union-attr]
+        assert pushed[0].tolist() == [pytest.approx([0.25] * 4)]  # type: ignore[union-attr]
 
     def test_what_is_preferred(self) -> None:
         """Of 4 products a query's two wrote code 0, which no other did; code 1 is everybody's."""
@@ -640,8 +676,12 @@ def test_the_command_line(data: Dataset, tmp_path: Path) -> None:
     assert "120 products" in done.output
     done = run(main, ["index", model, products, "-o", str(tmp_path / "index")])
     assert done.exit_code == 0, done.output
-    done = run(main, ["search", str(tmp_path / "index"), "red sofa", "--explain"])
-    assert done.exit_code == 0, done.output
+    search = ["search", str(tmp_path / "index"), "red sofa", "--explain"]
+    again = "was not asked: it wrote these codes before"
+    for more, told in (([], r"wrote the codes of 1: [\d,]+ ms each"), ([], again), (["--facets", "brand"], again)):
+        done = run(main, [*search, *more])
+        assert done.exit_code == 0, done.output
+        assert re.search(f"^the language model {told}$", done.stderr, flags=re.MULTILINE)
     done = run(main, ["train", products, log, "-o", str(tmp_path / "x"), "--coder", "scratch", "--dry-run"])
     assert done.exit_code == 0, done.output
     assert "it would take" in done.output
@@ -757,11 +797,12 @@ class TestQueries:
         done = CliRunner().invoke(main, [*asked, "--limit", "3"])
         assert done.exit_code == 2
         assert (
-            "log.tsv: is there, and was not written by this command. Fix: name another, or give --force" in done.output
+            "log.tsv: is there, and was not written by this command. Fix: name another, or replace it with --replace"
+            in done.output
         )
         assert log.read_bytes() == before
         assert not _Answers.requests
-        assert CliRunner().invoke(main, [*asked, "--limit", "3", "--force"]).exit_code == 0
+        assert CliRunner().invoke(main, [*asked, "--limit", "3", "--replace"]).exit_code == 0
         assert log.read_bytes() != before
         assert CliRunner().invoke(main, [*asked, "--limit", "4"]).exit_code == 0  # its own log
         log.write_bytes(before)
@@ -931,6 +972,94 @@ def serve_bytes(pieces: list[bytes]) -> str:
     return f"http://127.0.0.1:{server.getsockname()[1]}/v1"
 
 
+class TestNearLine:
+    """What comes into an encoder's live index gets a language model's codes later. The codes that it writes are put
+    into its cache, so that what is to be given is known."""
+
+    @pytest.fixture
+    def index(self, small_shop: Path, tmp_path: Path) -> Path:
+        shutil.copytree(small_shop / "model", tmp_path / "model")
+        return Path(shutil.copytree(small_shop / "index", tmp_path / "index"))
+
+    @staticmethod
+    def written(model: Path, product: Product, lexicon: Lexicon, first: int) -> Attribute:
+        """Has the model write one code of a product, that of an attribute which the index has and the text lacks, the
+        so many-th of these; the attribute."""
+        coder = load_coder(model)
+        assert isinstance(coder, CausalCoder)
+        held = lexicon.analyzer.stems(product.title)
+        single = [
+            (code, attribute)
+            for code in range(len(coder.trie))
+            if len(coder.code_of(code)) == 1
+            for attribute in coder.code_of(code)
+            if lexicon.find(*attribute) >= 0 and not set(lexicon.analyzer.stems(attribute.value)) & set(held)
+        ]
+        code, attribute = single[first]
+        prompt = write_prompt(product, Side.PRODUCT)
+        coder.cache.keep({prompt: TextCodes(np.array([code], np.int32), np.zeros(1, np.float32))})
+        return lexicon.attributes[lexicon.find(*attribute)]
+
+    @staticmethod
+    def code(model: Path, index: Path) -> str:
+        done = CliRunner().invoke(main, ["code", str(model), "--pending", str(index)])
+        assert done.exit_code == 0, done.output
+        return str(done.stdout)
+
+    def test_what_came_is_given_what_the_model_writes(self, model: Path, index: Path) -> None:
+        new = Product("new", "Zumbrel thing")
+        shop = Shop.open(index)
+        shop.update([new, Product("gone", "Zumbrel other")])
+        shop.delete(["gone"])
+        attribute = self.written(model, new, shop.live.searcher.lexicon, 0)
+        assert attribute not in [one.code for one in shop.codes("new").codes if one.source == "lexical"]  # type: ignore[union-attr]
+        with pytest.raises(DataError, match="is writing it"), closing(Shop.open(index)):
+            pass
+        shop.close()
+        assert self.code(model, index).startswith("1 products coded, 1 codes given, 0 withdrawn")
+        assert self.code(model, index).startswith("0 products coded")
+        with closing(Shop.open(index)) as shop:
+            assert [one.code for one in shop.codes("new").codes if one.source == "given"] == [attribute]  # type: ignore[union-attr]
+            assert "new" in {hit.product_id for hit in shop.search("", filter=f'code = "{attribute}"', limit=200).hits}
+            shop.live.merge()
+        assert self.code(model, index).startswith("0 products coded"), "a merge is no change"
+        with closing(Shop.open(index)) as shop:
+            assert [one.code for one in shop.codes("new").codes if one.source == "given"] == [attribute]  # type: ignore[union-attr]
+
+    def test_what_the_model_writes_no_more_is_withdrawn_and_what_people_said_stays(
+        self, model: Path, index: Path
+    ) -> None:
+        new, later = Product("new", "Zumbrel thing"), Product("new", "Zumbrel thing again")
+        with closing(Shop.open(index)) as shop:
+            lexicon = shop.live.searcher.lexicon
+            shop.update([new])
+            first, second, third = (self.written(model, one, lexicon, n) for n, one in enumerate((new, later, new)))
+            shop.edit_code("new", *first, given=False)
+            shop.edit_code("new", *second, given=True)
+        assert "1 codes given" in self.code(model, index)
+        with closing(Shop.open(index)) as shop:
+            shop.update([later])
+            shop.edit_code("new", *first, given=None)
+        assert "1 products coded, 0 codes given, 1 withdrawn" in self.code(model, index)
+        with closing(Shop.open(index)) as shop:
+            assert [one.code for one in shop.codes("new").codes if one.source == "given"] == [second]  # type: ignore[union-attr]
+            assert third not in [one.code for one in shop.codes("new").codes if one.source == "given"]  # type: ignore[union-attr]
+            shop.update([new])
+            self.written(model, new, lexicon, 0)
+            shop.edit_code("new", *first, given=False)
+        assert "0 codes given, 0 withdrawn" in self.code(model, index), "a person took it"
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [((), "give PRODUCTS, or --pending"), (("--pending", "i", "p.csv"), "give PRODUCTS, or --pending"),
+         (("--pending", "i", "--log", "l.tsv"), "--log goes with PRODUCTS")],
+    )  # fmt: skip
+    def test_what_does_not_go_together(self, options: tuple[str, ...], said: str) -> None:
+        done = CliRunner().invoke(main, ["code", "m", *options])
+        assert done.exit_code == 2
+        assert said in done.output
+
+
 class TestTeaching:
     def test_what_the_teacher_is_sure_of_becomes_a_target(self, data: Dataset, model: Path) -> None:
         """A teacher of the same catalogue: its codes are codes of the encoder's space, and its expansions targets."""
@@ -951,6 +1080,21 @@ class TestTeaching:
         assert len(taught.query_targets.attribute) > len(samples.query_targets.attribute)
         assert len(taught.space.of_products.code) > len(samples.space.of_products.code)
         np.testing.assert_array_equal(taught.space.codes, samples.space.codes)
+
+    def test_what_codes_count_that_the_teacher_writes(self, data: Dataset, model: Path) -> None:
+        """A code's target is its share of the teacher's probability times its log idf, as of 1 for the best one."""
+        coder = load_coder(model)
+        assert isinstance(coder, CausalCoder)
+        log_prob = np.log(np.array([0.6, 0.3, 0.1], np.float32))
+        coder.cache.keep({write_prompt("red sofa", Side.QUERY): TextCodes(np.array([5, 9, 2], np.int32), log_prob)})
+        said = coder.represent(["red sofa"], Side.QUERY, QUERY_CODING).compound
+        none = CodeTargets(np.array([0, 0]), np.zeros(0, np.int64), np.zeros(0, np.float32))
+        made = _add_codes(none, said, np.arange(len(coder.trie)))
+        n = coder.lexicon.n_products
+        worth = [p * max(np.log((n + 1) / (coder.products[c] + 0.5)), 0.1) for c, p in ((2, 0.1), (5, 0.6), (9, 0.3))]
+        assert dict(zip(made.code.tolist(), made.weight.tolist(), strict=True)) == pytest.approx(
+            dict(zip((2, 5, 9), np.array(worth) / sum(worth), strict=True)), rel=1e-4
+        )
 
     def test_an_encoder_is_trained_by_a_language_model(self, data: Dataset, model: Path, tmp_path: Path) -> None:
         data.write(tmp_path)

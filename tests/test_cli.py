@@ -110,9 +110,8 @@ def test_the_version_is_told() -> None:
 
 def test_training_tells_the_codes_health_and_where_the_model_is(made: Made) -> None:
     assert f"model: {made / 'model'}" in made.said
-    assert "lexicon: attributes" in made.said
-    assert "products: lexical" in made.said
-    assert "queries: held out" in made.said
+    assert "health of the codes (+ good, - look into it):" in made.said
+    assert "queries that training did not see" in made.said
 
 
 def test_a_query_is_answered_with_rank_score_id_and_title(made: Made) -> None:
@@ -311,6 +310,33 @@ def test_a_model_does_not_take_the_place_of_other_files(
     assert [file.name for file in tmp_path.iterdir()] == ["diary.txt"]
 
 
+def test_what_is_there_is_replaced_when_asked_to_alone(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gram.training.stages, "load_backbone", small_backbone)
+    products, model = made / "products.jsonl.gz", made / "kept"
+    command = ("train", products, "none", "-o", model, "--backbone", "scratch", "--steps", "1")
+    done(*command)
+    before = (model / "config.json").stat().st_ino
+    for more in ((), ("--resume",)):  # nothing was stopped that could be resumed
+        said = refused(*command, *more)
+        assert f"{model}: holds lexicon.jsonl already. Fix: name another folder, or replace it with --replace" in said
+    with monkeypatch.context() as patch:
+        patch.setattr(gram.training.stages, "mine", lambda *_: 1 / 0)
+        gram_runs(*command, "--replace")
+    assert (model / "config.json").stat().st_ino == before
+    done(*command, "--resume")  # of the run that was to replace it
+    assert (model / "config.json").stat().st_ino != before
+
+
+@pytest.mark.parametrize("command", [("shop", "--products", "20"), ("convert", "wands", "nowhere")])
+def test_a_dataset_takes_the_place_of_no_other_files(command: tuple[str, ...], tmp_path: Path) -> None:
+    diary = write(tmp_path / "test.qrels.tsv", "dear diary")
+    assert "holds test.qrels.tsv already." in refused(*command, "-o", tmp_path)
+    assert [diary] == list(tmp_path.iterdir())
+    if command[0] == "shop":
+        done(*command, "-o", tmp_path, "--replace")
+        assert "dear" not in diary.read_text(encoding="utf-8")
+
+
 def test_an_id_that_a_run_cannot_hold_is_told_before_searching(made: Made, tmp_path: Path) -> None:
     queries = write(tmp_path / "queries.tsv", "query_id\tquery", "q 1\tshoes")
     assert "A run cannot hold 'q 1'" in refused("search", made / "index", "--queries", queries, "--run", tmp_path / "r")
@@ -430,9 +456,12 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(
 
 def test_terminal_escapes_of_a_shop_are_shown_not_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = SharedCode((Attribute("type", "s\x1b[2Jofa"),), 0.5, 0.25, "lexical", "expansion", 0.75)
-    hit = Hit("id\x07", 1.5, "Sofa\x1b]0;owned\x07\u202e 靴 👟", (shared,), {"bm25": 1.25, "dense": 0.5, "base": -0.25})
+    codes = (shared, shared._replace(share=0.00049), shared._replace(share=-0.0), shared._replace(share=0.0012))
+    hit = Hit("id\x07", 1.5, "Sofa\x1b]0;owned\x07\u202e 靴 👟", codes, {"bm25": 1.25, "dense": 0.5, "base": -0.25})
 
     class Found:
+        coder = None
+
         def read(self, query: str) -> ClippedQuery:
             return ClippedQuery(query, "")
 
@@ -443,6 +472,7 @@ def test_terminal_escapes_of_a_shop_are_shown_not_obeyed(tmp_path: Path, monkeyp
     assert done("search", tmp_path, "sofa", "--explain").splitlines() == [
         r"  1    1.500  id\x07  Sofa\x1b]0;owned\x07\u202e 靴 👟",
         r"        75.0%  type: s\x1b[2Jofa  (query lexical 0.50 × product expansion 0.25)",
+        r"         0.1%  type: s\x1b[2Jofa  (query lexical 0.50 × product expansion 0.25)",
         "       +1.25 words: bm25 +1.25",
         "       +0.50 vectors: dense +0.50",
         "       -0.25 other: base -0.25",

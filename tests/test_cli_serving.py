@@ -37,6 +37,9 @@ def test_update_search_merge_and_delete(index: Path, tmp_path: Path) -> None:
     (tmp_path / "queries.tsv").write_text("query_id\tquery\nq1\tzumbrel\n", encoding="utf-8")
     run("search", index, "--queries", tmp_path / "queries.tsv", "-k", 5, "--run", tmp_path / "run.trec")
     assert (tmp_path / "run.trec").read_text(encoding="utf-8").split()[2] == "new"
+    write_products(tmp_path / "old.jsonl", [Product("new", "Zumbrel sofa")])
+    command = ("index", tmp_path / "model", tmp_path / "old.jsonl", "-o", index)
+    assert "changed live, and the catalogue lacks of it: products 1" in run(*command, code=2)
     assert "151 products" in run("merge", index)
     assert "new  Zumbrel navy sofa" in run("search", index, "zumbrel", "-k", 1)
     assert "1 of 2 products deleted, 150 left" in run("delete", index, "new", "unknown")

@@ -17,6 +17,7 @@ import pytest
 
 from gram.code_edits import CodeEdit, CodeEdits
 from gram.coder.packing import SPARSE, read_back
+from gram.data.catalogue import read_products
 from gram.errors import DataError, IndexFolderError, SettingError
 from gram.index.store import Change, Store, store_path
 from gram.indexing import make_index
@@ -261,10 +262,54 @@ def test_an_index_written_anew_takes_the_place_of_what_changed(folder: Path) -> 
     shop = Shop.open(folder)
     shop.update([Product("new", "Zumbrel sofa")])
     products = list(shop.live.searcher.index.table)
-    make_index(folder.parent / "model", products[:100], folder)
+    make_index(folder.parent / "model", products[:100], folder, replace=True)
     assert shop.live.refresh()
     assert len(shop) == 100
     assert shop.product("new") is None
+    shop.close()
+
+
+def test_changes_that_a_catalogue_lacks_are_not_dropped_unasked(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shop = Shop.open(folder)
+    products, model = list(shop.live.searcher.index.table), folder.parent / "model"
+    first, second = products[:2]
+    new = Product("new", "Zumbrel sofa", attributes={"stock": ("7",)})
+    shop.update([new, second._replace(title="Zumbrel lamp")])
+    shop.patch(first.product_id, {"price": first.price})  # as it was
+    shop.delete([products[2].product_id])
+    with pytest.raises(DataError) as refusal:
+        make_index(model, products, folder)
+    lost = f"products 2 that came or changed (new, {second.product_id}), 1 that went ({products[2].product_id})"
+    assert f"changed live, and the catalogue lacks of it: {lost}. Fix: gram merge {folder}" in str(refusal.value)
+    assert not shop.live.refresh(), "it stays"
+    held = [first, second._replace(title="Zumbrel lamp"), *products[3:], new]
+    make_index(model, held, folder)
+    make_index(model, products, folder)  # the first one was the catalogue's own, which may change
+    assert not caplog.records
+    assert shop.live.refresh()
+    shop.update([new])
+    make_index(model, products, folder, replace=True)
+    assert "dropped of what changed live: products 1 that came or changed (new); rules" in caplog.text
+    shop.close()
+
+
+def test_changes_that_were_merged_are_not_dropped_unasked(folder: Path) -> None:
+    shop = Shop.open(folder)
+    products, model = list(shop.live.searcher.index.table), folder.parent / "model"
+    shop.live.merge()
+    make_index(model, products[1:], folder)  # nothing had changed
+    shop.live.refresh()
+    shop.update([Product("new", "Zumbrel sofa")])
+    shop.live.merge()
+    shop.live.merge()
+    with pytest.raises(DataError, match=r"products 1 that came or changed \(new\)\."):
+        make_index(model, products, folder)
+    make_index(model, read_products(folder / "products.jsonl"), folder)  # as the error says
+    assert shop.live.refresh()
+    assert shop.product("new") is not None
+    make_index(model, products, folder)
+    (folder / "meta.json").write_text("{")
+    make_index(model, products, folder)  # which mends it
     shop.close()
 
 

@@ -95,7 +95,22 @@ def test_counts_and_mention_rates() -> None:
     # Guaranteed stands in descriptions only: it counts for no product, and no interaction.
     assert lexicon.products[_id(lexicon, "guaranteed")] == 0
     assert lexicon.mention_rate[_id(lexicon, "guaranteed")] == pytest.approx(0.04)
-    assert lexicon.mention_rate[_id(lexicon, "for")] == 0
+
+
+def test_stop_words_are_no_attributes() -> None:
+    lexicon = mine([*_rich(), Product("on", "Running shoe for men", brand="On")], LOG, SMALL)
+    assert lexicon.id_of(["shoe"]) >= 0
+    assert [lexicon.id_of([word]) for word in ("for", "on")] == [-1, -1]
+
+
+def test_what_is_made_of_a_noun_is_no_form_of_it(tmp_path: Path) -> None:
+    lexicon = mine(_titles("Wool rug", "Rugs for kids", "Rugged phone", "Hinged box", "Hinge box"), [])
+    rug, rugged = _id(lexicon, "rug"), lexicon.id_of(["rugged"])
+    assert lexicon.analyzer.stems("rug rugs rugged") == ["rug", "rug", "rugged"]
+    assert (lexicon.products[rug], lexicon.products[rugged]) == (2, 1)
+    assert lexicon.id_of(lexicon.analyzer.stems("hinged")) == _id(lexicon, "hinge"), "no title has hinges"
+    lexicon.save(tmp_path / "lexicon.jsonl")
+    assert Lexicon.load(tmp_path / "lexicon.jsonl").analyzer.stem("rugged") == "rugged"
 
 
 def test_frequent_words_are_learnt_and_the_rest_lexical_only() -> None:
@@ -138,7 +153,7 @@ def test_every_word_is_an_attribute_and_numbers_are_not_learnt(
 ) -> None:
     lexicon = mine(products, log, settings)
     texts = [text for p in products for _, text in field_texts(p)] + [i.query for i in log]
-    for word in {word for text in texts for word in words(text)}:
+    for word in {word for text in texts for word in words(text)} - lexicon.analyzer.stopwords:
         assert lexicon.id_of(stems(word)) >= 0, word
     for attribute in lexicon.attributes[: lexicon.n_learnt]:
         assert not any(map(has_digit, attribute.value.split()))

@@ -24,14 +24,15 @@ from gram.data.shop.generate import generate
 from gram.errors import IndexFolderError, IndexMismatch, ModelError, SettingError
 from gram.folders import read_json
 from gram.indexing import make_index
-from gram.ranking.features import FEATURES, NAMES
-from gram.ranking.scorer import Scorer
+from gram.ranking.features import FEATURES, GROUPS, NAMES
+from gram.ranking.scorer import FILE, Scorer, file_of
 from gram.records import Hit, Product
 from gram.search import Searcher, make_speller
 from gram.training.co_alignment import CoAlignmentSettings
 from gram.training.joint import JointTrainer, TrainingSettings
 from gram.training.pipeline import STAGES, Stage, train
 from gram.training.run import Settings, TrainingRun
+from gram.training.scoring import fit_groups
 from gram.training.stages import train_jointly
 
 SETTINGS = Settings(
@@ -173,6 +174,18 @@ def test_many_queries_are_answered_as_one_by_one(shop: Shop) -> None:
         common = run[query_id].keys() & alone.keys()
         assert len(common) >= len(alone) - 1  # the last rank may go to either of two that are level
         assert all(run[query_id][p] == pytest.approx(alone[p], rel=1e-3, abs=1e-3) for p in common)
+
+
+def test_groups_are_fitted_to_a_trained_engine_as_its_training_fitted_them(shop: Shop) -> None:
+    whole, codes = tuple(GROUPS), ("codes",)
+    found = fit_groups(shop.searcher, shop.data.log, SETTINGS.training.seed, {"all": whole, "codes": codes})
+    for name, file in (("all", FILE), ("codes", file_of(codes))):
+        trained = Scorer.load(shop.model, file)
+        np.testing.assert_allclose(found[name].weights, trained.weights, atol=1e-3)
+        assert found[name].shift == pytest.approx(trained.shift, abs=1e-3)
+    untold = fit_groups(shop.searcher, [], 0, {"codes": codes})["codes"]
+    assert untold.by_name() == Scorer.default(codes).without(("compound",)).by_name()
+    assert untold.by_name() != found["codes"].by_name()
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(shop: Shop, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -193,12 +194,18 @@ def test_rules_are_kept_tried_and_taken_out(client: TestClient) -> None:
 
 
 def test_clicks_become_a_log(client: TestClient) -> None:
-    assert client.post("/clicks", json={"query": "velvet\tsofa", "product_id": "a"}).json() == {"kept": 1}
-    client.post("/clicks", json=[{"query": "zumbrelish", "product_id": "b", "weight": 2, "kind": "purchase"}])
+    for product_id in ("ca", "cb"):
+        client.put(f"/products/{product_id}", json={"title": "Clicked lamp"})
+    answer = client.post("/clicks", json={"query": "velvet\tsofa", "product_id": "ca"})
+    assert answer.json() == {"accepted": 1, "rejected": 0}
+    known = {"query": "zumbrelish", "product_id": "cb", "weight": 2, "kind": "purchase"}
+    answer = client.post("/clicks", json=[known, {"query": "zumbrelish", "product_id": "never there"}])
+    assert answer.json() == {"accepted": 1, "rejected": 1}
     rows = [row.split("\t") for row in client.get("/log").text.splitlines()]
     assert rows[0] == ["query", "product_id", "weight", "user_id", "timestamp"]
-    assert ["velvet sofa", "a", "1", "", ""] in rows
-    assert ["zumbrelish", "b", "2", "", ""] in rows
+    assert ["velvet sofa", "ca", "1", "", ""] in rows
+    assert ["zumbrelish", "cb", "2", "", ""] in rows
+    assert "never there" not in str(rows)
     error_of(client.post("/clicks", json={"query": "x"}), 400)
     error_of(client.post("/clicks", json={"query": "x", "product_id": "a", "weight": -1}), 400)
 
@@ -209,6 +216,46 @@ def test_suggestions_complete_and_forgive_typos(client: TestClient) -> None:
     assert client.get("/suggest", params={"q": ""}).json() == {"suggestions": []}
     typed = [s["text"] for s in client.get("/suggest", params={"q": "blakc"}).json()["suggestions"]]
     assert "black" in typed
+
+
+def test_suggestions_that_cannot_be_read_are_tried_ever_more_rarely(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, waits, asked = 1000.0, [], 0
+    monkeypatch.setattr(suggestions, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(suggestions, "threading", SimpleNamespace(Lock=threading.Lock, Thread=_AtOnce))
+    known = suggestions.Suggestions(shop)
+    read = known._read
+
+    def fail() -> None:
+        nonlocal asked
+        asked += 1
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(known, "_read", fail)
+    for tries in range(1, 10):
+        assert known.complete("sof") == []
+        assert asked == tries
+        known.complete("sofa")  # the next key
+        assert asked == tries
+        waits.append(known._read_from - now)
+        now = known._read_from
+    assert waits == [10, 20, 40, 80, 160, 320, 600, 600, 600]
+    monkeypatch.setattr(known, "_read", read)
+    known.complete("sof")
+    assert "sofa" in dict(known.complete("sof"))
+    monkeypatch.setattr(known, "_read", fail)
+    monkeypatch.setattr(known, "_version", lambda: (10_000, 0))
+    now = known._read_from
+    assert "sofa" in dict(known.complete("sof")), "what was read before"
+    assert known._read_from - now == 10
+
+
+class _AtOnce:
+    """A thread that has run when it was started."""
+
+    def __init__(self, target: Callable[[], None], daemon: bool) -> None:
+        self.start = target
 
 
 def test_suggestions_follow_the_products_and_the_clicks(

@@ -25,7 +25,7 @@ def slow_distance(a: str, b: str) -> int:
 
 @given(st.dictionaries(WORDS, st.integers(1, 5), max_size=12), WORDS)
 def test_a_word_one_edit_from_a_known_one_is_read_as_a_nearest(counts: dict[str, int], word: str) -> None:
-    found = Speller(counts, language="").correct(word)  # words as their own stems
+    found = Speller(counts, stem=str).correct(word)  # words as their own stems
     near = [w for w, n in counts.items() if n >= 2 and len(w) >= 4 and slow_distance(word, w) == 1]
     if word in counts or len(word) < 4:
         assert found is None
@@ -55,7 +55,7 @@ def test_words_are_compared_as_spelt_and_as_stems() -> None:
 
 
 def test_two_edits_are_a_guess_in_long_words_and_behind_two_words_run_together() -> None:
-    speller = Speller(dict.fromkeys(("miracle", "caution", "cast", "iron"), 20), language="")
+    speller = Speller(dict.fromkeys(("miracle", "caution", "cast", "iron"), 20), stem=str)
     assert speller.correct("miricale") == "miracle"
     assert speller.correct("niricle") is None, "another first letter, and two edits"
     assert speller.correct("mricl") is None, "too short for two"
@@ -63,7 +63,7 @@ def test_two_edits_are_a_guess_in_long_words_and_behind_two_words_run_together()
 
 
 def test_of_words_as_near_the_one_that_goes_with_the_rest_is_meant() -> None:
-    speller = Speller({"garage": 10, "gauge": 90}, language="")
+    speller = Speller({"garage": 10, "gauge": 90}, stem=str)
     assert speller.correct("garge") == "gauge"
     assert speller.correct("garge", {"garage": 5.0, "gauge": 1.0}.__getitem__) == "garage"
     assert speller.correct("gaugge", {"garage": 5.0, "gauge": 1.0}.__getitem__) == "gauge", "nearer"
@@ -71,7 +71,7 @@ def test_of_words_as_near_the_one_that_goes_with_the_rest_is_meant() -> None:
 
 def test_over_long_words_are_left_as_they_are() -> None:
     known = "a" * LONGEST
-    speller = Speller({known: 5, known + "b": 5}, language="")
+    speller = Speller({known: 5, known + "b": 5}, stem=str)
     assert speller.correct("b" + known[1:]) == known
     assert speller.correct("b" + known) is None, "one letter too long, though one edit from a known word"
     assert speller.correct("a" * 100_000) is None

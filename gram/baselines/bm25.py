@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import product as combinations
 from pathlib import Path
 
@@ -58,9 +59,8 @@ class BM25(Rival):
         if k1 < 0 or not 0 <= b <= 1:
             raise SettingError(f"BM25 needs k1 ≥ 0 and 0 ≤ b ≤ 1, not k1={k1}, b={b}.")
         try:
-            # bm25s computes with JAX where it is, and JAX would take most of a GPU's memory
-            os.environ.setdefault("JAX_PLATFORMS", "cpu")
-            import bm25s
+            with _jax_on_cpu():
+                import bm25s
         except ImportError as error:
             raise MissingExtra("BM25", "eval") from error
         try:
@@ -95,6 +95,20 @@ class BM25(Rival):
     def _tokens(self, text: str) -> list[str]:
         tokens = _WORD.findall(text.lower())
         return tokens if self._stemmer is None else list(self._stemmer.stemWords(tokens))
+
+
+@contextmanager
+def _jax_on_cpu() -> Iterator[None]:
+    """Names the CPU to JAX, unless the environment names something, while bm25s is imported: it begins to compute with
+    JAX there, where it is installed, which would take most of a GPU's memory. Then the environment is as it was."""
+    if "JAX_PLATFORMS" in os.environ:
+        yield
+        return
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    try:
+        yield
+    finally:
+        del os.environ["JAX_PLATFORMS"]
 
 
 class TunedBM25(BM25):

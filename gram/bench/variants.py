@@ -174,15 +174,9 @@ def weigh_anew(folder: Path, gram: Path, data: TrainingData, options: Options, v
     It is fitted on the interactions that GRAM's scorer was fitted on, to candidates that the other features found, and
     begins with the declared weights of these, which it keeps where there is no such interaction.
     """
-    from gram.data.dataset import hold_out
-    from gram.training.run import sum_clicks
-    from gram.training.scoring import fit_among
+    from gram.training.scoring import fit_groups
 
-    searcher = Gram(gram, device=options.device).searcher
-    _, held_out = hold_out(data.log, options.seed)
-    clicks = sum_clicks(held_out)
-    queries = searcher.represent(list(clicks), compound=False)
-    start, without = Scorer.default(other_groups(variant.without)), ("compound", *variant.without)
-    scorer = fit_among(searcher.index, queries, list(clicks.values()), options.seed, without, start)
+    searcher, groups = Gram(gram, device=options.device).searcher, other_groups(variant.without)
+    scorer = fit_groups(searcher, data.log, options.seed, {variant.name: groups})[variant.name]
     with new_folder(folder, marker=FILE) as draft:
         scorer.save(draft)

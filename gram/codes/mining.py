@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
@@ -21,6 +21,9 @@ from gram.text.fields import field_texts
 from gram.text.scripts import join_words
 from gram.text.shop_tables import Tables
 from gram.text.words import has_digit
+
+ENGLISH = ("porter", "english")
+"""Stemmers of English."""
 
 MENTION_PRIOR = {"type": 0.3, "brand": 0.2, "model": 0.15, "size": 0.08, "colour": 0.08, "marketing": 0.01}
 """Mention rate of a slot's attributes before a log says otherwise. Not tuned."""
@@ -64,11 +67,13 @@ def mine(products: Sequence[Product], log: Sequence[Interaction], settings: Mini
     """The lexicon of a catalogue and its log (which may be empty).
 
     Structured columns give attributes as they stand; free text gives phrases that searchers type and titles hold, and
-    cohesive ones that titles alone repeat; every other word becomes a lexical attribute, so that nothing is lost.
+    cohesive ones that titles alone repeat; every other word but stop words becomes a lexical attribute, so that nothing
+    is lost.
     Raises DataError for tables of the shop's own that cannot be used.
     """
     settings = settings or MiningSettings()
     analyzer = settings.make_analyzer()
+    analyzer = replace(analyzer, nouns=_find_nouns(products, analyzer))
     reader = Reader(analyzer)
     titles, queries = PhraseCounts(reader, settings.max_words), PhraseCounts(reader, settings.max_words)
     for product in products:
@@ -85,6 +90,8 @@ def mine(products: Sequence[Product], log: Sequence[Interaction], settings: Mini
     brands = {key for key, slot in slots.items() if slot == "brand"}
     keys = sorted(_find_phrases(titles, queries, brands, settings) | slots.keys() | single.keys())
     names = _name_keys(keys, titles.spellings + queries.spellings + spellings, single)
+    names = {key: name for key, name in names.items() if name not in analyzer.stopwords}  # they say nothing
+    keys = list(names)
     for key in sorted(keys, key=len):  # a phrase may take the slot of its last word
         if key not in slots:
             slots[key] = _find_slot(key, names[key], titles, queries, slots, settings)
@@ -103,6 +110,14 @@ def mine(products: Sequence[Product], log: Sequence[Interaction], settings: Mini
         analyzer=analyzer,
         slots=settings.slots,
     )
+
+
+def _find_nouns(products: Iterable[Product], analyzer: Analyzer) -> frozenset[str]:
+    """The words that titles hold in singular and plural, as far as English goes: few of them are anything but nouns."""
+    if analyzer.language not in ENGLISH:
+        return frozenset()
+    in_titles = {word for product in products for word in analyzer.words(product.title)}
+    return frozenset(w for w in in_titles if f"{w}s" in in_titles or f"{w}es" in in_titles)
 
 
 def _read_columns(
@@ -252,13 +267,7 @@ def _count_usage(
         in_queries[list(attributes_of(query))] += 1
     for (query, product_id), count in Counter((i.query, i.product_id) for i in log).items():
         mentioned[list(attributes_of(query) & of_clicked.get(product_id, frozenset()))] += count
-    stopwords = reader.analyzer.stopwords
-    prior = np.array(
-        [
-            MENTION_PRIOR.get(slots[key], OTHER_MENTION_PRIOR) * (name not in stopwords)  # searchers mean no stop word
-            for key, name in names.items()
-        ]
-    )
+    prior = np.array([MENTION_PRIOR.get(slots[key], OTHER_MENTION_PRIOR) for key in names])
     rate = (mentioned + PRIOR_WEIGHT * prior) / (clicked + PRIOR_WEIGHT)
     return _Usage(in_products, in_queries, rate.astype(np.float32))
 

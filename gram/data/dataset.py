@@ -17,6 +17,9 @@ from gram.records import Interaction, Product
 from gram.text.words import stems
 
 Part = Literal["train", "dev", "test"]
+PRODUCTS, LOG, QUERIES, QRELS = "products.jsonl.gz", "log.tsv", "{}.queries.tsv", "{}.qrels.tsv"
+FILES = (PRODUCTS, LOG, *(name.format(part) for part in ("dev", "test") for name in (QUERIES, QRELS)))
+"""What a dataset is written to."""
 LEAST_QUERIES = 50
 """A log of fewer distinct queries is not split."""
 
@@ -42,11 +45,11 @@ class Dataset(NamedTuple):
     def write(self, folder: str | Path) -> None:
         """Writes products.jsonl.gz, log.tsv, and for each part {part}.queries.tsv and {part}.qrels.tsv."""
         folder = Path(folder)
-        write_products(folder / "products.jsonl.gz", self.products)
-        write_log(folder / "log.tsv", self.log)
+        write_products(folder / PRODUCTS, self.products)
+        write_log(folder / LOG, self.log)
         for part, judged in self.parts.items():
-            write_queries(folder / f"{part}.queries.tsv", judged.queries)
-            write_qrels(folder / f"{part}.qrels.tsv", judged.qrels)
+            write_queries(folder / QUERIES.format(part), judged.queries)
+            write_qrels(folder / QRELS.format(part), judged.qrels)
 
 
 @lru_cache(maxsize=4096)  # a dataset's rows of one query mostly stand together

@@ -28,6 +28,15 @@ CREATE TABLE IF NOT EXISTS click (
     weight REAL NOT NULL, user_id TEXT NOT NULL, timestamp TEXT NOT NULL);
 """
 
+PENDING = "pending"
+"""What an entry is called that says that a product came or changed and no language model coded it since."""
+FROM_MODEL = "from_model"
+"""The same of the codes that a language model gave to a product."""
+MERGED = "merged"
+"""In a segment's `meta.json`: the number of the last change that it holds."""
+HOLDS_LIVE = "holds_live"
+"""The same: whether changes were merged into it."""
+
 Entry: TypeAlias = tuple[str, str, dict[str, Any] | None]
 """Kind, key and value of a rule, a key and the like; None takes it out."""
 

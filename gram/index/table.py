@@ -165,6 +165,11 @@ def product_of(fields: dict[str, Any]) -> Product:
     return Product(**fields)
 
 
+def to_json(product: Product) -> str:
+    """A product as a store keeps it; `product_of` reads it back."""
+    return json.dumps(product._asdict() | {"attributes": dict(product.attributes)}, separators=(",", ":"))
+
+
 def _mapped(path: Path) -> bytes | mmap:
     with path.open("rb") as file:
         return mmap(file.fileno(), 0, access=ACCESS_READ) if path.stat().st_size else b""  # empty cannot be mapped

@@ -234,13 +234,16 @@ class Changes:
             raise HTTPError(413, "too_many", f"{len(rows)} clicks at once", f"send {CLICKS} at most")
         clicks = [_click(row) for row in rows]
 
-        def keep() -> None:
-            self.service.shop.store.append_clicks(clicks)
-            for click in clicks:
+        def keep() -> int:
+            there = self.service.shop.live.snapshot.find
+            known = [click for click in clicks if there(click.product_id) is not None]  # no training could use others
+            self.service.shop.store.append_clicks(known)
+            for click in known:
                 self.service.statistics.note_click(click.query)
+            return len(known)
 
-        await self._write(keep)
-        return respond({"kept": len(clicks)}, 201)
+        accepted = await self._write(keep)
+        return respond({"accepted": accepted, "rejected": len(clicks) - accepted}, 201)
 
     async def log(self, _: Request) -> Response:
         """The clicks as the log that `gram train` reads."""

@@ -23,8 +23,12 @@ MOST_TITLES = 100_000
 """Titles that are suggested, those of the most valued products: each is a text in memory."""
 TITLE = 0.01
 """What a title weighs: it comes behind all that is said of many products."""
+NEVER = (-1, -1)
+"""The version of what was not read yet."""
 EVERY = 5.0
 """Seconds between two readings of what is suggested, at least."""
+LATEST = 600.0
+"""Seconds after which a reading that failed is tried again at the latest: each failure doubles the wait."""
 PAUSES = 20
 """Readings take no more than one part in so many of the time."""
 
@@ -74,6 +78,7 @@ class Suggestions:
         self._known: _Known | None = None
         self._reading = False
         self._read_from = 0.0  # the moment from which it may be read again
+        self._failures = 0  # readings that failed since the last one that did not
         self._clicked: dict[str, float] = {}
         self._last_click = 0
 
@@ -84,7 +89,8 @@ class Suggestions:
     def _current(self) -> _Known:
         with self._lock:
             if self._known is None:  # whoever comes first waits
-                self._known = self._read()
+                self._known = _Known.of(NEVER, {}, set())
+                self._read_anew()
             elif not self._reading and time.monotonic() >= self._read_from and self._known.version != self._version():
                 self._reading = True
                 threading.Thread(target=self._read_anew, daemon=True).start()
@@ -96,8 +102,12 @@ class Suggestions:
     def _read_anew(self) -> None:
         try:
             self._known = self._read()
+            self._failures = 0
         except Exception:  # what was read before goes on being suggested
-            log.exception("suggestions cannot be read anew")
+            self._failures += 1
+            wait = min(LATEST, EVERY * 2 ** min(self._failures, 20))
+            self._read_from = time.monotonic() + wait
+            log.exception("suggestions cannot be read anew: the next try is in %.0f seconds", wait)
         finally:
             self._reading = False
 

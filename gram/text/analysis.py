@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from gram.text.scripts import cut_runs
 from gram.text.shop_tables import Tables
-from gram.text.stemming import MAX_WORD, check_language, has_digit, stem, stem_short
+from gram.text.stemming import DERIVED, MAX_WORD, bases, check_language, has_digit, stem, stem_short
 
 MAX_QUERY_WORDS = 100
 """Words of a query that are read. The longest query of Home Depot has 15; a pasted title has fewer than 50. Not tuned:
@@ -55,13 +55,17 @@ class Analyzer:
 
     Args:
         language: a Snowball stemmer's name, or nothing, as `check_language` gives it.
+        nouns: words whose derivations in -ed and -ing are words of their own: what is rugged is no rug. English only.
 
     >>> Analyzer().stems("2 Red Openers")
     ['2', 'red', 'open']
+    >>> Analyzer(nouns=frozenset(["rug"])).stems("Rugged rugs, hinged")
+    ['rugged', 'rug', 'hing']
     """
 
     language: str = "porter"
     tables: Tables = field(default_factory=Tables.load)
+    nouns: frozenset[str] = frozenset()
 
     @property
     def stopwords(self) -> frozenset[str]:
@@ -118,12 +122,22 @@ class Analyzer:
 
     def stem(self, word: str) -> str:
         """The word's stem in this shop's language."""
-        return stem(word, self.language)
+        return self._derived_stem(word) or stem(word, self.language)
 
     def stems(self, text: str) -> list[str]:
         """The stems of a text's words, in order."""
         language = self.language
-        return [stem_short(w, language) for w in self.words(text)]
+        if not self.nouns:
+            return [stem_short(w, language) for w in self.words(text)]
+        return [self._derived_stem(w) or stem_short(w, language) for w in self.words(text)]
+
+    def _derived_stem(self, word: str) -> str:
+        """The stem of a word that the stemmer would take for a form of a noun, and is none; nothing for any other."""
+        if not self.nouns or not word.endswith(DERIVED):
+            return ""
+        cut = stem(word, self.language)
+        made = any(base in self.nouns and stem(base, self.language) == cut for base in bases(word))
+        return word.removesuffix("s") if made else ""
 
     def clip_query(self, query: str) -> ClippedQuery:
         """A query cut to what is read of it: MAX_QUERY characters, MAX_QUERY_WORDS words.
@@ -158,12 +172,13 @@ class Analyzer:
 
     def to_json(self) -> dict[str, Any]:
         """As it is saved with a model."""
-        return {"language": self.language, "tables": self.tables.to_json()}
+        return {"language": self.language, "tables": self.tables.to_json(), "nouns": sorted(self.nouns)}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any], path: Path) -> Analyzer:
         """What `to_json` gave. Raises DataError, which names `path`, or SettingError for anything else."""
-        return cls(check_language(saved["language"] or "none"), Tables.from_json(saved["tables"], path))
+        language, nouns = check_language(saved["language"] or "none"), frozenset(map(str, saved.get("nouns", ())))
+        return cls(language, Tables.from_json(saved["tables"], path), nouns)
 
 
 @cache

@@ -48,10 +48,11 @@ class Speller:
     """
 
     def __init__(
-        self, counts: Mapping[str, float], spellings: Mapping[str, str] | None = None, language: str = "porter"
+        self, counts: Mapping[str, float], spellings: Mapping[str, str] | None = None, stem: Callable[[str], str] = stem
     ) -> None:
-        """`counts` says how many products or queries hold each known stem, `spellings` how it is spelt, if not so."""
-        self.counts, self.spellings, self.language = dict(counts), spellings or {}, language
+        """`counts` says how many products or queries hold each known stem, `spellings` how it is spelt, if not so;
+        `stem` gives the stem of a word."""
+        self.counts, self.spellings, self.stem = dict(counts), spellings or {}, stem
         self._known_by_form: dict[str, list[str]] | None = None
 
     def correct_query(
@@ -81,7 +82,7 @@ class Speller:
         Of words as near, the one that goes best with the rest of the query is taken, then the most common one:
         `together` says how well a known stem goes with it.
         """
-        cut = stem(word, self.language)
+        cut = self.stem(word)
         if cut in self.counts or not SHORTEST <= len(word) <= LONGEST or has_digit(word):
             return None
         forms = self._find_forms()
@@ -118,7 +119,7 @@ class Speller:
         return f"{best[1]} {best[2]}" if best[0] >= RUN_TOGETHER else None
 
     def _count(self, word: str) -> float:
-        return self.counts.get(stem(word, self.language), 0.0)
+        return self.counts.get(self.stem(word), 0.0)
 
     def _find_forms(self) -> dict[str, list[str]]:
         if self._known_by_form is None:

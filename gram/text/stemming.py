@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 import Stemmer
@@ -16,6 +17,12 @@ queries has 26. Not tuned: a word of any length costs memory wherever words are 
 CACHED_STEMS = 250_000
 """Stems that are kept, of words of at most MAX_WORD characters each: 150 MB if all were as long and in a wide script, a
 fifth of that for words as they are. Home Depot has 23,000 words."""
+
+DERIVED = ("ed", "eds", "ing", "ings")
+"""Endings of words that may be made of a noun and are none of its forms."""
+
+SHORTEST_ROOT = 3
+"""Letters of what -ed or -ing may be added to: "red" and "king" are made of nothing."""
 
 _DIGIT = re.compile(r"\d")
 
@@ -42,6 +49,21 @@ def stem(word: str, language: str = "porter") -> str:
     ('open', 'dw713s')
     """
     return word if len(word) > MAX_WORD else stem_short(word, language)
+
+
+def bases(word: str) -> Iterator[str]:
+    """What a word in -ed or -ing may be made of, if it is made of another.
+
+    >>> list(bases("rugged")), list(bases("casings")), list(bases("red"))
+    (['rugg', 'rugge', 'rug'], ['cas', 'case'], [])
+    """
+    word = word.removesuffix("s")
+    for ending in ("ed", "ing"):
+        root = word.removesuffix(ending)
+        if len(root) >= SHORTEST_ROOT and root != word:
+            yield from (root, root + "e")
+            if root[-1] == root[-2]:
+                yield root[:-1]
 
 
 @lru_cache(maxsize=CACHED_STEMS)

@@ -5,7 +5,7 @@ Letters: N products, Q queries, I interactions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,12 @@ from gram.index.postings import Postings
 from gram.search import Searcher
 
 BEST_OF_QUERY, BEST_OF_PRODUCT = 3, 10
+BARE, BARE_OF_CODES = 0.02, 0.1
+"""Shares of texts that may lack every attribute, or every compound code, in good health. Not tuned."""
+SHARED = 0.5
+"""The same of interactions that must share a code."""
+ABOVE_CHANCE = 2.0
+"""How many times as often as by chance what the model writes must be true."""
 
 
 class _Products(NamedTuple):
@@ -147,12 +153,57 @@ def _mean(values: NDArray[Any]) -> float:
 
 
 def format_health(report: Mapping[str, Any]) -> str:
-    """The figures as lines for a person."""
-    lines = []
-    for part, figures in report.items():
-        flat: list[str] = []
-        for name, value in figures.items():
-            inner = value.items() if isinstance(value, Mapping) else [("", value)]
-            flat += [f"{name} {key}".strip().replace("_", " ") + f" {figure}" for key, figure in inner]
-        lines.append(f"{part}: {', '.join(flat)}")
-    return "\n".join(lines)
+    """What the figures say, as lines for a person; after `+` what is as it should be, after `-` what is not, and what
+    to do about it. Empty for a report without figures."""
+    if not report:
+        return ""
+    lines = [*_describe_products(report), *(_describe_queries(report["queries"]) if "queries" in report else ())]
+    return "\n".join(["health of the codes (+ good, - look into it):", *lines])
+
+
+def _describe_products(report: Mapping[str, Any]) -> Iterator[str]:
+    lexicon, products, codes = report["lexicon"], report["products"], report["codes"]
+    yield (
+        f"  the shop has {lexicon['attributes']:,} attributes; the model may write {lexicon['learnt']:,} of them for "
+        f"texts that lack them; {codes['space']:,} codes exist, {codes['of_products']:,} are in use"
+    )
+    yield (
+        f"  a product holds {products['lexical']:.1f} attributes; the model writes {products['expansion']:.1f} more, "
+        f"and {products['compound']:.1f} codes of several"
+    )
+    bare = products["without_attribute"]
+    yield _judge(bare <= BARE, f"{bare:.1%} of the products have no attribute", "see that they have titles")
+    bare = products["without_compound"]
+    yield _judge(bare <= BARE_OF_CODES, f"{bare:.1%} have no code of several", "give products brands, types, columns")
+    if "grounded" in products:
+        yield _judge_grounded(products, "product", "asked for by a query that leads to it")
+
+
+def _describe_queries(queries: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"  of {queries['held_out']:,} queries that training did not see one holds {queries['lexical']:.1f} "
+        f"attributes; the model writes {queries['expansion']:.1f} more ({queries['without_expansion']:.0%} get none)"
+    )
+    bare = queries["without_attribute"]
+    yield _judge(bare <= BARE, f"{bare:.1%} of them have no attribute", "their words are not the catalogue's")
+    yield _judge_grounded(queries, "query", "true of a product clicked for it")
+    word, code = queries["interactions_sharing_a_word"], queries["interactions_sharing_a_code"]
+    shared = f"{code:.1%} of clicked products share a code with the query, {word:.1%} a word of it"
+    yield _judge(code >= max(word, SHARED), shared, "codes reach no further than words: train longer, on a richer log")
+    found = queries["compound_alone"]
+    yield (
+        f"  codes of several alone find {found['R@300']:.1%} of the clicked products among their best 300, "
+        f"of {found['postings_touched']:,.0f} products that they look at"
+    )
+
+
+def _judge_grounded(figures: Mapping[str, Any], side: str, meant: str) -> str:
+    """Whether what the model writes is true more often than as many random attributes are."""
+    true, chance = figures["grounded"], figures["grounded_by_chance"]
+    good = true > 0 and true >= ABOVE_CHANCE * chance
+    finding = f"of what the model writes of a {side} {true:.1%} is {meant}; by chance {chance:.1%}"
+    return _judge(good, finding, "train longer, or on a richer log")
+
+
+def _judge(good: bool, finding: str, advice: str) -> str:
+    return f"+ {finding}" if good else f"- {finding}: {advice}"

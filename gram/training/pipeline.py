@@ -17,7 +17,7 @@ from gram.ranking.scorer import file_of
 from gram.records import Interaction, Product
 from gram.training import stages as steps
 from gram.training.causal import stages as causal
-from gram.training.run import Settings, TrainingRun
+from gram.training.run import Settings, TrainingRun, work_folder
 
 
 class Stage(NamedTuple):
@@ -57,7 +57,7 @@ def train(
     joint: Path | None = None,
     stages: Sequence[Stage] | None = None,
 ) -> Path:
-    """Trains a model and writes its folder; the log may be empty.
+    """Trains a model and writes its folder, in place of a model that is there; the log may be empty.
 
     A part of the log's queries (a tenth, at most 1,000) is held out: to stop early, to fit the scorer, to report
     health. While it runs, checkpoints lie in `<output>.work`; `resume` goes on from there. `joint` names a file of
@@ -74,7 +74,7 @@ def train(
     check_replaceable(output, marker=LEXICON)
     if settings.teacher:
         _check_teacher(Path(settings.teacher), output)
-    work = output.with_name(output.name + ".work")
+    work = work_folder(output)
     with lock_folder(work):
         kind = TrainingRun if settings.causal is None else causal.CausalRun
         run = kind.begin(products, interactions, settings, work, resume)

@@ -22,6 +22,7 @@ from gram.errors import SettingError
 from gram.folders import read_json, write_json
 from gram.index.bm25 import BM25Index
 from gram.indexing import unique_ids
+from gram.locks import resolve
 from gram.ranking.scorer import Scorer
 from gram.records import Interaction, Product
 from gram.training.causal.settings import CausalSettings
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gram.train")
 
+BEGUN = "begun.json"
+"""What a training is of: its settings, and a hash of its data."""
 VALIDATION_BATCHES = 12  # four were noisy by ±.03, and chose the wrong step
 
 Clicks = Mapping[str, Mapping[str, float]]
@@ -145,16 +148,26 @@ def _fingerprint(products: Sequence[Product], interactions: Sequence[Interaction
     return digest.hexdigest()
 
 
+def is_begun(output: Path) -> bool:
+    """Whether a training that was stopped lies beside a model folder, to be resumed."""
+    return (work_folder(resolve(output)) / BEGUN).is_file()
+
+
+def work_folder(output: Path) -> Path:
+    """Where a training keeps its checkpoints, beside the model folder `output`, links followed."""
+    return output.with_name(output.name + ".work")
+
+
 def _begin_work(work: Path, settings: Settings, data: str, resume: bool) -> bool:
     """Empties the work folder unless it is to be resumed; whether there is something to resume."""
     begun = {"settings": json.loads(json.dumps(asdict(settings))), "data": data}
-    if resume and (work / "begun.json").is_file():
-        if read_json(work / "begun.json") != begun:
+    if resume and (work / BEGUN).is_file():
+        if read_json(work / BEGUN) != begun:
             raise SettingError(f"{work} was begun with other data or settings. Fix: train without --resume")
         return True
     if resume:
         log.info("nothing to resume at %s: starting from the beginning", work)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    write_json(work / "begun.json", begun)
+    write_json(work / BEGUN, begun)
     return False

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gram.coder.base import PRODUCT_CODING, Coder, QueryRepresentation
+from gram.data.dataset import hold_out
 from gram.index.bm25 import BM25Index
 from gram.index.segment import Index
 from gram.indexing import build_index
@@ -19,10 +20,10 @@ from gram.ranking.candidates import find_candidates
 from gram.ranking.features import GROUPS, other_groups
 from gram.ranking.fit import JudgedQuery, fit_scorer
 from gram.ranking.scorer import ALONE, COMPARED, Scorer
-from gram.records import Product
+from gram.records import Interaction, Product
 from gram.search import Searcher
 from gram.text.analysis import Analyzer
-from gram.training.run import Clicks
+from gram.training.run import Clicks, sum_clicks
 
 log = logging.getLogger("gram.train")
 
@@ -87,6 +88,29 @@ def fit_among(
             judged.append(JudgedQuery(found.features, np.array(gains, dtype=np.float32)))
         scorer = fit_scorer(judged, start, first_phase, without, seed, refine)
     return scorer
+
+
+def fit_groups(
+    searcher: Searcher, interactions: Sequence[Interaction], seed: int, groups: Mapping[str, Sequence[str]]
+) -> dict[str, Scorer]:
+    """The scorers of some groups of features alone, by their names, for an engine that is trained.
+
+    Each begins at the weights declared for its groups, and is fitted to the interactions that the engine's training
+    with this seed held out of the log, which may be none, among the candidates that these groups find.
+    """
+    clicks = sum_clicks(hold_out(interactions, seed)[1])
+    queries = searcher.represent(list(clicks), compound=False)
+    return {
+        name: fit_among(
+            searcher.index,
+            queries,
+            list(clicks.values()),
+            seed,
+            ("compound", *other_groups(chosen)),
+            Scorer.default(chosen),
+        )
+        for name, chosen in groups.items()
+    }
 
 
 def sample_products(

@@ -94,6 +94,8 @@ def _add_codes(targets: CodeTargets, said: SparseRows, code_of: NDArray[np.int64
         keys, weights = said.of(text)
         known = code_of[keys] >= 0
         if known.any():
-            share = np.square(weights[known])  # weights are roots of shares
+            # Coders weigh a code by a root, so that what two sides share adds up: squared it is the code's share of
+            # probability, and where the coder is a language model times log idf, as the space's own targets are.
+            share = np.square(weights[known])
             gained[text] = dict(zip(code_of[keys[known]].tolist(), (share / share.max()).tolist(), strict=True))
     return add_targets(targets, gained)

@@ -9,6 +9,7 @@ Letters: N texts, B texts of a batch, C codes of the space, K codes written for 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -56,6 +57,23 @@ class WritingSettings:
     beam: int = 24
 
 
+@dataclass
+class Spent:
+    """What texts cost so far: `known` ones nothing, the `texts` that the model was asked for `seconds` in all."""
+
+    known: int = 0
+    texts: int = 0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        if not self.texts:
+            why = "it wrote these codes before" if self.known else "the score does not weigh its codes"
+            return f"the language model was not asked: {why}"
+        each = 1000 * self.seconds / self.texts
+        before = f", {self.known:,} it had written before" if self.known else ""
+        return f"the language model wrote the codes of {self.texts:,}: {each:,.0f} ms each{before}"
+
+
 class CausalCoder:
     """A `Coder` of a language model. `codes` (C,) tells of each code how many texts of training had it as a target."""
 
@@ -75,6 +93,7 @@ class CausalCoder:
         self.fingerprint = fingerprint
         widths = "-".join(map(str, asdict(self.writing).values()))
         self.cache = CodeCache(cache if fingerprint else None, f"{fingerprint} {widths}", len(trie))
+        self.spent = Spent()
 
     @cached_property
     def table(self) -> NDArray[np.int32]:
@@ -137,6 +156,7 @@ class CausalCoder:
         prompts = [write_prompt(text, side) for text in texts]
         known = self.cache.find(prompts)
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
+        self.spent.known += len(known)
         rows = self.model.read_prompts(new) if new else []
         order = sorted(range(len(new)), key=lambda i: -len(rows[i]))
         size = max(1, min(64, LARGEST // self.writing.beam))
@@ -155,10 +175,13 @@ class CausalCoder:
     @torch.inference_mode()
     def _search(self, prompts: Sequence[Sequence[int]], n_codes: int) -> list[TextCodes]:
         self.model.eval()
+        trie, begin = self._torch_trie, time.perf_counter()  # the trie is built once: it is no part of what texts take
         options = BeamOptions(width=self.writing.beam, n_codes=n_codes)
         with computing(self.model.device, self.model.dtype):
-            found = beam_search(self._torch_trie, NextToken(self.model, prompts), len(prompts), options)
+            found = beam_search(trie, NextToken(self.model, prompts), len(prompts), options)
         ids, log_probs = found.code_ids.cpu().numpy(), found.log_probs.float().cpu().numpy()
+        self.spent.seconds += time.perf_counter() - begin
+        self.spent.texts += len(prompts)
         code_id = self.tokens.code_id
         return [
             TextCodes(code_id[row[row >= 0]].astype(np.int32), log_prob[row >= 0])
@@ -195,7 +218,7 @@ class CausalCoder:
         if len(lexicon) == len(self.lexicon):
             return self
         made = CausalCoder(self.model, lexicon, self.trie, self.products, self.writing)
-        made.cache, made.fingerprint = self.cache, self.fingerprint
+        made.cache, made.fingerprint, made.spent = self.cache, self.fingerprint, self.spent
         for name in ("table", "tokens", "_torch_trie"):  # of the codes, which are the same
             if name in self.__dict__:
                 made.__dict__[name] = self.__dict__[name]

@@ -116,7 +116,9 @@ def check_output(output: Path, journal: Path) -> None:
     if format_of(output) != "tsv":
         raise DataError(output, "would be written as TSV.", "end its name in .tsv or .tsv.gz")
     if output.is_file() and _hash(output) not in {row.get("log") for row in _read_rows(journal)}:
-        raise DataError(output, "is there, and was not written by this command.", "name another, or give --force")
+        raise DataError(
+            output, "is there, and was not written by this command.", "name another, or replace it with --replace"
+        )
 
 
 def note_output(output: Path, journal: Path) -> None:

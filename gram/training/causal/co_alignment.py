@@ -81,7 +81,18 @@ class CausalCoAlignment:
         return rows
 
     def loss(self, pairs: _Pairs) -> tuple[Tensor, dict[str, float]]:
-        """Eq. 6 with the chosen codes' likelihood beside it, and its parts."""
+        """Eq. 6 with the chosen codes' likelihood beside it, and its parts.
+
+        A pair's margin on one side, of a chosen code w of t_w tokens and a rejected one l of t_l, the end among them,
+        whose first s both begin with, r being log π − log π of the reference for one token:
+
+            β_w / t_w · Σ over all tokens of w of r  −  β_l / t_l · Σ over the tokens of l from s on of r
+
+        Each token counts by the length of its whole code, and the shared ones of l count nothing. So each token that
+        differs is pushed down as hard as in a code that differs throughout, and a near miss in all by as much less as
+        it has less of its own. Divided by the t_l − s tokens that are left, the one token in which "colour: navy" is
+        not "colour: blue" would be pushed down as hard as a whole wrong code.
+        """
         settings = self.settings
         parts = self._log_probs(pairs)  # (2, X, 2) of sides, pairs, chosen and rejected
         length = torch.tensor([[len(code) + 1 for code in codes] for codes in pairs.codes], device=parts.device).T

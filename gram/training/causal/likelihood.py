@@ -42,8 +42,13 @@ class LikelihoodTrainer:
         self.best_weights: dict[str, Tensor] | None = None
 
     def run(self, record: Path, checkpoint: Path, validation: Examples | None = None) -> None:
-        """Trains to the end, or until validation stops getting better; appends every figure to `record`."""
+        """Trains to the end, or until validation stops getting better; appends every figure to `record`.
+
+        It ends in the weights that were best, which may be those that it began with.
+        """
         forget_after(record, self.done, self.stage)
+        if not self.done and validation and validation.prompts:
+            self._keep_best(self.validate(validation))
         begin = saved = time.monotonic()
         bar = tqdm(total=self.steps, initial=self.done, desc=f"{self.stage} training", unit="step")
         with record.open("a", encoding="utf-8") as out:
