@@ -334,9 +334,10 @@ def demo(
     if not (serving and (output / "index" / "meta.json").is_file()):
         run(output, products, steps, backbone, seed, Traits.parse(traits))
     if serving:
+        from gram.serve.run import Serving
         from gram.serve.run import serve as serve_shop
 
-        serve_shop(output / "index", None, "127.0.0.1", port, read_only=False)
+        serve_shop(Serving(output / "index", port=port))
 
 
 for command in (eval_command, bench, convert, shop, code, queries, serve, update, delete, merge, export, keys):

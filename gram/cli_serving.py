@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,27 +32,34 @@ MERGE_FROM = 5_000
     "--drain", default=2.0, type=click.FloatRange(0, 600), show_default=True,
     help="Seconds for which SIGTERM leaves it answering, while /ready says stopping.",
 )  # fmt: skip
+@click.option(
+    "--workers", default=1, type=click.IntRange(1, 64), show_default=True,
+    help="Processes that answer; one of them takes the changes.",
+)  # fmt: skip
 @click.option("--get", "path", help="Answer one request, such as '/search?q=sofa', print it and end.")
-def serve(
-    index: Path, host: str, port: int, model: Path | None, read_only: bool, drain: float, path: str | None
-) -> None:
+def serve(index: Path, workers: int, path: str | None, **options: Any) -> None:
     """Serves INDEX over HTTP, with a page at /: searching, updating, steering, collecting clicks (docs/http.md).
 
     On this machine's own address no key is needed until there is one (`gram keys`); on any other one is. SIGHUP, or
     POST /reload, takes in an index that was written anew.
     """
     try:
-        from gram.serve.run import answer_once
+        from gram.serve.run import Serving, answer_once
         from gram.serve.run import serve as run
+        from gram.serve.workers import serve_by_many
     except ImportError as error:
         raise MissingExtra("gram serve", "serve") from error
     if path:
-        status, body = answer_once(index, model, path)
+        status, body = answer_once(index, options["model"], path)
         click.echo(body)
         if status >= 400:
             click.get_current_context().exit(1)
         return
-    run(index, model, host, port, read_only, drain)
+    serving = Serving(index, **options)
+    if workers > 1:
+        serve_by_many(serving, workers)
+    else:
+        run(serving)
 
 
 @click.command()

@@ -27,6 +27,7 @@ from gram.text.analysis import Analyzer
 ACTIONS = ("pin", "bury", "hide", "boost", "filter", "redirect", "synonym")
 KEYS = ("action", "query", "code", "products", "filter", "weight", "target", "from", "until", "draft")
 MOST_PRODUCTS = 1000
+LONGEST_TEXT = 4000  # characters of a query, a code, a filter, a target
 STRONGEST = 100.0
 """A boost's weight at most, in logarithms of odds."""
 
@@ -174,7 +175,7 @@ def steer(rules: Sequence[Rule], queries: Sequence[str], analyzer: Analyzer, cod
 
 def _text(rule_id: str, data: Mapping[str, Any], name: str) -> str:
     value = data.get(name, "")
-    if not isinstance(value, str) or len(value) > 4000:
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
         raise RuleError(f"rule {rule_id!r}: {name} is {json.dumps(value, default=str)[:80]}. Fix: write a short text")
     return value
 
@@ -184,7 +185,7 @@ def _time(rule_id: str, data: Mapping[str, Any], name: str) -> datetime | None:
     if value in (None, ""):
         return None
     try:
-        time = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-    except ValueError:
+        time = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except (AttributeError, ValueError):
         raise RuleError(f"rule {rule_id!r}: {name} is {value!r}. Fix: write 2026-11-27T09:00:00Z") from None
     return time if time.tzinfo else time.replace(tzinfo=timezone.utc)

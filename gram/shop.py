@@ -99,11 +99,19 @@ class Shop:
         attributes = dict(old.attributes) | dict(fields.get("attributes") or {})
         attributes |= {name: values for name, values in fields.items() if name not in Product._fields}
         product = old._replace(**changed, attributes={name: values for name, values in attributes.items() if values})
-        if all(name in UNCODED for name in fields):
+        self.replace(product)
+        return product
+
+    def replace(self, product: Product) -> None:
+        """Puts a product in the place of the one of its id; where these differ in price, value, stock, image or url
+        alone, nothing is coded. Durable and visible when it returns. Raises KeyError for an unknown product."""
+        old = self.product(product.product_id)
+        if old is None:
+            raise KeyError(product.product_id)
+        if _coded(old) == _coded(product):
             self.live.replace(product)
         else:
             self.live.update([product])
-        return product
 
     def product(self, product_id: str) -> Product | None:
         """A product as it is now."""
@@ -230,6 +238,12 @@ class Shop:
         if request.limit <= REMEMBERED:  # so that no single one takes the place of many
             self._remembered.put(key, result)
         return result
+
+
+def _coded(product: Product) -> Product:
+    """What of a product its codes are read from."""
+    attributes = {name: values for name, values in product.attributes.items() if name not in UNCODED}
+    return product._replace(price=None, value=None, attributes=attributes)
 
 
 def _read_rules(store: Store) -> list[Rule]:

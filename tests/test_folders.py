@@ -271,6 +271,27 @@ def test_38_kills_spread_over_a_write_leave_the_old_or_the_new_folder(
     assert set(found) == {0, 1}
 
 
+def test_all_is_synced_before_it_takes_its_place_and_the_place_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a power cut after the move, or after the return, must leave."""
+    path, steps = tmp_path / "index", []
+    sync, move_in = gram.folders._sync, gram.folders._move_in
+    write(path, 0)
+
+    def note_move(draft: Path, final: Path) -> None:
+        move_in(draft, final)
+        steps.append("moved in")
+
+    monkeypatch.setattr(gram.folders, "_move_in", note_move)
+    monkeypatch.setattr(gram.folders, "_sync", lambda path: (sync(path), steps.append(str(path.relative_to(tmp_path)))))
+    write(path, 1)
+    before, after = set(steps[: steps.index("moved in")]), steps[steps.index("moved in") + 1 :]
+    there = {file.relative_to(path) for file in path.rglob("*")}
+    assert {f".draft.index/{file}" for file in there} | {".draft.index"} <= before
+    assert after == ["."]
+
+
 def write_file(path: Path, text: str, then: Callable[[], object] = lambda: None) -> None:
     with new_file(path) as draft:
         assert draft.name.endswith(".csv.gz")

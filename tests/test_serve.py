@@ -331,6 +331,15 @@ HOSTILE: list[tuple[str, str, dict[str, Any], int]] = [
     ("POST", "/search", {"content": b"[" * 100_000}, 400),
     ("POST", "/search", {"content": b'{"q": ' + b'"x"' + b"}" + b" " * 2_000_000}, 413),
     ("POST", "/search", {"json": {"q": 5}}, 400),
+    ("POST", "/search", {"json": {"q": "x", "limit": 5.0, "offset": "1"}}, 200),
+    ("POST", "/search", {"json": {"q": "x", "limit": 5.5}}, 400),
+    ("PUT", "/rules/x", {"json": {"action": "redirect", "query": "x", "target": "/", "from": 20261127}}, 400),
+    ("PUT", "/products/a", {"json": {"title": "x", "attributes": False}}, 400),
+    ("PUT", "/products/a", {"json": {"title": "x", "price": -1}}, 400),
+    ("PUT", "/products/a", {"json": {"title": "x", "size": {"a": 1}}}, 400),
+    ("PUT", "/products/a%0A", {"json": {"title": "x"}}, 400),
+    ("PUT", "/rules/a%0A", {"json": {"action": "redirect", "query": "x", "target": "/"}}, 400),
+    ("PUT", "/rules/a%2Fb", {"json": {"action": "redirect", "query": "x", "target": "/"}}, 404),
     ("POST", "/search", {"json": {"q": "x", "facets": {"a": 1}}}, 400),
     ("POST", "/search", {"json": ["q"]}, 400),
     ("PUT", "/products/a", {"json": {"title": ""}}, 400),
@@ -398,6 +407,59 @@ def test_drawn_requests_break_nothing(client: TestClient) -> None:
         asked = dict.fromkeys(rng.choice(["q", "filter", "sort", "facets", "distinct"], 2, replace=False), text)
         assert client.get("/search", params=asked).status_code in (200, 400), asked
         assert client.get("/suggest", params={"q": text}).status_code == 200
+
+
+def test_drawn_products_are_answered_as_the_document_says(client: TestClient) -> None:
+    """Bodies of what fuzzing from the document found, and the like: a status that it names, fields of its types."""
+    rng, paths = np.random.default_rng(1), client.get("/openapi.json").json()["paths"]["/products/{product_id}"]
+    names = ["title", "Title", "name", "brand", "Price", "price", "value", "category", "colour", "attributes", ""]
+    values: list[Any] = [
+        "sofa",
+        "",
+        "\x9a",
+        "\ud9ae",
+        0,
+        9.5,
+        -1,
+        True,
+        None,
+        [],
+        ["a", "b"],
+        ["a", ["b"]],
+        "5",
+        "\n.5\x0c",
+    ]
+    values += [{}, {"price": "cheap"}, {"brand": ["a", "b"], "colour": None}, {"size": {"a": 1}}, 1e300, 10**30]
+    answered = set()
+    for number in range(400):
+        drawn = rng.choice(len(names), rng.integers(1, 5), replace=False)
+        body = {names[i]: values[rng.integers(len(values))] for i in drawn}
+        method = "PUT" if number % 2 else "PATCH"
+        response = client.request(method, f"/products/drawn{number // 8}", content=json.dumps(body))
+        assert str(response.status_code) in paths[method.lower()]["responses"], (body, response.text)
+        answered.add(response.status_code)
+        if response.status_code < 300:
+            shown = response.json()
+            assert client.get(f"/products/drawn{number // 8}").json() == shown
+            assert isinstance(shown["title"], str)
+            assert isinstance(shown.get("price", 0.0), float | int), body
+            assert isinstance(shown.get("brand", ""), str), body
+    assert answered == {200, 201, 400, 404}
+    client.app.state.service.shop.delete([f"drawn{number}" for number in range(50)])  # type: ignore[attr-defined]
+
+
+def test_a_patch_reads_names_as_a_body_does(client: TestClient) -> None:
+    client.put("/products/p1", json={"title": "Kayak", "colour": "blue", "attributes": {"brand": "inner"}})
+    assert client.patch("/products/p1", json={"Price": 5}).json()["price"] == 5
+    patched = client.patch("/products/p1", json={"attributes": {"colour": "red", "brand": "other"}}).json()
+    assert (patched["colour"], patched["attributes"], patched["price"]) == ("red", {"brand": "other"}, 5)
+    patched = client.patch("/products/p1", json={"brand": "Outer", "colour": None}).json()
+    assert patched == {
+        "product_id": "p1", "title": "Kayak", "brand": "Outer", "price": 5, "attributes": {"brand": "other"},
+    }  # fmt: skip
+    error_of(client.patch("/products/p1", json={"title": None}), 400)
+    error_of(client.patch("/products/p1", json={"attributes": "red"}), 400)
+    client.delete("/products/p1")
 
 
 def test_pages_of_other_sites_may_not_write(client: TestClient) -> None:

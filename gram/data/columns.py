@@ -141,7 +141,7 @@ class Record:
                 cell = parse_json(cell)
             except ValueError as error:
                 raise self.bad(field, f"not a JSON object, {error}", 'write {"name": ["value", …], …}.') from error
-        if not cell:
+        if not cell and not isinstance(cell, bool | int | float):
             return {}
         if isinstance(cell, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in cell):
             if twice := find_repeated(name for name, _ in cell):

@@ -85,6 +85,7 @@ class Store:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self.path = connection, path
+        self._watching: sqlite3.Connection | None = None
         self._lock = threading.RLock()
 
     @classmethod
@@ -108,6 +109,18 @@ class Store:
     def close(self) -> None:
         with self._lock:
             self._connection.close()
+            if self._watching is not None:
+                self._watching.close()
+
+    def version(self) -> int:
+        """A number that changes when another process has committed something. It has a connection of its own, so that
+        it waits for nothing that this one reads; one thread may ask."""
+        if str(self.path) == ":memory:":
+            return 0
+        if self._watching is None:
+            uri = f"{self.path.absolute().as_uri()}?mode=ro"
+            self._watching = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None, timeout=30)
+        return int(self._watching.execute("PRAGMA data_version").fetchone()[0])
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

@@ -34,6 +34,7 @@ HEADERS = {
 def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
     """The service of a shop as an ASGI application; `app.state.service` is the `Service`."""
     service = Service(shop, settings)
+    by_writer = service.by_writer
     searching, changes, watching = Searching(service), Changes(service), Watching(service)
 
     def route(path: str, methods: Mapping[str, tuple[str, Handler]]) -> Route:
@@ -49,19 +50,19 @@ def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
         route("/page/{name}", {"GET": ("", watching.page)}),
         route("/search", {"GET": ("search", searching.search), "POST": ("search", searching.search)}),
         route("/suggest", {"GET": ("search", searching.suggest)}),
-        route("/products", {"POST": ("write", changes.put_many)}),
+        route("/products", {"POST": ("write", by_writer(changes.put_many))}),
         route("/products/{product_id:path}/codes", {"GET": ("search", changes.codes)}),
         route(
             "/products/{product_id:path}/codes/{slot}/{value:path}",
-            {"PUT": ("write", changes.give_code), "DELETE": ("write", changes.take_code)},
+            {"PUT": ("write", by_writer(changes.give_code)), "DELETE": ("write", by_writer(changes.take_code))},
         ),
         route(
             "/products/{product_id:path}",
             {
                 "GET": ("search", changes.get),
-                "PUT": ("write", changes.put),
-                "PATCH": ("write", changes.patch),
-                "DELETE": ("write", changes.delete),
+                "PUT": ("write", by_writer(changes.put)),
+                "PATCH": ("write", by_writer(changes.patch)),
+                "DELETE": ("write", by_writer(changes.delete)),
             },
         ),
         route("/rules", {"GET": ("admin", changes.rules)}),
@@ -70,18 +71,18 @@ def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
             "/rules/{rule_id}",
             {
                 "GET": ("admin", changes.rule),
-                "PUT": ("admin", changes.put_rule),
-                "DELETE": ("admin", changes.delete_rule),
+                "PUT": ("admin", by_writer(changes.put_rule)),
+                "DELETE": ("admin", by_writer(changes.delete_rule)),
             },
         ),
-        route("/attributes/{slot}/{value:path}", {"PUT": ("admin", changes.put_attribute)}),
-        route("/clicks", {"POST": ("search", changes.clicks)}),
+        route("/attributes/{slot}/{value:path}", {"PUT": ("admin", by_writer(changes.put_attribute))}),
+        route("/clicks", {"POST": ("search", by_writer(changes.clicks))}),
         route("/log", {"GET": ("admin", changes.log)}),
-        route("/stats", {"GET": ("admin", watching.stats)}),
+        route("/stats", {"GET": ("admin", by_writer(watching.stats))}),
         route("/reload", {"POST": ("admin", changes.reload)}),
         route("/health", {"GET": ("", watching.health)}),
         route("/ready", {"GET": ("", watching.ready)}),
-        route("/metrics", {"GET": ("search", watching.metrics)}),
+        route("/metrics", {"GET": ("search", by_writer(watching.metrics))}),
         route("/openapi.json", {"GET": ("", watching.document)}),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _as_ours, Exception: _unforeseen})

@@ -15,6 +15,8 @@ from gram.records import Hit, Product, code_text
 
 BODY = 1_000_000  # bytes of a body but for those of products, which are streamed
 LONGEST_QUERY = 2_000
+RETRY = {"Retry-After": "1"}
+MOST_NAMES = 50  # in a list of fields
 LONGEST_MESSAGE = 300  # characters of a message or a fix, which may repeat what was sent
 
 
@@ -123,6 +125,8 @@ def _whole(given: Mapping[str, Any], name: str, default: int) -> int:
     value = given.get(name, default)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # JSON knows no whole numbers: 10.0 is one
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise _bad("bad_parameter", f"{name} is {value!r:.60}", "write a whole number from 0")
     return value
@@ -151,13 +155,18 @@ def truth(given: Mapping[str, Any], name: str) -> bool:
 def _names(given: Mapping[str, Any], name: str) -> list[str]:
     value = given.get(name, "")
     names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, list) or len(names) > 50 or not all(isinstance(n, str) for n in names):
-        raise _bad("bad_parameter", f"{name} is {value!r:.60}", "write names with commas between, 50 at most")
+    if not isinstance(names, list) or len(names) > MOST_NAMES or not all(isinstance(n, str) for n in names):
+        raise _bad(
+            "bad_parameter", f"{name} is {value!r:.60}", f"write names with commas between, {MOST_NAMES} at most"
+        )
     return [n.strip() for n in names if n.strip()]
 
 
 def product_json(product: Product, only: Iterable[str] | None = None) -> dict[str, Any]:
-    """A product's fields, empty ones left out; attributes beside the others, a list where there are several values."""
+    """A product's fields, empty ones left out; attributes beside the others, a list where there are several values.
+
+    Those that are named as a field is stand in a map of their own, `attributes`.
+    """
     found: dict[str, Any] = {"product_id": product.product_id, "title": product.title}
     filled = {
         "brand": product.brand,
@@ -167,8 +176,10 @@ def product_json(product: Product, only: Iterable[str] | None = None) -> dict[st
         "value": product.value,
     }
     found |= {name: value for name, value in filled.items() if value not in ("", None)}
-    for name, values in product.attributes.items():
-        found.setdefault(name, values[0] if len(values) == 1 else list(values))
+    attributes = {name: values[0] if len(values) == 1 else list(values) for name, values in product.attributes.items()}
+    found |= {name: value for name, value in attributes.items() if name not in Product._fields}
+    if inner := {name: value for name, value in attributes.items() if name in Product._fields}:
+        found["attributes"] = inner
     if only is not None:
         kept = {"product_id", "title", *only}
         found = {name: value for name, value in found.items() if name in kept}

@@ -17,19 +17,15 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from gram.data.files import one_line
 from gram.errors import IndexFolderError
-from gram.index.store import Click
 from gram.records import Product
-from gram.serve.bodies import HTTPError, parse, parse_object, product_json, read_body, respond, split_fix, truth
-from gram.serve.many import AT_ONCE, is_of_codes, put_many, read_sent
-from gram.serve.service import RETRY, Service
+from gram.serve.bodies import RETRY, HTTPError, parse, parse_object, product_json, read_body, respond, split_fix, truth
+from gram.serve.clicks import read_clicks
+from gram.serve.many import AT_ONCE, is_of_codes, patched, put_many, read_sent
+from gram.serve.service import Service
 
 MERGE_FROM = 2_000  # changes from which a merge is worth its time
-CLICKS = 1_000  # at once
 log = logging.getLogger("gram.serve")
-
-CLICKED = ("click", "purchase")
 
 
 @dataclass(eq=False)
@@ -135,13 +131,9 @@ class Changes:
             old = shop.product(product_id)
             if old is None:
                 raise _unknown(product_id)
-            cleared = [name for name, value in data.items() if value is None]
-            merged = product_json(old) | {name: value for name, value in data.items() if value is not None}
-            product = read_sent({name: value for name, value in merged.items() if name not in cleared})
-            fields = {name: getattr(product, name, None) for name in data if name in Product._fields}
-            fields |= {name: product.attributes.get(name) for name in data if name not in Product._fields}
-            fields |= {name: Product("", "")._asdict()[name] for name in cleared if name in Product._fields}
-            return shop.patch(product_id, fields)
+            new = patched(old, data)
+            shop.replace(new)
+            return new
 
         product = await self._write(change)
         self._merge_if_due()
@@ -228,11 +220,7 @@ class Changes:
     # --- clicks and the log -----------------------------------------------------------------------------------------
 
     async def clicks(self, request: Request) -> Response:
-        given = parse(await read_body(request))
-        rows = given if isinstance(given, list) else [given]
-        if len(rows) > CLICKS:
-            raise HTTPError(413, "too_many", f"{len(rows)} clicks at once", f"send {CLICKS} at most")
-        clicks = [_click(row) for row in rows]
+        clicks = read_clicks(parse(await read_body(request)))
 
         def keep() -> int:
             there = self.service.shop.live.snapshot.find
@@ -291,19 +279,3 @@ def _unknown(product_id: str) -> HTTPError:
 
 def _no_rule(rule_id: str) -> HTTPError:
     return HTTPError(404, "unknown_rule", f"there is no rule {rule_id!r:.80}", "GET /rules lists them")
-
-
-def _click(row: Any) -> Click:
-    fix = 'send {"query": "sofa", "product_id": "a1"}'
-    if not isinstance(row, dict):
-        raise HTTPError(400, "bad_click", f"a click is a {type(row).__name__}, not an object", fix)
-    texts = {name: row.get(name, "") for name in ("query", "product_id", "user_id", "timestamp")}
-    kind, weight = row.get("kind", "click"), row.get("weight", 1.0)
-    if not all(isinstance(text, str) and len(text) <= 2000 for text in texts.values()) or kind not in CLICKED:
-        raise HTTPError(400, "bad_click", "a click has texts, and is of the kind click or purchase", fix)
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < 1e6:
-        raise HTTPError(400, "bad_click", "a click's weight is a number above 0", fix)
-    texts = {name: one_line(text) for name, text in texts.items()}
-    if not texts["query"] or not texts["product_id"]:
-        raise HTTPError(400, "bad_click", "a click needs a query and a product_id", fix)
-    return Click(texts["query"], texts["product_id"], kind, float(weight), texts["user_id"], texts["timestamp"])

@@ -1,92 +1,157 @@
-"""The service's OpenAPI document."""
+"""The service's OpenAPI document: `/openapi.json`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-TEXT, WHOLE, NUMBER, TRUTH = (
-    {"type": "string"},
-    {"type": "integer", "minimum": 0},
-    {"type": "number"},
-    {"type": "boolean"},
-)
-SEARCH: dict[str, tuple[dict[str, Any], str]] = {
-    "q": (TEXT, "What is searched for; without it every product that the filter lets through"),
-    "limit": (WHOLE | {"default": 10}, "How many hits"),
-    "offset": (WHOLE | {"default": 0}, "How many hits to skip; with limit up to 10,000"),
-    "filter": (TEXT, 'Which products may be found: brand = "nike" AND price < 50'),
-    "facets": (TEXT, "Fields whose values are counted, with commas between"),
-    "sort": (TEXT, "A field with numbers to sort by, -price for falling order"),
-    "distinct": (TEXT, "A field of which each value is shown once"),
-    "explain": (TRUTH, "Whether hits come with the codes and features behind them"),
-    "value": (NUMBER, "The weight of products' value in the score"),
-    "fields": (TEXT, "Fields of products to answer with, with commas between; all without it"),
+from gram.serve.schemas import COMPONENTS, COUNT, SEARCH, TEXT, TRUTH, Schema, list_of, map_of, object_of, refer
+
+_PATH: dict[str, tuple[str, str]] = {
+    "product_id": ("", "Slashes as %2F, or as they are"),
+    "rule_id": ("/", "Without slashes"),
+    "slot": ("/", "Such as colour"),
+    "value": ("", "Such as red"),
 }
-NEUTRAL = {"name": "neutral", "in": "query", "schema": TRUTH}
-ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {"error": {"type": "object", "properties": {"code": TEXT, "message": TEXT, "fix": TEXT}}},
+"""Parts of a path: characters that may not be in them, beside control characters, and what they are."""
+_MEANINGS = {
+    200: "Done",
+    201: "Done; it is new",
+    400: "It cannot be read, or asks for what is not there",
+    401: "A key is needed",
+    403: "The key may not do this",
+    404: "There is none of this name",
+    405: "This address takes other methods",
+    413: "Too long",
+    500: "Something broke",
+    503: "The service stops, or too many ask at once: come again",
 }
-_ANSWER = {"description": "Done", "content": {"application/json": {"schema": {"type": "object"}}}}
-_ERRORS = {
-    str(status): {"description": "An error", "content": {"application/json": {"schema": ERROR}}}
-    for status in (400, 401, 403, 404, 405, 413, 503)
+_KEYED = (401, 403, 500, 503)
+"""What every request that needs a key may be answered."""
+
+
+@dataclass(frozen=True)
+class _Operation:
+    """One request: what it is for, what it is answered with success, and with which errors it
+    may be, beside those of `_KEYED` and of any name in a path. `body` has what is sent by its media type."""
+
+    summary: str
+    answer: Schema
+    errors: Sequence[int] = ()
+    body: Mapping[str, Schema] = field(default_factory=dict)
+    query: Sequence[dict[str, Any]] = ()
+    success: Sequence[int] = (200,)
+    media: str = "application/json"
+    open: bool = False  # to everyone, without a key
+
+    def document(self, path: str) -> dict[str, Any]:
+        in_path = [
+            {"name": name, "in": "path", "required": True, "schema": _part(barred), "description": meaning}
+            for name, (barred, meaning) in _PATH.items()
+            if f"{{{name}}}" in path
+        ]
+        problem = {"application/json": {"schema": refer("Error")}}
+        errors = sorted({*self.errors, *((400, 404) if in_path else ()), *((500,) if self.open else _KEYED)})
+        made: dict[str, Any] = {
+            "summary": self.summary,
+            "parameters": [*in_path, *self.query],
+            "security": [{}] if self.open else [{}, {"key": []}],
+            "responses": {
+                **{str(n): _response(n, {self.media: {"schema": self.answer}}) for n in self.success},
+                **{str(n): _response(n, problem) for n in errors},
+            },
+        }
+        if self.body:
+            content = {media: {"schema": schema} for media, schema in self.body.items()}
+            made["requestBody"] = {"required": "application/x-ndjson" not in self.body, "content": content}
+        return made
+
+
+def _part(barred: str) -> Schema:
+    inner = rf"[^{barred}\x00-\x1f\x7f-\x9f\u2028\u2029]*"
+    return {"type": "string", "pattern": rf"^{inner}[^{barred}\s\x00-\x1f\x7f-\x9f\u2028\u2029]{inner}$"}
+
+
+def _response(status: int, content: dict[str, Any]) -> dict[str, Any]:
+    return {"description": _MEANINGS[status], "content": content}
+
+
+def _in_query(name: str, schema: Schema) -> dict[str, Any]:
+    meaning = {"description": schema["description"]} if "description" in schema else {}
+    return {"name": name, "in": "query", "schema": schema, **meaning}
+
+
+def _json(name: str) -> dict[str, Schema]:
+    return {"application/json": refer(name)}
+
+
+def _done(what: str) -> Schema:
+    return object_of({what: TEXT})
+
+
+_READY = object_of({"status": {"enum": ["ready", "stopping"]}, "products": COUNT})
+_EDITED = {"anyOf": [_done("taken"), _done("neutral")]}
+_NEUTRAL = _in_query("neutral", TRUTH | {"description": "Leave the code to the text and the model again"})
+_TAUGHT = object_of({"attribute": TEXT, "new": TRUTH, "coded_anew": COUNT})
+_MANY = {"application/x-ndjson": TEXT, "application/json": list_of(refer("SentProduct") | {"required": ["product_id"]})}
+_TRIED = object_of({"before": refer("Answer"), "after": refer("Answer")})
+
+OPERATIONS: dict[str, dict[str, _Operation]] = {
+    "/search": {
+        "get": _Operation(
+            "Search", refer("Answer"), [400], query=[_in_query(name, schema) for name, schema in SEARCH.items()]
+        ),
+        "post": _Operation("Search", refer("Answer"), [400, 413], _json("Search")),
+    },
+    "/suggest": {"get": _Operation("Complete what is typed", refer("Suggestions"), query=[_in_query("q", TEXT)])},
+    "/products": {
+        "post": _Operation(
+            "Add or replace products, a product a line or an array", refer("Accepted"), [400, 413], _MANY
+        )
+    },
+    "/products/{product_id}": {
+        "get": _Operation("A product", refer("Product"), [405]),
+        "put": _Operation("Add or replace it", refer("Product"), [405, 413], _json("SentProduct"), success=(200, 201)),
+        "patch": _Operation("Change some fields", refer("Product"), [405, 413], _json("Patch")),
+        "delete": _Operation("Take it out", _done("deleted"), [405]),
+    },
+    "/products/{product_id}/codes": {"get": _Operation("Its codes and where they are from", refer("Codes"))},
+    "/products/{product_id}/codes/{slot}/{value}": {
+        "put": _Operation("Give it a code", _done("given")),
+        "delete": _Operation("Take a code away from it, or the edit of it", _EDITED, query=[_NEUTRAL]),
+    },
+    "/rules": {"get": _Operation("All rules", object_of({"rules": map_of(refer("Rule"))}))},
+    "/rules/try": {"post": _Operation("A query before and after rules", _TRIED, [400, 413], _json("Try"))},
+    "/rules/{rule_id}": {
+        "get": _Operation("A rule", refer("Rule")),
+        "put": _Operation("Keep a rule", refer("Rule"), [413], _json("Rule")),
+        "delete": _Operation("Take it out", _done("deleted")),
+    },
+    "/attributes/{slot}/{value}": {"put": _Operation("Teach the model an attribute", _TAUGHT, success=(200, 201))},
+    "/clicks": {"post": _Operation("Keep clicks", object_of({"kept": COUNT}), [400, 413], _json("Clicks"), (), (201,))},
+    "/log": {"get": _Operation("Clicks as a log to train on", TEXT, media="text/tab-separated-values")},
+    "/stats": {"get": _Operation("What is asked", refer("Statistics"))},
+    "/reload": {
+        "post": _Operation("Take in an index written anew", object_of({"reloaded": TRUTH, "products": COUNT}), [400])
+    },
+    "/health": {"get": _Operation("Alive", object_of({"status": {"const": "ok"}}), open=True)},
+    "/ready": {"get": _Operation("Ready to answer", _READY, success=(200, 503), open=True)},
+    "/metrics": {"get": _Operation("Prometheus metrics", TEXT, media="text/plain")},
 }
-_PRODUCT = {"type": "object", "properties": {"title": TEXT, "brand": TEXT, "price": NUMBER}}
-_RULE = {"type": "object", "required": ["action"], "properties": {"action": TEXT, "query": TEXT, "code": TEXT}}
-
-
-def _operation(summary: str, body: dict[str, Any] | None = None, *parameters: dict[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = {"summary": summary, "responses": {"200": _ANSWER, "201": _ANSWER} | _ERRORS}
-    if body is not None:
-        made["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
-    if parameters:
-        made["parameters"] = list(parameters)
-    return made
-
-
-def _path(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": TEXT}
 
 
 def openapi() -> dict[str, Any]:
     """The document, OpenAPI 3.1."""
-    parameters = [{"name": n, "in": "query", "schema": s, "description": d} for n, (s, d) in SEARCH.items()]
-    body = {"type": "object", "properties": {name: schema for name, (schema, _) in SEARCH.items()}}
-    product, rule, slot, value = map(_path, ("product_id", "rule_id", "slot", "value"))
-    click = {"type": "object", "required": ["query", "product_id"], "properties": {"query": TEXT, "product_id": TEXT}}
-    paths = {
-        "/search": {"get": _operation("Search", None, *parameters), "post": _operation("Search", body)},
-        "/suggest": {"get": _operation("Complete", None, {"name": "q", "in": "query", "schema": TEXT})},
-        "/products": {
-            "post": _operation("Add or replace products (NDJSON or an array)", {"type": "array", "items": _PRODUCT})
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "GRAM", "version": "1"},
+        "paths": {
+            path: {method: operation.document(path) for method, operation in methods.items()}
+            for path, methods in OPERATIONS.items()
         },
-        "/products/{product_id}": {
-            "get": _operation("A product", None, product),
-            "put": _operation("Add or replace it", _PRODUCT, product),
-            "patch": _operation("Change some fields", _PRODUCT, product),
-            "delete": _operation("Take it out", None, product),
+        "components": {
+            "schemas": COMPONENTS,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
-        "/products/{product_id}/codes": {"get": _operation("Its codes and where they are from", None, product)},
-        "/products/{product_id}/codes/{slot}/{value}": {
-            "put": _operation("Give it a code", None, product, slot, value),
-            "delete": _operation("Take a code away from it, or the edit of it", None, product, slot, value, NEUTRAL),
-        },
-        "/rules": {"get": _operation("All rules")},
-        "/rules/try": {"post": _operation("A query before and after rules", {"type": "object"})},
-        "/rules/{rule_id}": {
-            "get": _operation("A rule", None, rule),
-            "put": _operation("Keep a rule", _RULE, rule),
-            "delete": _operation("Take it out", None, rule),
-        },
-        "/attributes/{slot}/{value}": {"put": _operation("Teach the model an attribute", None, slot, value)},
-        "/clicks": {"post": _operation("Keep clicks", click)},
-        "/log": {"get": _operation("Clicks as a log to train on")},
-        "/stats": {"get": _operation("What is asked")},
-        "/reload": {"post": _operation("Take in an index written anew")},
-        "/health": {"get": _operation("Alive")},
-        "/ready": {"get": _operation("Ready to answer")},
-        "/metrics": {"get": _operation("Prometheus metrics")},
     }
-    return {"openapi": "3.1.0", "info": {"title": "GRAM", "version": "1"}, "paths": paths}

@@ -8,8 +8,10 @@ import ipaddress
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -62,30 +64,50 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(index: Path, model: Path | None, host: str, port: int, read_only: bool, drain: float = 0.0) -> None:
-    """Serves an index folder until it is told to stop (see `Server`), and takes in a new segment at SIGHUP.
+@dataclass(frozen=True)
+class Serving:
+    """What is served, and where. `model` is where the model is, if not where the index says; for `drain` seconds it
+    goes on after SIGTERM; `writer` is the address of the process that takes changes, where this is another one."""
+
+    index: Path
+    model: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    read_only: bool = False
+    drain: float = 0.0
+    writer: str = ""
+
+    @property
+    def address(self) -> str:
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def serve(serving: Serving, sockets: list[socket.socket] | None = None) -> None:
+    """Serves an index folder until it is told to stop (see `Server`), and takes in a new segment at SIGHUP; where it is
+    told to, on sockets that listen already.
 
     Raises SettingError for an address that other machines can reach while there is no key.
     """
     with _nothing_collected():
-        shop = Shop.open(index, model, read_only=read_only)
+        shop = Shop.open(serving.index, serving.model, read_only=serving.read_only)
     try:
-        public = not is_loopback(host)
+        public = not is_loopback(serving.host)
         if public and not shop.store.all("key"):
-            fix = f"gram keys {index} add NAME --role admin"
-            raise SettingError(f"{host} can be reached from other machines, and there is no key. Fix: {fix}")
-        app = make_app(shop, ServeSettings(at_once=max(2, os.cpu_count() or 1), public=public))
+            fix = f"gram keys {serving.index} add NAME --role admin"
+            raise SettingError(f"{serving.host} can be reached from other machines, and there is no key. Fix: {fix}")
+        app = make_app(shop, ServeSettings(max(2, os.cpu_count() or 1), public=public, writer=serving.writer))
         config = uvicorn.Config(
-            app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE,
-            limit_concurrency=1000, h11_max_incomplete_event_size=64_000, server_header=False,
+            app, host=serving.host, port=serving.port, log_level="warning", access_log=False,
+            timeout_graceful_shutdown=GRACE, limit_concurrency=1000, h11_max_incomplete_event_size=64_000,
+            server_header=False,
         )  # fmt: skip
-        server = Server(config, app.state.service, drain)
+        server = Server(config, app.state.service, serving.drain)
         if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_reload, args=(shop,)).start())
         stopping = threading.Event()
         threading.Thread(target=_watch, args=(shop, stopping), daemon=True).start()
-        log.info("%d products at http://%s:%d", len(shop), f"[{host}]" if ":" in host else host, port)
-        server.run()
+        log.info("%d products at %s", len(shop), serving.address)
+        server.run(sockets)
         stopping.set()
     finally:
         shop.close()

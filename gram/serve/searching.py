@@ -45,7 +45,7 @@ class Searching:
     async def try_rules(self, request: Request) -> Response:
         """A query before and after some rules, which are not kept: side by side."""
         given = parse_object(await read_body(request))
-        data, query = given.get("rules", [given["rule"]] if "rule" in given else []), given.get("q", "")
+        data, query = given.get("rules"), given.get("q", "")
         if not isinstance(data, list) or not data or not isinstance(query, str):
             fix = 'send {"q": "sofa", "rules": [{"action": …}]}'
             raise HTTPError(400, "bad_rules", "there are no rules to try on a query", fix)

@@ -16,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gram.errors import DataError, GramError, MissingExtra
-from gram.serve.bodies import HTTPError, respond_error, split_fix
+from gram.serve.bodies import RETRY, HTTPError, respond_error, split_fix
+from gram.serve.forwarding import Following, Forwarding
 from gram.serve.keys import Keyring, may, role_of
 from gram.serve.statistics import Statistics
 from gram.shop import Shop
@@ -24,7 +25,7 @@ from gram.shop import Shop
 log = logging.getLogger("gram.serve")
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-RETRY = {"Retry-After": "1"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HOST = re.compile(r"(\[[^\[\]]*\]|[^:]*)(?::[0-9]*)?")
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -33,11 +34,13 @@ Handler = Callable[[Request], Awaitable[Response]]
 @dataclass(frozen=True)
 class ServeSettings:
     """`at_once` searches run at a time, one change does, and of each kind `waiting` wait; more are told to come again.
-    `public`: other machines can reach the service, so that a key is always needed."""
+    `public`: other machines can reach the service, so that a key is always needed. `writer`: the address of the process
+    that takes changes, where this one sends them there."""
 
     at_once: int = 2
     waiting: int = 64
     public: bool = False
+    writer: str = ""
 
 
 class Service:
@@ -51,6 +54,8 @@ class Service:
         self.writing = anyio.CapacityLimiter(1)  # changes do not stand behind searches, nor are they counted with them
         self.there = {"reads": 0, "writes": 0}  # that run or wait
         self.ready = True
+        self.following = Following(shop) if shop.live.read_only else None
+        self.forwarding = Forwarding(self.settings.writer) if self.settings.writer else None
         registry = self.registry = CollectorRegistry()
         self.requests = Counter("gram_requests", "Requests answered", ["route", "status"], registry=registry)
         self.seconds = Histogram("gram_seconds", "Seconds a request took", ["route"], registry=registry)
@@ -66,6 +71,10 @@ class Service:
             return await anyio.to_thread.run_sync(task, limiter=limiter)
         finally:
             self.there[kind] -= 1
+
+    def by_writer(self, handler: Handler) -> Handler:
+        """The same, or what sends the request to the process that takes changes."""
+        return handler if self.forwarding is None else self.forwarding.send
 
     async def check_key(self, request: Request, needed: str) -> None:
         """Raises HTTPError 401 or 403 unless the request's key may do what is needed.
@@ -103,8 +112,12 @@ class Service:
         async def run(request: Request) -> Response:
             begin = time.perf_counter()
             try:
+                if _CONTROL.search(request.scope["path"]):  # routes would read "a\n" as "a"
+                    raise HTTPError(400, "bad_path", "a control character in the address", "take it out")
                 if needed:
                     await self.check_key(request, needed)
+                    if self.following is not None:
+                        await self.following.catch_up()
                 response = await handler(request)
             except HTTPError as error:
                 response = respond_error(error)

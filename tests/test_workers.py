@@ -1,0 +1,202 @@
+"""Several processes behind one address: what one is told the others know, and none is missed when it dies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from gram.data.shop.generate import generate
+from gram.errors import SettingError
+from gram.indexing import make_index
+from gram.records import Product
+from gram.serve.app import make_app
+from gram.serve.run import Serving
+from gram.serve.service import ServeSettings
+from gram.serve.workers import serve_by_many
+from gram.shop import Shop
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+PATIENCE = 120
+"""Seconds for a process to begin or to end, on a busy machine."""
+
+
+COMMAND = [sys.executable, "-m", "gram.cli", "serve", "--workers", "2"]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+def await_(what: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def answers(http: httpx.Client, path: str = "/ready") -> bool:
+    try:
+        return http.get(path).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+class Served:
+    """An index served by two processes."""
+
+    def __init__(self, index: Path) -> None:
+        self.lock = index.with_name(f".lock.{index.name}.shop.sqlite")
+        self.index = index
+        port = free_port()
+        self.address = f"http://127.0.0.1:{port}"
+        self.process = subprocess.Popen([*COMMAND, str(index), "--port", str(port), "--drain", "3"])
+        self.await_both()
+
+    def await_both(self) -> None:
+        """Until both answer: a connection that waits for the other one to begin would be closed."""
+        await_(lambda: self.lock.exists() and len(self.pids()) == 2 and self.writer() in self.pids())
+        for pid in self.pids():
+            with self.connect(pid):
+                pass
+
+    def pids(self) -> list[int]:
+        """Of the processes that answer."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+    def writer(self) -> int:
+        return int(self.lock.read_text(encoding="ascii") or 0)
+
+    def reader(self) -> int:
+        return next(pid for pid in self.pids() if pid != self.writer())
+
+    @contextmanager
+    def alone(self, pid: int) -> Iterator[None]:
+        """The others stand still, so that whoever connects is answered by this one."""
+        others = [other for other in self.pids() if other != pid]
+        for other in others:
+            os.kill(other, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for other in others:
+                os.kill(other, signal.SIGCONT)
+
+    @contextmanager
+    def connect(self, pid: int) -> Iterator[httpx.Client]:
+        """A client whose one connection is with this process."""
+        limits = httpx.Limits(max_connections=1, keepalive_expiry=PATIENCE)
+        with httpx.Client(base_url=self.address, timeout=PATIENCE, limits=limits) as http:
+            with self.alone(pid):
+                await_(lambda: answers(http))
+            yield http
+
+
+@pytest.fixture(scope="module")
+def served(small_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("workers")
+    for name in ("index", "model"):
+        shutil.copytree(small_shop / name, folder / name)
+    served = Served(folder / "index")
+    yield served
+    served.process.terminate()
+    served.process.wait(PATIENCE)
+
+
+def test_what_one_was_told_the_other_knows(served: Served) -> None:
+    """Changes sent through each of two connections, with either process, are found through the other one at once."""
+    with served.connect(served.writer()) as one, served.connect(served.reader()) as other:
+        for number in range(200):
+            told, asked = (one, other) if number % 2 else (other, one)
+            product = {"title": f"Quorvex{number} lamp", "price": 5000 + number}
+            assert told.put(f"/products/w{number % 9}", json=product).status_code in (200, 201)
+            for search in ({"q": f"quorvex{number}", "limit": 1}, {"filter": f"price = {5000 + number}"}):
+                hits = asked.get("/search", params=search).json()["hits"]
+                assert [hit["product_id"] for hit in hits] == [f"w{number % 9}"], (number, search)
+        assert other.put("/rules/r", json={"action": "redirect", "query": "stores", "target": "/s"}).status_code == 200
+        assert one.get("/search?q=stores").json()["redirect"] == "/s"
+        assert other.post("/products", content=b'{"product_id": "w9", "title": "Quorvexia"}\n').json()["accepted"] == 1
+        assert one.delete("/products/w9").json() == {"deleted": "w9"}
+        refused = other.delete("/products/w9")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "unknown_product")
+        assert one.get("/stats").json()["searches"] == other.get("/stats").json()["searches"] > 0
+
+
+def test_one_that_is_killed_is_replaced(served: Served) -> None:
+    with httpx.Client(base_url=served.address, timeout=PATIENCE) as http:
+        http.put("/products/before", json={"title": "Quorvex before"})
+    for gone in (served.reader(), served.writer()):
+        there = served.pids()
+        os.kill(gone, signal.SIGKILL)
+        await_(lambda there=there: len(set(served.pids()) - set(there)) == 1)
+    served.await_both()
+    for pid in (served.writer(), served.reader()):
+        with served.connect(pid) as http:
+            assert http.get("/products/before").status_code == 200
+            assert http.put("/products/after", json={"title": "Quorvex after"}).status_code in (200, 201)
+
+
+def test_a_signal_reaches_all(served: Served) -> None:
+    pids = served.pids()
+    with served.connect(served.writer()) as one, served.connect(served.reader()) as other:
+        products = [*generate(products=150, interactions=600, queries=120, seed=1).products, Product("anew", "Anew")]
+        make_index(served.index.with_name("model"), products, served.index)
+        served.process.send_signal(signal.SIGHUP)
+        for http in (one, other):
+            await_(lambda http=http: http.get("/products/anew").status_code == 200)
+        assert served.pids() == pids
+        served.process.terminate()
+        for http in (one, other):
+            await_(lambda http=http: http.get("/ready").json()["status"] == "stopping")
+            assert http.get("/search?q=sofa").json()["hits"]
+    assert served.process.wait(PATIENCE) == 0
+
+
+def test_who_reads_only_is_never_behind(small_shop: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_shop / "index", tmp_path / "index")
+    writing = Shop.open(tmp_path / "index", small_shop / "model")
+    reading = Shop.open(tmp_path / "index", small_shop / "model", read_only=True)
+    client = TestClient(make_app(reading), "http://127.0.0.1")
+    for number in range(5):
+        writing.update([Product("q", f"Quorvex{number}")])
+        assert client.get("/products/q").json()["title"] == f"Quorvex{number}"
+    writing.delete(["q"])
+    assert client.get("/products/q").status_code == 404
+    reading.close()
+    writing.close()
+
+
+def test_a_change_whose_writer_is_away_is_told_so(small_shop: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_shop / "index", tmp_path / "index")
+    shop = Shop.open(tmp_path / "index", small_shop / "model", read_only=True)
+    client = TestClient(make_app(shop, ServeSettings(writer="http://127.0.0.1:1")), "http://127.0.0.1")
+    answer = client.put("/products/a", json={"title": "x"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "writer_away")
+    assert client.get("/search?q=sofa").json()["hits"]
+    shop.close()
+
+
+def test_what_cannot_be_served_by_many_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="index to write to"):
+        serve_by_many(Serving(tmp_path, read_only=True), 2)
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SettingError, match="choose another"):
+        serve_by_many(Serving(tmp_path, port=taken.getsockname()[1]), 2)
+    command = [*COMMAND, str(tmp_path / "none"), "--port", str(free_port())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert done.returncode == 2
+    assert "Fix: " in done.stderr
