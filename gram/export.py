@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from gram.arrays import SparseRow, SparseRows
 from gram.coder.base import QueryRepresentation, Representations
 from gram.codes.lexicon import Lexicon
 from gram.data.files import write_whole
+from gram.errors import SettingError
 from gram.snapshot import Snapshot, join_segments
 
 OF_QUERIES, OF_PRODUCTS = 2.0, 1.0
@@ -61,6 +63,19 @@ def named(row: SparseRow, lexicon: Lexicon) -> dict[str, float]:
     return {name: round(weight, 5) for name, weight in names.items()}
 
 
+def shown(row: SparseRow, lexicon: Lexicon, form: str) -> dict[str, Any]:
+    """A vector in one of the `FORMS`: {"codes": {name: weight}}, or {"indices": […], "values": […]}, indices rising.
+
+    Raises SettingError for another form.
+    """
+    if form == "names":
+        return {"codes": named(row, lexicon)}
+    if form != "ids":
+        raise SettingError(f"there is no form {form!r} of a vector. Fix: choose from {', '.join(FORMS)}")
+    order = np.argsort(row.key)
+    return {"indices": row.key[order].tolist(), "values": [round(weight, 5) for weight in row.weight[order].tolist()]}
+
+
 def write_products(snapshot: Snapshot, path: Path, form: str = "names") -> int:
     """Writes a line of JSON for every product that is sold, codes given and taken included; how many there are.
 
@@ -89,12 +104,4 @@ def _write(path: Path, id_name: str, rows: Iterable[tuple[str, SparseRow]], lexi
 
 def _lines(id_name: str, rows: Iterable[tuple[str, SparseRow]], lexicon: Lexicon, form: str) -> Iterator[str]:
     for text_id, row in rows:
-        if form == "names":
-            vector: dict[str, object] = {"codes": named(row, lexicon)}
-        else:
-            order = np.argsort(row.key)
-            vector = {
-                "indices": row.key[order].tolist(),
-                "values": [round(weight, 5) for weight in row.weight[order].tolist()],
-            }
-        yield json.dumps({id_name: text_id} | vector, ensure_ascii=False) + "\n"
+        yield json.dumps({id_name: text_id} | shown(row, lexicon, form), ensure_ascii=False) + "\n"

@@ -14,7 +14,7 @@ from gram.answer import Answer, SearchRequest, SearchResult, check_request
 from gram.code_edits import CodeEdit
 from gram.coder.packing import read_back
 from gram.errors import SettingError
-from gram.export import named, query_vector
+from gram.export import query_vector, shown
 from gram.index.store import Store
 from gram.live import LiveIndex
 from gram.records import Attribute, Product
@@ -138,11 +138,14 @@ class Shop:
         taken = [attribute for attribute, given in edits.items() if not given]
         return ProductCodes(sorted(codes.values(), key=lambda code: -code.weight), taken)
 
-    def vector(self, query: str) -> dict[str, float]:
-        """A query's codes as a sparse vector {attribute: weight}, to ask another engine that holds the products' own
-        (`gram export`). Raises SettingError for a query that is no text."""
+    def vector(self, query: str, form: str = "names") -> dict[str, Any]:
+        """A query's codes as a sparse vector, to ask another engine that holds the products' (`gram export`).
+
+        {"codes": {attribute: weight}}, or with the form `ids` {"indices": […], "values": […]}. Raises SettingError for
+        a query that is no text, and for another form.
+        """
         searcher = self.live.snapshot.searcher
-        return named(query_vector(searcher.represent([query], compound=False)[0]), searcher.lexicon)
+        return shown(query_vector(searcher.represent([query], compound=False)[0]), searcher.lexicon, form)
 
     def edit_code(self, product_id: str, slot: str, value: str, given: bool | None) -> Attribute:
         """Gives a single code to a product, or takes it away, whatever its text and the model say, or leaves it to

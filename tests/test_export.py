@@ -15,6 +15,7 @@ from gram.arrays import SparseRow, SparseRows
 from gram.bench.variants import ExportedCodes
 from gram.cli import main
 from gram.coder.base import QueryCodes, QueryRepresentation, QueryTerms, Representations
+from gram.errors import SettingError
 from gram.export import OF_PRODUCTS, OF_QUERIES, named, product_vectors, query_vector
 from gram.index.token_vectors import TokenVectors
 from gram.ranking.features import SharedKeys
@@ -92,7 +93,12 @@ def test_what_changed_since_is_exported(folder: Path, tmp_path: Path) -> None:
     gone = str(shop.live.searcher.index.table.ids[0])
     shop.update([Product("new", "Black sofa 2.5 in")])
     shop.delete([gone])
-    asked = shop.vector("black sofa")
+    asked = shop.vector("black sofa")["codes"]
+    numbered = shop.vector("black sofa", "ids")
+    assert sorted(numbered["values"], reverse=True) == list(asked.values())
+    assert numbered["indices"] == sorted(numbered["indices"])
+    with pytest.raises(SettingError, match="names, ids"):
+        shop.vector("black sofa", "bytes")
     shop.close()
     done = CliRunner().invoke(main, ["export", str(folder), "-o", str(tmp_path / "p.jsonl")])
     assert done.exit_code == 0, done.output

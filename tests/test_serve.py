@@ -218,6 +218,17 @@ def test_suggestions_complete_and_forgive_typos(client: TestClient) -> None:
     assert "black" in typed
 
 
+def test_a_query_is_given_as_a_vector_for_another_engine(client: TestClient) -> None:
+    codes = client.get("/vector", params={"q": "black sofa"}).json()["codes"]
+    numbered = client.get("/vector", params={"q": "black sofa", "form": "ids"}).json()
+    assert codes
+    assert sorted(numbered["values"], reverse=True) == list(codes.values())
+    assert client.get("/vector").json() == {"codes": {}}
+    refused = client.get("/vector", params={"q": "sofa", "form": "bytes"})
+    assert refused.status_code == 400
+    assert "names, ids" in refused.json()["error"]["fix"]
+
+
 def test_suggestions_that_cannot_be_read_are_tried_ever_more_rarely(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

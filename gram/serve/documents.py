@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gram.export import FORMS
 from gram.serve.schemas import COMPONENTS, COUNT, SEARCH, TEXT, TRUTH, Schema, list_of, map_of, object_of, refer
 
 _PATH: dict[str, tuple[str, str]] = {
@@ -105,6 +106,14 @@ OPERATIONS: dict[str, dict[str, _Operation]] = {
         "post": _Operation("Search", refer("Answer"), [400, 413], _json("Search")),
     },
     "/suggest": {"get": _Operation("Complete what is typed", refer("Suggestions"), query=[_in_query("q", TEXT)])},
+    "/vector": {
+        "get": _Operation(
+            "A query's codes as a sparse vector",
+            refer("Vector"),
+            [400],
+            query=[_in_query("q", TEXT), _in_query("form", {"type": "string", "enum": list(FORMS)})],
+        )
+    },
     "/products": {
         "post": _Operation(
             "Add or replace products, a product a line or an array", refer("Accepted"), [400, 413], _MANY

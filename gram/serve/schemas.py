@@ -151,6 +151,10 @@ COMPONENTS: dict[str, Schema] = {
         optional=["redirect"],
     ),
     "Suggestions": object_of({"suggestions": list_of(object_of({"text": TEXT, "weight": NUMBER}))}),
+    "Vector": object_of(
+        {"codes": map_of(NUMBER), "indices": list_of(COUNT), "values": list_of(NUMBER)},
+        optional=["codes", "indices", "values"],
+    ),
     "Product": object_of(_SHOWN, optional=list(set(_SHOWN) - {"product_id", "title"}), additionalProperties=_VALUES),
     "SentProduct": object_of(
         {"product_id": {"type": ["string", "number"]}} | _SENT,

@@ -1,4 +1,4 @@
-"""The endpoints that read: /search, /suggest, /rules/try."""
+"""The endpoints that read: /search, /suggest, /vector, /rules/try."""
 
 from __future__ import annotations
 
@@ -68,3 +68,9 @@ class Searching:
         typed = request.query_params.get("q", "").strip()[:100]
         found = await self.service.work(lambda: self._suggestions.complete(typed)) if typed else []
         return respond({"suggestions": [{"text": text, "weight": round(weight, 3)} for text, weight in found]})
+
+    async def vector(self, request: Request) -> Response:
+        """A query's codes as a sparse vector, for an engine that holds the products' own."""
+        given = request.query_params
+        query, form = given.get("q", ""), given.get("form", "names")
+        return respond(await self.service.work(lambda: self.service.shop.vector(query, form)))
