@@ -52,7 +52,7 @@ def product_vectors(represented: Representations) -> SparseRows:
 
 
 def named(row: SparseRow, lexicon: Lexicon) -> dict[str, float]:
-    """{attribute: weight}, the heaviest first; a dot in a name, which some engines refuse, is expansion as `·`.
+    """{attribute: weight}, the heaviest first; a dot in a name, which some engines refuse, is written as `·`.
 
     Two attributes that this makes one share the sum of their weights.
     """
@@ -79,7 +79,7 @@ def shown(row: SparseRow, lexicon: Lexicon, form: str) -> dict[str, Any]:
 def write_products(snapshot: Snapshot, path: Path, form: str = "names") -> int:
     """Writes a line of JSON for every product that is sold, codes given and taken included; how many there are.
 
-    Raises DataError where `path` cannot be expansion.
+    Raises DataError where `path` cannot be written.
     """
     products, represented = join_segments(snapshot.segments)
     vectors = product_vectors(represented)

@@ -134,9 +134,10 @@ class LiveIndex:
             segment, row = found
             self._commit([product], read_back(segment.index, np.array([row])))
 
-    def edit_code(self, edit: CodeEdit) -> None:
+    def edit_code(self, edit: CodeEdit, *entries: Entry) -> None:
         """Gives an attribute to a product that is there, takes it away, or leaves it to the coder again, for good:
-        durable and visible when it returns. Raises KeyError if the product is not there."""
+        durable and visible when it returns, with what else is to be kept of it. Raises KeyError if the product is not
+        there."""
         self._check_writable()
         with self._writing:
             found = self.snapshot.find(edit.product_id)
@@ -146,7 +147,7 @@ class LiveIndex:
             product = segment.index.table[row]
             anew = edit.given is None  # what was laid over is lost
             represented = self._represent([product]) if anew else read_back(segment.index, np.array([row]))
-            self._commit([product], represented, edit, [edit.entry()])
+            self._commit([product], represented, edit, [edit.entry(), *entries])
 
     def add_attribute(self, attribute: Attribute) -> bool:
         """Teaches the coder an attribute, for good; whether it is new. What was coded before stays as it is: see

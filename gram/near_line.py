@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from gram.code_edits import CodeEdit
 from gram.coder.base import PRODUCT_CODING, Coder, Side
 from gram.index.store import FROM_MODEL, PENDING
 from gram.records import Attribute, Product
@@ -38,6 +39,8 @@ def code_pending(shop: Shop, coder: Coder) -> Given:
     them; durable and visible, product by product. `shop` is open for writing."""
     waiting = [(product_id, shop.product(product_id)) for product_id in shop.store.all(PENDING)]
     products = [product for _, product in waiting if product is not None]
+    for product_id in (product_id for product_id, product in waiting if product is None):
+        shop.store.remove(PENDING, product_id)  # another index was written, without it
     noted = {p: {Attribute(*code) for code in entry["codes"]} for p, entry in shop.store.all(FROM_MODEL).items()}
     given = withdrawn = 0
     for begin in tqdm(range(0, len(products), AT_ONCE), desc="coding what came", unit="batch", disable=not products):
@@ -63,14 +66,14 @@ def _write(shop: Shop, coder: Coder, products: Sequence[Product]) -> list[set[At
 def _give(shop: Shop, product_id: str, said: set[Attribute], before: set[Attribute]) -> tuple[int, int]:
     """Gives a product what the model says, and takes back what it gave `before` and says no more; how many of each.
 
-    What a person gave or took stays as it is. All is noted as the model's first, so that a run that is stopped here
-    leaves nothing that looks like a person's.
+    What a person gave or took stays as it is, also where the model had given it (`Shop.edit_code`). All is noted as the
+    model's first, so that a run that is stopped here leaves nothing that looks like a person's.
     """
     new = said - (shop.live.snapshot.edits.of(product_id).keys() - before)
     shop.store.put(FROM_MODEL, product_id, {"codes": sorted(new | before)})
     for attribute in sorted(before - new):
-        shop.edit_code(product_id, *attribute, given=None)
+        shop.live.edit_code(CodeEdit(product_id, attribute, None))
     for attribute in sorted(new - before):
-        shop.edit_code(product_id, *attribute, given=True)
+        shop.live.edit_code(CodeEdit(product_id, attribute, True))
     shop.store.write((), (FROM_MODEL, product_id, {"codes": sorted(new)}), (PENDING, product_id, None))
     return len(new - before), len(before - new)

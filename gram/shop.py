@@ -15,7 +15,7 @@ from gram.code_edits import CodeEdit
 from gram.coder.packing import read_back
 from gram.errors import SettingError
 from gram.export import query_vector, shown
-from gram.index.store import Store
+from gram.index.store import FROM_MODEL, Entry, Store
 from gram.live import LiveIndex
 from gram.records import Attribute, Product
 from gram.remembered import Remembered
@@ -161,7 +161,12 @@ class Shop:
             fix = f"write {lexicon.attributes[other]}" if other >= 0 else "choose one that some product has"
             raise SettingError(f"the lexicon has no code {slot}: {value}. Fix: {fix}")
         attribute = lexicon.attributes[key]
-        self.live.edit_code(CodeEdit(product_id, attribute, given))
+        noted = self.store.all(FROM_MODEL).get(product_id)
+        entries: list[Entry] = []
+        if noted is not None:  # from now on it is a person's, whatever a language model had said of it
+            left = [code for code in noted["codes"] if Attribute(*code) != attribute]
+            entries = [(FROM_MODEL, product_id, {"codes": left})]
+        self.live.edit_code(CodeEdit(product_id, attribute, given), *entries)
         return attribute
 
     def add_attribute(self, slot: str, value: str) -> tuple[Attribute, bool]:

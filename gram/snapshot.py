@@ -117,6 +117,17 @@ def merge_segments(searcher: Searcher, segments: Sequence[LiveSegment], number: 
     products, represented = join_segments(segments)
     bm25 = BM25Index.build(product_stems(products, searcher.lexicon.analyzer))
     extra = dict(zip(base.extra_words, base.extra_counts.tolist(), strict=True))
-    live = bool(base.meta.get(HOLDS_LIVE)) or number > int(base.meta.get(MERGED, 0))
-    meta = base.meta | {MERGED: number, HOLDS_LIVE: live}
+    meta = base.meta | {MERGED: number, HOLDS_LIVE: _changed_live(segments, {p.product_id for p in products})}
     return assemble_index(searcher.coder, products, represented, bm25, extra, meta)
+
+
+def _changed_live(segments: Sequence[LiveSegment], left: set[str]) -> dict[str, list[str]]:
+    """The ids of what changed live in segments that become one: of products that are `left`, and of those that went."""
+    base, *fresh = segments
+    before = base.index.meta.get(HOLDS_LIVE) or {}
+    came = {str(s.index.table.ids[row]) for s in fresh for row in s.alive}
+    went = set(base.index.table.ids.tolist()) - left
+    return {
+        "changed": sorted((came | set(before.get("changed", ()))) & left),
+        "gone": sorted((went | set(before.get("gone", ()))) - left),
+    }

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from gram.data.log import read_qrels, read_queries
 from gram.evaluation.measures import Result, evaluate, threshold
-from gram.index.segment import Index
+from gram.folders import read_json
+from gram.index.segment import META, Index
 from gram.ranking.candidates import FROM_POSTINGS, NEAREST, find_candidates
 from gram.ranking.features import GROUPS, NAMES, columns, other_groups
 from gram.ranking.fit import JudgedQuery, fit_scorer
@@ -94,14 +95,17 @@ def load(files: Files, groups: Sequence[str]) -> Shop:
     least = threshold(qrels)
     qrels = {q: qrels[q] for q in queries if any(g >= least for g in qrels.get(q, {}).values())}
     kept = folder / f"features.{'+'.join(groups)}.npz"
-    if kept.is_file() and str(np.load(kept)["names"]) == " ".join(NAMES):
+    first_phase = Scorer.default(groups).first_phase
+    model = read_json(folder / "index" / META)["model_hash"]
+    made_of = f"{model} {first_phase.tobytes().hex()} {' '.join(NAMES)}"
+    if kept.is_file() and str(np.load(kept).get("made_of")) == made_of:
         arrays = np.load(kept)
         ids = [part.tolist() for part in np.split(arrays["ids"], arrays["start"])]
         features = np.split(arrays["features"], arrays["start"])
         bm25 = evaluate(qrels, json.loads(str(arrays["bm25"])), MEASURES)
         return Shop(files.name, ids, features, qrels, bm25)
     searcher = Searcher.load(folder / "index", folder / "model", check=False)
-    first_phase, index = Scorer.default(groups).first_phase, searcher.index
+    index = searcher.index
     found, words = [], {}
     for query_id in qrels:
         query = searcher.represent([queries[query_id]], compound=False)[0]
@@ -110,7 +114,7 @@ def load(files: Files, groups: Sequence[str]) -> Shop:
     ids = [index.table.ids[c.rows].tolist() for c in found]
     np.savez(
         kept,
-        names=" ".join(NAMES),
+        made_of=made_of,
         ids=np.array([p for row in ids for p in row]),
         features=np.concatenate([c.features for c in found]),
         start=np.cumsum([len(row) for row in ids])[:-1],

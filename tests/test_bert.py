@@ -113,6 +113,7 @@ def test_defaults_are_those_of_the_library() -> None:
         {"position_embedding_type": "relative_key"},
         {"hidden_act": "gelu_new"},
         {"is_decoder": True},
+        {"quantization_config": {"bits": 4}},
         {"add_cross_attention": True},
     ],
 )

@@ -1026,6 +1026,24 @@ class TestNearLine:
         with closing(Shop.open(index)) as shop:
             assert [one.code for one in shop.codes("new").codes if one.source == "given"] == [attribute]  # type: ignore[union-attr]
 
+    @pytest.mark.parametrize("given", [True, False])
+    def test_what_a_person_says_of_a_code_that_the_model_gave_stays(
+        self, model: Path, index: Path, given: bool
+    ) -> None:
+        new = Product("new", "Zumbrel thing")
+        with closing(Shop.open(index)) as shop:
+            shop.update([new])
+            attribute = self.written(model, new, shop.live.searcher.lexicon, 0)
+        assert "1 codes given" in self.code(model, index)
+        with closing(Shop.open(index)) as shop:
+            shop.edit_code("new", *attribute, given=given)
+            later = Product("new", f"Zumbrel {attribute.value}")
+            shop.update([later])
+            self.written(model, later, shop.live.searcher.lexicon, 1)
+        self.code(model, index)
+        with closing(Shop.open(index)) as shop:
+            assert shop.live.snapshot.edits.of("new")[attribute] is given
+
     def test_what_the_model_writes_no_more_is_withdrawn_and_what_people_said_stays(
         self, model: Path, index: Path
     ) -> None:

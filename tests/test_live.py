@@ -300,10 +300,15 @@ def test_changes_that_were_merged_are_not_dropped_unasked(folder: Path) -> None:
     make_index(model, products[1:], folder)  # nothing had changed
     shop.live.refresh()
     shop.update([Product("new", "Zumbrel sofa")])
+    shop.delete([products[1].product_id])
     shop.live.merge()
     shop.live.merge()
+    others = [*products[2:9], *(product._replace(price=1.5) for product in products[9:])]  # the catalogue's own changes
+    make_index(model, [*others, Product("new", "Zumbrel sofa")], folder.parent / "other")
     with pytest.raises(DataError, match=r"products 1 that came or changed \(new\)\."):
-        make_index(model, products, folder)
+        make_index(model, others, folder)
+    with pytest.raises(DataError, match=rf"1 that went \({products[1].product_id}\)"):
+        make_index(model, [*others, products[1], Product("new", "Zumbrel sofa")], folder)
     make_index(model, read_products(folder / "products.jsonl"), folder)  # as the error says
     assert shop.live.refresh()
     assert shop.product("new") is not None

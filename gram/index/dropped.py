@@ -35,29 +35,27 @@ class Dropped(NamedTuple):
 
 
 def find_dropped(index: Path, store: Store, products: Iterable[Product]) -> Dropped:
-    """What the live index in a folder, with its store, says otherwise than a catalogue.
-
-    Once changes were merged into the segment it no longer tells which of its products they were; then each of them
-    counts that the catalogue has otherwise or lacks, and none counts that went.
-    """
+    """What the live index in a folder, with its store, says otherwise than a catalogue, changes that were merged into
+    its segment included."""
     new = {product.product_id: product for product in products}
-    changes = store.changes(int(_meta(index).get(MERGED, 0)))
+    meta = _meta(index)
+    changes = store.changes(int(meta.get(MERGED, 0)))
     changed = {change.product_id for change in changes}
     live = [product_of(json.loads(change.product)) for change in changes if change.product is not None]
-    merged = [product for product in _merged(index) if product.product_id not in changed]
+    merged = meta.get(HOLDS_LIVE) or {}
+    live += _read(index, set(merged.get("changed", ())) - changed)
+    gone = {change.product_id for change in changes if change.product is None} | set(merged.get("gone", ())) - changed
     return Dropped(
-        [product.product_id for product in (*live, *merged) if new.get(product.product_id) != product],
-        [change.product_id for change in changes if change.product is None and change.product_id in new],
+        [product.product_id for product in live if new.get(product.product_id) != product], sorted(gone & new.keys())
     )
 
 
-def _merged(index: Path) -> list[Product]:
-    """The products of a segment that changes were merged into; none of one that a catalogue was indexed to, or that
-    cannot be read: to index anew is its mend."""
-    if not _meta(index).get(HOLDS_LIVE):
+def _read(index: Path, product_ids: set[str]) -> list[Product]:
+    """Some products of a segment; none of one that cannot be read: to index anew is its mend."""
+    if not product_ids:
         return []
     try:
-        return list(ProductTable.load(index))
+        return [product for product in ProductTable.load(index) if product.product_id in product_ids]
     except IndexFolderError:
         return []
 

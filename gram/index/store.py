@@ -35,7 +35,7 @@ FROM_MODEL = "from_model"
 MERGED = "merged"
 """In a segment's `meta.json`: the number of the last change that it holds."""
 HOLDS_LIVE = "holds_live"
-"""The same: whether changes were merged into it."""
+"""The same: the ids of the products that changed live and were merged into it (`changed`), and that went (`gone`)."""
 
 Entry: TypeAlias = tuple[str, str, dict[str, Any] | None]
 """Kind, key and value of a rule, a key and the like; None takes it out."""

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.connection import wait
@@ -22,7 +23,7 @@ from gram.serve.run import Serving, serve
 log = logging.getLogger("gram.serve")
 
 PAUSE = 1.0
-"""Seconds between looks at whether it was told to stop."""
+"""Seconds between looks at whether it was told to stop, and before another process takes an ended one's place."""
 CANNOT_START = 2
 
 
@@ -62,7 +63,7 @@ class _Workers:
         for told in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(told, self._pass_on)
         for number in range(len(self._tasks)):
-            self._start(number)
+            self._start(number)  # each is known, and told what comes, before the next begins
         begun, failed = self._processes[:], False
         while not self._stopping:
             wait([process.sentinel for process in self._processes], timeout=PAUSE)
@@ -73,7 +74,9 @@ class _Workers:
                     self._pass_on(signal.SIGTERM)
                     break
                 log.error("process %d ended (%s); another takes its place", process.pid, process.exitcode)
-                self._start(number)
+                time.sleep(PAUSE)  # one that cannot begin does not take the machine
+                if not self._stopping:
+                    self._start(number)
         for process in self._processes:
             process.join()
         if failed:

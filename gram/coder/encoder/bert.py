@@ -18,7 +18,10 @@ from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
 
-_ONLY = {"model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+_ONLY = {
+    **{"model_type": "bert", "position_embedding_type": "absolute"},
+    **{"is_decoder": False, "add_cross_attention": False, "quantization_config": None},
+}
 """What a configuration may say of these, where it says anything."""
 
 
