@@ -12,7 +12,7 @@ import click
 
 from gram.display import printable
 from gram.errors import DataError, SettingError
-from gram.folders import check_free
+from gram.folders import check_apart, check_free
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -41,9 +41,10 @@ def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check_dataset(output: Path, replace: bool) -> None:
-    """Raises DataError where a dataset's files would take the place of others."""
+    """Raises DataError where a dataset's files would take the place of others, or come to stand in a model or index."""
     from gram.data.dataset import FILES
 
+    check_apart(output / FILES[0])
     if not replace:
         check_free(output, *FILES)
 

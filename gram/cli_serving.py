@@ -14,7 +14,7 @@ from gram.answer import SearchRequest
 from gram.cli_measuring import FILE, FOLDER
 from gram.coder.base import Coder
 from gram.display import format_hits, printable
-from gram.errors import IndexFolderError, MissingExtra, SettingError
+from gram.errors import DataError, IndexFolderError, MissingExtra, SettingError
 from gram.export import FORMS, write_products, write_queries
 from gram.records import Hit
 
@@ -139,8 +139,16 @@ def export(index: Path, output: Path, queries: Path | None, form: str, model: Pa
     that came since `gram index` are in it.
     """
     from gram.data.log import read_queries
+    from gram.folders import check_apart
+    from gram.index.store import store_path
+    from gram.locks import resolve
     from gram.shop import Shop
 
+    check_apart(output)
+    if resolve(output).name.startswith(store_path(resolve(index)).name) or (
+        queries and resolve(output) == resolve(queries)
+    ):
+        raise DataError(output, "is what the index or the queries are in.", "name another file")
     texts = None if queries is None else read_queries(queries)
     shop = Shop.open(index, model, read_only=True)
     try:

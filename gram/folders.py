@@ -177,6 +177,13 @@ def check_free(folder: str | Path, *names: str) -> None:
             raise DataError(folder, f"holds {name} already.", "name another folder, or replace it with --replace")
 
 
+def check_apart(file: str | Path) -> None:
+    """Raises DataError for a file that is to be written into a model's or an index's folder."""
+    folder = resolve(file).parent
+    if (folder / CHECKSUMS).exists():
+        raise DataError(file, "lies in the folder of a model or an index.", "write it elsewhere")
+
+
 def check_folder(path: str | Path, fix: str, error: type[GramError] = GramError) -> None:
     """Raises `error`, with the file and the fix, unless every file is there as `new_folder` left it.
 

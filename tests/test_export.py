@@ -120,6 +120,19 @@ def test_names_are_the_heaviest_first_and_hold_no_dot(folder: Path) -> None:
     shop.close()
 
 
+@pytest.mark.parametrize("name", ["index.shop.sqlite", "index/dense.npy", "model/lexicon.jsonl", "q.tsv"])
+def test_an_export_takes_the_place_of_nothing_that_it_is_made_of(folder: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "q.tsv").write_text("q0\tblack sofa\n")
+    Shop.open(folder).close()
+    before = (tmp_path / name).read_bytes()
+    done = CliRunner().invoke(
+        main, ["export", str(folder), "-o", str(tmp_path / name), "--queries", f"{tmp_path}/q.tsv"]
+    )
+    assert done.exit_code == 2
+    assert "Fix: " in done.output
+    assert (tmp_path / name).read_bytes() == before
+
+
 def test_an_output_that_is_a_folder_is_refused(folder: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["export", str(folder), "-o", str(tmp_path)])
     assert done.exit_code == 2

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gram.coder.base import QUERY_CODING, Side
@@ -363,6 +366,28 @@ def test_a_local_folder_is_a_backbone(bert_folder: Path, backbone: Backbone) -> 
     assert loaded.tokens_of("hose") == backbone.tokens_of("hose")
     assert (loaded.start_id, loaded.end_id, loaded.pad_id) == (backbone.start_id, backbone.end_id, backbone.pad_id)
     assert states_of(loaded, [loaded.start_id, loaded.end_id]).shape == (1, 2, 16)
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda config, weights: weights.pop("encoder.layer.0.output.dense.weight"), "lack 1 tensors, such as encoder"),
+        (lambda config, weights: weights["embeddings.word_embeddings.weight"].fill_(float("nan")), "not finite"),
+        (lambda config, weights: config.update(num_attention_heads=0), "cannot be loaded"),
+        (lambda config, weights: config.update(position_embedding_type="relative_key"), "relative positions"),
+    ],
+)
+def test_a_folder_that_is_not_whole_is_no_backbone(
+    bert_folder: Path, tmp_path: Path, damage: Callable[[dict[str, Any], dict[str, torch.Tensor]], object], why: str
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(bert_folder, folder)
+    config, weights = json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
+    damage(config, weights)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=rf"cannot be loaded.*{why}|{why}.*Fix: "):
+        load_backbone(str(folder))
 
 
 def test_a_backbone_is_rebuilt_from_its_shape_and_weights(bert_folder: Path) -> None:

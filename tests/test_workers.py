@@ -155,7 +155,7 @@ def test_a_signal_reaches_all(served: Served) -> None:
     pids = served.pids()
     with served.connect(served.writer()) as one, served.connect(served.reader()) as other:
         products = [*generate(products=150, interactions=600, queries=120, seed=1).products, Product("anew", "Anew")]
-        make_index(served.index.with_name("model"), products, served.index)
+        make_index(served.index.with_name("model"), products, served.index, replace=True)
         served.process.send_signal(signal.SIGHUP)
         for http in (one, other):
             await_(lambda http=http: http.get("/products/anew").status_code == 200)
@@ -192,7 +192,7 @@ def test_a_change_whose_writer_is_away_is_told_so(small_shop: Path, tmp_path: Pa
 
 
 def test_what_cannot_be_served_by_many_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="index to write to"):
+    with pytest.raises(SettingError, match="takes changes, which --read-only forbids"):
         serve_by_many(Serving(tmp_path, read_only=True), 2)
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SettingError, match="choose another"):
         serve_by_many(Serving(tmp_path, port=taken.getsockname()[1]), 2)

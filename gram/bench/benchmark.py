@@ -34,6 +34,7 @@ from gram.coder.memory import keep_freed_memory
 from gram.errors import DataError, SettingError
 from gram.evaluation.measures import Run, evaluate, read_run, relevant, write_run
 from gram.folders import new_folder, read_json, write_json
+from gram.locks import lock_folder
 
 log = logging.getLogger("gram.bench")
 
@@ -49,7 +50,7 @@ def run(sources: Sources, output: Path, options: Options, only: Sequence[str] = 
 
     Raises:
         SettingError: a folder begun with other data or settings; an engine that is not known.
-        DataError: a folder of something else, or a file that cannot be read.
+        DataError: a folder of something else, one that another process works in, or a file that cannot be read.
         MissingExtra: without the extras `eval` and `bench`.
     """
     from gram.bench.ablation import ablate
@@ -63,16 +64,17 @@ def run(sources: Sources, output: Path, options: Options, only: Sequence[str] = 
     with_ablation = not only or "ablation" in only
     named = [name for name in only if name != "ablation"]
     entrants = select_entrants(named + ["gram"] * (with_ablation and bool(only)), options)
-    mark = begin(output, sources.hashes(), options)
-    shop = open_shop(output, sources, options)
-    write_json(output / "bench.json", circumstances(mark, [*commands_of(output), command], shop))
-    keep_freed_memory()  # as GRAM's own training does
-    workshop = Workshop(output, shop.data, options, ENTRANTS)
-    for entrant in entrants:
-        make(workshop, entrant, shop)
-    if with_ablation:
-        ablate(workshop, shop.queries, shop.qrels)
-    return write_report(output, shop.data, shop.queries, shop.qrels)
+    with lock_folder(output):
+        mark = begin(output, sources.hashes(), options)
+        shop = open_shop(output, sources, options)
+        write_json(output / "bench.json", circumstances(mark, [*commands_of(output), command], shop))
+        keep_freed_memory()  # as GRAM's own training does
+        workshop = Workshop(output, shop.data, options, ENTRANTS)
+        for entrant in entrants:
+            make(workshop, entrant, shop)
+        if with_ablation:
+            ablate(workshop, shop.queries, shop.qrels)
+        return write_report(output, shop.data, shop.queries, shop.qrels)
 
 
 def begin(output: Path, data: Mapping[str, str], options: Options) -> dict[str, Any]:

@@ -244,7 +244,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("prf_codes", "codes", 2.0, compute=_prf_codes, feedback=True),
     Feature("value", "value", compute=_value),  # what the shop says it is worth; the shop sets its weight
 )
-"""Every feature, in the order of every feature array. Default weights: docs/log.md, "Weights that hold on any shop, again"."""
+"""Every feature, in the order of every feature array. Default weights: docs/log.md, "Weights that hold on any shop,
+again"."""
 
 DEFAULTS_ALONE: dict[str, dict[str, float]] = {
     "codes": {

@@ -33,8 +33,10 @@ def serve_by_many(serving: Serving, workers: int) -> None:
 
     Raises SettingError where the system or the address does not allow it, or where a process cannot begin.
     """
-    if sys.platform == "win32" or serving.read_only:
-        raise SettingError("--workers needs Linux or macOS, and an index to write to. Fix: leave it out")
+    if serving.read_only:
+        raise SettingError("one of --workers takes changes, which --read-only forbids. Fix: leave one of the two out")
+    if sys.platform == "win32":
+        raise SettingError("--workers needs Linux or macOS. Fix: leave it out")
     with ExitStack() as stack:
         public = stack.enter_context(_listen(serving.host, serving.port))
         private = stack.enter_context(_listen("127.0.0.1", 0))

@@ -146,12 +146,18 @@ def _pretrained(name: str) -> Backbone:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
-        encoder = AutoModel.from_pretrained(name, attn_implementation="sdpa", dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"The backbone {name!r} cannot be loaded: {str(error).splitlines()[0]} "
-            "Fix: give a folder with config.json, model.safetensors and tokenizer.json, or a hub id while online"
-        ) from error
+        encoder, found = AutoModel.from_pretrained(
+            name, attn_implementation="sdpa", dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:  # a folder can be wrong in ways for which the library has no error of its own
+        raise _cannot_load(name, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise _cannot_load(name, f"its weights lack {len(missing)} tensors, such as {missing[0]}.")
+    if not all(bool(parameter.isfinite().all()) for parameter in encoder.parameters()):
+        raise _cannot_load(name, "some of its weights are not finite numbers.")
+    if getattr(encoder.config, "position_embedding_type", None) not in (None, "absolute"):
+        raise _cannot_load(name, "transformers does not compute its relative positions any more.")
     inner = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     inner.no_truncation()
     inner.no_padding()
@@ -161,6 +167,11 @@ def _pretrained(name: str) -> Backbone:
     bert = Bert(shape)
     bert.load_state_dict(encoder.state_dict())
     return Backbone(bert, inner, name)
+
+
+def _cannot_load(name: str, why: str) -> ModelError:
+    fix = "give a folder with config.json, model.safetensors and tokenizer.json, or a hub id while online"
+    return ModelError(f"The backbone {name!r} cannot be loaded: {why} Fix: {fix}")
 
 
 def _without_pooler(encoder: nn.Module) -> nn.Module:
