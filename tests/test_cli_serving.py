@@ -66,6 +66,8 @@ def test_keys_are_made_listed_and_removed(index: Path) -> None:
 def test_one_request_in_this_process(index: Path) -> None:
     assert '"status":"ready"' in run("serve", index, "--get", "/ready")
     assert "unknown_parameter" in run("serve", index, "--get", "/search?x=1", code=1)
+    run("keys", index, "add", "shop", "--role", "search")
+    assert '"hits"' in run("serve", index, "--get", "/search?q=sofa"), "who has the files needs no key"
 
 
 def test_a_run_is_filtered_and_sorted_as_one_query_is(small_shop: Path, tmp_path: Path) -> None:

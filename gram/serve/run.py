@@ -144,12 +144,13 @@ def _reload(shop: Shop, told: str = "") -> str:
 
 
 def answer_once(index: Path, model: Path | None, path: str) -> tuple[int, str]:
-    """Runs one GET request in this process: status and body. For scripts, and to try things."""
+    """Runs one GET request in this process, without a key: status and body. For scripts, and to try things."""
     from starlette.testclient import TestClient
 
     shop = Shop.open(index, model, read_only=True)
     try:
-        client: Any = TestClient(make_app(shop), "http://127.0.0.1", raise_server_exceptions=False)
+        app = make_app(shop, ServeSettings(keyless=True))
+        client: Any = TestClient(app, "http://127.0.0.1", raise_server_exceptions=False)
         response = client.get(path)
         return response.status_code, response.text
     finally:

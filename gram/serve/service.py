@@ -35,12 +35,14 @@ Handler = Callable[[Request], Awaitable[Response]]
 class ServeSettings:
     """`at_once` searches run at a time, one change does, and of each kind `waiting` wait; more are told to come again.
     `public`: other machines can reach the service, so that a key is always needed. `writer`: the address of the process
-    that takes changes, where this one sends them there."""
+    that takes changes, where this one sends them there. `keyless`: whoever asks has the files, so that none is needed.
+    """
 
     at_once: int = 2
     waiting: int = 64
     public: bool = False
     writer: str = ""
+    keyless: bool = False
 
 
 class Service:
@@ -83,7 +85,7 @@ class Service:
         not write: it can make a browser send requests here.
         """
         keys = await self.keyring.keys()
-        if not keys and not self.settings.public:
+        if self.settings.keyless or (not keys and not self.settings.public):
             self._check_origin(request)
             return
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
