@@ -31,7 +31,7 @@ def test_a_healthy_model() -> None:
     assert [line for line in lines if line.startswith("-")] == []
     assert [line for line in lines if line.startswith("+")] == [
         "+ 0.4% of the products have no attribute",
-        "+ 2.0% have no code of several",
+        "+ 2.0% have no compound code",
         "+ of what the model writes of a product 5.3% is asked for by a query that leads to it; by chance 0.4%",
         "+ 0.4% of them have no attribute",
         "+ of what the model writes of a query 56.3% is true of a product clicked for it; by chance 2.6%",
@@ -43,7 +43,7 @@ def test_a_healthy_model() -> None:
     ("part", "name", "value", "said"),
     [
         ("products", "without_attribute", 0.021, "- 2.1% of the products have no attribute: see that"),
-        ("products", "without_compound", 0.2, "- 20.0% have no code of several: give"),
+        ("products", "without_compound", 0.2, "- 20.0% have no compound code: train longer, or give"),
         ("products", "grounded", 0.008, "- of what the model writes of a product 0.8% is asked for"),
         ("queries", "without_attribute", 0.5, "- 50.0% of them have no attribute: their words"),
         ("queries", "grounded", 0.0, "- of what the model writes of a query 0.0% is true"),
@@ -62,5 +62,6 @@ def test_without_a_log_it_tells_of_products_alone_and_without_figures_nothing() 
     products = {name: value for name, value in GOOD["products"].items() if "grounded" not in name}
     said = format_health({**{part: GOOD[part] for part in ("lexicon", "codes")}, "products": products})
     assert "quer" not in said
-    assert len(said.splitlines()) == 5
+    assert len(said.splitlines()) == 6
+    assert said.splitlines()[-1].startswith("- whether what the model writes is true is not measured without a log")
     assert format_health({}) == ""

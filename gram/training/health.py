@@ -169,12 +169,18 @@ def _describe_products(report: Mapping[str, Any]) -> Iterator[str]:
     )
     yield (
         f"  a product holds {products['lexical']:.1f} attributes; the model writes {products['expansion']:.1f} more, "
-        f"and {products['compound']:.1f} codes of several"
+        f"and {products['compound']:.1f} compound codes"
     )
     bare = products["without_attribute"]
     yield _judge(bare <= BARE, f"{bare:.1%} of the products have no attribute", "see that they have titles")
     bare = products["without_compound"]
-    yield _judge(bare <= BARE_OF_CODES, f"{bare:.1%} have no code of several", "give products brands, types, columns")
+    yield _judge(
+        bare <= BARE_OF_CODES,
+        f"{bare:.1%} have no compound code",
+        "train longer, or give products brands, types, columns",
+    )
+    if "queries" not in report:
+        yield "- whether what the model writes is true is not measured without a log: look at some, gram search … --explain"
     if "grounded" in products:
         yield _judge_grounded(products, "product", "asked for by a query that leads to it")
 
@@ -192,7 +198,7 @@ def _describe_queries(queries: Mapping[str, Any]) -> Iterator[str]:
     yield _judge(code >= max(word, SHARED), shared, "codes reach no further than words: train longer, on a richer log")
     found = queries["compound_alone"]
     yield (
-        f"  codes of several alone find {found['R@300']:.1%} of the clicked products among their best 300, "
+        f"  compound codes alone find {found['R@300']:.1%} of the clicked products among their best 300, "
         f"of {found['postings_touched']:,.0f} products that they look at"
     )
 
