@@ -201,6 +201,8 @@ def test_clicks_become_a_log(client: TestClient) -> None:
     known = {"query": "zumbrelish", "product_id": "cb", "weight": 2, "kind": "purchase"}
     answer = client.post("/clicks", json=[known, {"query": "zumbrelish", "product_id": "never there"}])
     assert answer.json() == {"accepted": 1, "rejected": 1}
+    told = client.get("/openapi.json").json()["paths"]["/clicks"]["post"]["responses"]["201"]["content"]
+    assert set(told["application/json"]["schema"]["required"]) == answer.json().keys()
     rows = [row.split("\t") for row in client.get("/log").text.splitlines()]
     assert rows[0] == ["query", "product_id", "weight", "user_id", "timestamp"]
     assert ["velvet sofa", "ca", "1", "", ""] in rows

@@ -96,6 +96,7 @@ _EDITED = {"anyOf": [_done("taken"), _done("neutral")]}
 _NEUTRAL = _in_query("neutral", TRUTH | {"description": "Leave the code to the text and the model again"})
 _TAUGHT = object_of({"attribute": TEXT, "new": TRUTH, "coded_anew": COUNT})
 _MANY = {"application/x-ndjson": TEXT, "application/json": list_of(refer("SentProduct") | {"required": ["product_id"]})}
+_CLICKS = object_of({"accepted": COUNT, "rejected": COUNT})
 _TRIED = object_of({"before": refer("Answer"), "after": refer("Answer")})
 
 OPERATIONS: dict[str, dict[str, _Operation]] = {
@@ -138,7 +139,7 @@ OPERATIONS: dict[str, dict[str, _Operation]] = {
         "delete": _Operation("Take it out", _done("deleted")),
     },
     "/attributes/{slot}/{value}": {"put": _Operation("Teach the model an attribute", _TAUGHT, success=(200, 201))},
-    "/clicks": {"post": _Operation("Keep clicks", object_of({"kept": COUNT}), [400, 413], _json("Clicks"), (), (201,))},
+    "/clicks": {"post": _Operation("Keep clicks", _CLICKS, [400, 413], _json("Clicks"), (), (201,))},
     "/log": {"get": _Operation("Clicks as a log to train on", TEXT, media="text/tab-separated-values")},
     "/stats": {"get": _Operation("What is asked", refer("Statistics"))},
     "/reload": {

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from gram.data.catalogue import read_product
 from gram.errors import BadRow, DataError
 from gram.records import Product
-from gram.serve.bodies import HTTPError, parse, product_json, shorten
+from gram.serve.bodies import RETRY, HTTPError, parse, product_json, shorten
 
 LINE = 1_000_000  # bytes of one product
 AT_ONCE = 200  # products that are coded and committed together
@@ -83,7 +83,7 @@ async def put_many(request: Request, write: Callable[[Iterable[Product]], Awaita
         raise
     except asyncio.CancelledError:
         problem = f"the service stops; {tally.kept:,} products are written, of others some may be"
-        raise HTTPError(503, "stopping", problem, "send the others again", {"Retry-After": "1"}) from None
+        raise HTTPError(503, "stopping", problem, "send the others again", RETRY) from None
     return {"accepted": tally.kept, "rejected": tally.told, "rejected_count": tally.rejected}
 
 
