@@ -295,7 +295,7 @@ class LiveIndex:
 
     def _read_packed(self, changes: Sequence[Change], products: Sequence[Product]) -> Representations:
         """The representations of changes; coded anew where another index numbered their codes."""
-        index, known = self.searcher.index, self.store.all(NUMBERING).get("changes")
+        index, known = self.searcher.index, self.store.get(NUMBERING, "changes")
         if known is None or known["is"] == _numbering(index):
             return unpack([c.representation for c in changes], index.width, index.token_vectors.vectors.shape[1])
         represented = self._edited(self._edits, [p.product_id for p in products], self._represent(products))

@@ -161,7 +161,7 @@ class Shop:
             fix = f"write {lexicon.attributes[other]}" if other >= 0 else "choose one that some product has"
             raise SettingError(f"the lexicon has no code {slot}: {value}. Fix: {fix}")
         attribute = lexicon.attributes[key]
-        noted = self.store.all(FROM_MODEL).get(product_id)
+        noted = self.store.get(FROM_MODEL, product_id)
         entries: list[Entry] = []
         if noted is not None:  # from now on it is a person's, whatever a language model had said of it
             left = [code for code in noted["codes"] if Attribute(*code) != attribute]

@@ -183,6 +183,11 @@ class Store:
         with self._writing() as connection:
             return connection.execute("DELETE FROM entry WHERE kind = ? AND key = ?", (kind, key)).rowcount > 0
 
+    def get(self, kind: str, key: str) -> dict[str, Any] | None:
+        """One entry; None where there is none."""
+        rows = self._read("SELECT value FROM entry WHERE kind = ? AND key = ?", (kind, key))
+        return json.loads(rows[0][0]) if rows else None
+
     def all(self, kind: str) -> dict[str, dict[str, Any]]:
         """Every entry of a kind by its name."""
         rows = self._read("SELECT key, value FROM entry WHERE kind = ? ORDER BY key", (kind,))

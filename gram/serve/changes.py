@@ -200,7 +200,7 @@ class Changes:
         return respond({"rules": self.service.shop.store.all("rule")})
 
     async def rule(self, request: Request) -> Response:
-        found = self.service.shop.store.all("rule").get(request.path_params["rule_id"])
+        found = self.service.shop.store.get("rule", request.path_params["rule_id"])
         if found is None:
             raise _no_rule(request.path_params["rule_id"])
         return respond(found)

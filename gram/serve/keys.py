@@ -27,7 +27,7 @@ def make_key(store: Store, name: str, role: str) -> str:
         raise SettingError(f"there is no role {role!r}. Fix: choose from {', '.join(ROLES)}")
     if not name.strip() or len(name) > 100:
         raise SettingError("a key needs a name of up to 100 characters. Fix: say who is to use it")
-    if name in store.all("key"):
+    if store.get("key", name) is not None:
         raise SettingError(f"there is a key {name!r} already. Fix: remove it first, or choose another name")
     key = f"gram_{secrets.token_urlsafe(32)}"
     store.put("key", name, {"role": role, "hash": _hash(key)})
