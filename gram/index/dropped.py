@@ -55,8 +55,9 @@ def _read(index: Path, product_ids: set[str]) -> list[Product]:
     if not product_ids:
         return []
     try:
-        return [product for product in ProductTable.load(index) if product.product_id in product_ids]
-    except IndexFolderError:
+        table = ProductTable.load(index)
+        return [table[row] for row in sorted(map(table.row, product_ids))]
+    except (IndexFolderError, KeyError):
         return []
 
 
