@@ -131,13 +131,22 @@ def markdown(results: Mapping[str, Any], circumstances: Mapping[str, Any]) -> st
     return "\n\n".join(parts) + "\n"
 
 
+def tell_quick(quick: bool) -> str:
+    """What is to be said of a trial's figures; nothing of others'."""
+    return " Everything was cut short by `--quick`: these figures say nothing." if quick else ""
+
+
+def describe_engines(names: Iterable[str]) -> str:
+    """What engines' names do not tell, as a list."""
+    return "\n".join(f"- {name}: {ENTRANTS[name].about}." for name in names if ENTRANTS[name].about)
+
+
 def _setting(circumstances: Mapping[str, Any]) -> list[str]:
     c = circumstances
-    reduced = " Everything was cut short by `--quick`: these figures say nothing." if c["settings"]["quick"] else ""
     return [
         f"{c['products']:,} products, {c['interactions']:,} interactions to train on, {c['dev_queries']:,} dev "
         f"queries, {c['queries']:,} judged test queries, {c['queries_in_log']:,} of them in the log. {c['cpu']}, "
-        f"{c['cores']} cores, seed {c['settings']['seed']}.{reduced}",
+        f"{c['cores']} cores, seed {c['settings']['seed']}.{tell_quick(c['settings']['quick'])}",
         "Every figure of this page is made by:",
         "\n".join(f"    {command}" for command in c["commands"]),
     ]
@@ -149,12 +158,11 @@ def _main_table(results: Mapping[str, Any]) -> list[str]:
         (name, *marked_cells(row, MEASURES), f"{costs[name]['p50_ms']:.1f}", f"{costs[name]['training_seconds']:,.0f}")
         for name, row in results["all"].items()
     ]
-    about = [f"- {name}: {ENTRANTS[name].about}." for name in results["all"] if ENTRANTS[name].about]
     return [
         "`+` better, `-` worse than GRAM: paired randomisation test on the queries, two-sided, p < .05, not corrected "
         "for the number of rivals. A query without an answer counts as 0. Times are explained under Cost.",
         markdown_table(("engine", *MEASURES, "one query p50 ms", "training s"), rows),
-        "\n".join(about),
+        describe_engines(results["all"]),
         "`relevance`: share of relevant ones among the judged products of the first ten.",
         markdown_table(
             ("engine", *MORE_MEASURES), [(n, *marked_cells(row, MORE_MEASURES)) for n, row in results["all"].items()]

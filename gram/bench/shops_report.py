@@ -6,8 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gram.bench.report import MEASURES, OURS, format_figure, markdown_table, marked_cells
-from gram.bench.rows import ENTRANTS
+from gram.bench.report import (
+    MEASURES,
+    OURS,
+    describe_engines,
+    format_figure,
+    markdown_table,
+    marked_cells,
+    tell_quick,
+)
 from gram.folders import new_file, write_json
 
 Cells = Sequence[Mapping[str, Any]]
@@ -46,17 +53,15 @@ def summarise(cells: Cells) -> dict[str, Any]:
 
 def markdown(cells: Cells, summaries: Mapping[str, Any], told: Mapping[str, Any]) -> str:
     """The whole report as a page."""
-    about = [f"- {name}: {ENTRANTS[name].about}." for name in cells[0]["engines"] if ENTRANTS[name].about]
-    reduced = " Everything was cut short by `--quick`: these figures say nothing." if told["quick"] else ""
     parts = [
         "# Many shops",
-        f"{told['cpu']}, {told['cores']} cores, networks on {told['device']}, seed {told['seed']}.{reduced} Every "
-        "figure of this page is made by:",
+        f"{told['cpu']}, {told['cores']} cores, networks on {told['device']}, seed {told['seed']}."
+        f"{tell_quick(told['quick'])} Every figure of this page is made by:",
         "\n".join(f"    {command}" for command in told["commands"]),
         "`+` better, `-` worse than GRAM: paired randomisation test on the queries, two-sided, p < .05, not corrected "
         "for the number of tests. Rivals are tuned on the shop's dev part, also where the log is none.",
         _table_of(cells),
-        "\n".join(about),
+        describe_engines(cells[0]["engines"]),
         "## Summary",
         "Means over cells, each counting the same. In brackets: in how many cells GRAM is ahead / behind by more than "
         "chance.",
