@@ -145,9 +145,9 @@ def export(index: Path, output: Path, queries: Path | None, form: str, model: Pa
     from gram.shop import Shop
 
     check_apart(output)
-    if resolve(output).name.startswith(store_path(resolve(index)).name) or (
-        queries and resolve(output) == resolve(queries)
-    ):
+    target = resolve(output)
+    of_index = target.name.startswith(store_path(resolve(index)).name)
+    if of_index or (queries is not None and target == resolve(queries)):
         raise DataError(output, "is what the index or the queries are in.", "name another file")
     texts = None if queries is None else read_queries(queries)
     shop = Shop.open(index, model, read_only=True)

@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gram.arrays import SparseRow, SparseRows
-from gram.coder.base import QueryRepresentation, Representations
+from gram.coder.base import QueryRepresentation
+from gram.coder.packing import read_keys
 from gram.codes.lexicon import Lexicon
 from gram.data.files import write_whole
 from gram.errors import SettingError
-from gram.snapshot import Snapshot, join_segments
+from gram.index.segment import Index
+from gram.ranking.features import NOTHING
+from gram.snapshot import Snapshot
 
 OF_QUERIES, OF_PRODUCTS = 2.0, 1.0
 """How much expansion counts beside what a text holds. Home Depot with its log and a shop without one alike are flat
@@ -32,7 +36,7 @@ FORMS = ("names", "ids")
 def query_vector(query: QueryRepresentation) -> SparseRow:
     """A query's attributes and their weights; none for one without a word, which a search answers with nothing too."""
     if not query.terms.stems:
-        return SparseRow(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
+        return NOTHING
     lexical, expansion = query.lexical, query.expansion
     return SparseRow(
         np.concatenate([lexical.key, expansion.key]).astype(np.int64),
@@ -40,14 +44,14 @@ def query_vector(query: QueryRepresentation) -> SparseRow:
     )
 
 
-def product_vectors(represented: Representations) -> SparseRows:
-    """The attributes of N products and their weights, (X,) in all."""
-    lexical, expansion = represented.lexical, represented.expansion
+def product_vectors(index: Index, rows: NDArray[np.int64]) -> SparseRows:
+    """The attributes of some products of an index, by their rows (N,), and their weights, (X,) in all."""
+    lexical, expansion = (read_keys(index, postings, rows) for postings in (index.lexical, index.expansion))
     return SparseRows.build(
         np.concatenate([lexical.rows(), expansion.rows()]),
         np.concatenate([lexical.key, expansion.key]),
         np.concatenate([lexical.weight, np.float32(OF_PRODUCTS) * expansion.weight]),
-        n_rows=len(lexical.start) - 1,
+        n_rows=len(rows),
     )
 
 
@@ -81,11 +85,15 @@ def write_products(snapshot: Snapshot, path: Path, form: str = "names") -> int:
 
     Raises DataError where `path` cannot be written.
     """
-    products, represented = join_segments(snapshot.segments)
-    vectors = product_vectors(represented)
-    rows = ((product.product_id, vectors.of(row)) for row, product in enumerate(products))
-    _write(path, "product_id", rows, snapshot.searcher.lexicon, form)
-    return len(products)
+    _write(path, "product_id", _sold(snapshot), snapshot.searcher.lexicon, form)
+    return len(snapshot)
+
+
+def _sold(snapshot: Snapshot) -> Iterator[tuple[str, SparseRow]]:
+    for segment in snapshot.segments:
+        rows = np.array(segment.alive, dtype=np.int64)
+        vectors = product_vectors(segment.index, rows)
+        yield from ((product_id, vectors.of(i)) for i, product_id in enumerate(segment.index.table.ids[rows].tolist()))
 
 
 def write_queries(snapshot: Snapshot, queries: Mapping[str, str], path: Path, form: str = "names") -> int:

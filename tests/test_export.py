@@ -6,18 +6,21 @@ import gzip
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from gram.arrays import SparseRow, SparseRows
+from gram.arrays import SparseRow
 from gram.bench.variants import ExportedCodes
 from gram.cli import main
-from gram.coder.base import QueryCodes, QueryRepresentation, QueryTerms, Representations
+from gram.coder.base import QueryCodes, QueryRepresentation, QueryTerms
 from gram.errors import SettingError
 from gram.export import OF_PRODUCTS, OF_QUERIES, named, product_vectors, query_vector
-from gram.index.token_vectors import TokenVectors
+from gram.index.postings import Postings
+from gram.index.segment import Index
 from gram.ranking.features import SharedKeys
 from gram.records import Product
 from gram.shop import Shop
@@ -52,11 +55,10 @@ def test_expansion_counts_twice_for_a_query_and_once_for_a_product() -> None:
     )
     assert query_vector(query).key.tolist() == [4, 1]
     assert query_vector(query).weight.tolist() == [0.5, 0.5]
-    lexical = SparseRows.build([0, 1], [4, 4], [0.5, 1.0], 2)
-    expansion = SparseRows.build([1], [1], [0.25], 2)
-    tokens = TokenVectors(np.zeros(3, np.int64), np.zeros((0, 4), np.int8))
-    represented = Representations(lexical, expansion, np.ones(1, np.float32), lexical, np.zeros((2, 4)), tokens, none)
-    vectors = product_vectors(represented)
+    lexical = Postings.build([4, 4], [0, 1], [0.5, 1.0], n_keys=5)
+    expansion = Postings.build([1], [1], [0.25], n_keys=5)
+    index = cast(Index, SimpleNamespace(lexical=lexical, expansion=expansion, n_products=2))
+    vectors = product_vectors(index, np.arange(2))
     assert vectors.of(0).key.tolist() == [4]
     assert dict(zip(vectors.of(1).key.tolist(), vectors.of(1).weight.tolist(), strict=True)) == {4: 1.0, 1: 0.25}
 

@@ -95,13 +95,12 @@ class ExportedCodes:
     name = "codes-exported"
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        from gram.coder.packing import read_back
         from gram.export import product_vectors
         from gram.index.postings import Postings
 
         self.searcher = Gram(folder, device=device).searcher
         self.index = self.searcher.index
-        vectors = product_vectors(read_back(self.index, np.arange(self.index.n_products)))
+        vectors = product_vectors(self.index, np.arange(self.index.n_products))
         n_keys = max(self.index.lexical.n_keys, self.index.expansion.n_keys)
         self.postings = Postings.build(vectors.key, vectors.rows(), vectors.weight, n_keys)
 

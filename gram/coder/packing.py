@@ -87,28 +87,28 @@ def join(parts: Sequence[Representations]) -> Representations:
     )
 
 
+def read_keys(index: Index, postings: Postings, rows: NDArray[np.int64]) -> SparseRows:
+    """What some postings of an index hold of some of its products, with their weights there."""
+    at = number_rows(rows, index.n_products)[postings.product]
+    kept = np.flatnonzero(at >= 0)
+    keys = np.repeat(np.arange(postings.n_keys), np.diff(postings.start))[kept]
+    return SparseRows.build(at[kept], keys, postings.weight[kept], len(rows))
+
+
 def read_back(index: Index, rows: NDArray[np.int64]) -> Representations:
     """What an index holds of some of its products, as their representations: nothing is coded again.
 
     Probabilities and tokens' weights, which no index of products keeps, are 1.
     """
 
-    number = number_rows(rows, index.n_products)
-
-    def sparse(postings: Postings) -> SparseRows:
-        at = number[postings.product]
-        kept = np.flatnonzero(at >= 0)
-        keys = np.repeat(np.arange(postings.n_keys), np.diff(postings.start))[kept]
-        return SparseRows.build(at[kept], keys, postings.weight[kept], len(rows))
-
     start, lengths = index.token_vectors.start[rows], np.diff(index.token_vectors.start)[rows]
     tokens, _ = ragged(start, lengths)
-    expansion = sparse(index.expansion)
+    expansion = read_keys(index, index.expansion, rows)
     return Representations(
-        sparse(index.lexical),
+        read_keys(index, index.lexical, rows),
         expansion,
         np.ones(len(expansion.key), dtype=np.float32),
-        sparse(index.compound),
+        read_keys(index, index.compound, rows),
         np.asarray(index.dense[rows]),
         TokenVectors(offsets(lengths), np.asarray(index.token_vectors.vectors[tokens])),
         np.ones(len(tokens), dtype=np.float32),
