@@ -9,19 +9,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import sqlite3
-import threading
-import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,10 +24,9 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from tiny_causal import SETTINGS, TINY
 
 import gram.coder.causal.cache
-import gram.coder.causal.endpoint
-import gram.coder.causal.queries
 import gram.training.causal.stages
 import gram.training.stages
 from gram.arrays import SparseRows
@@ -43,32 +36,25 @@ from gram.coder.beam import BeamOptions, TorchTrie, beam_search
 from gram.coder.causal.cache import CodeCache, TextCodes
 from gram.coder.causal.coder import CausalCoder
 from gram.coder.causal.decoding import NextToken, TokenTrie, code_tokens
-from gram.coder.causal.endpoint import Endpoint
 from gram.coder.causal.language_model import LanguageModel, LanguageModelSettings
 from gram.coder.causal.loading import check_language_model, load_language_model, rebuild
-from gram.coder.causal.queries import write_queries
 from gram.coder.causal.text import read_code, write_code, write_prompt
 from gram.coder.encoder.backbone import ScratchSettings, load_backbone
 from gram.coder.encoder.tokens import TextTokenizer
 from gram.coder.folder import load_coder
-from gram.codes.lexicon import Lexicon
 from gram.codes.mining import mine
 from gram.codes.space import CodeTargets, add_targets
 from gram.data.dataset import Dataset
-from gram.data.log import read_log
-from gram.data.shop.generate import generate
 from gram.errors import DataError, ModelError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.indexing import make_index, product_stems
 from gram.records import Attribute, Interaction, Product
 from gram.search import Searcher
-from gram.shop import Shop
 from gram.training.causal.co_alignment import CausalCoAlignment
 from gram.training.causal.co_training import make_co_training_samples
 from gram.training.causal.likelihood import LikelihoodTrainer
 from gram.training.causal.samples import CodeSamples
 from gram.training.causal.settings import CausalSettings
-from gram.training.joint import TrainingSettings
 from gram.training.pipeline import CAUSAL_STAGES, train
 from gram.training.preferences import CompoundCodes, draw_preferences, efficiency
 from gram.training.run import Settings
@@ -78,36 +64,11 @@ from gram.training.teaching import _add_codes, teach
 LINES = ["type: sofa", "type: couch", "type: sofa | colour: blue", "type: sofa | colour: navy", "brand: x, y & z"]
 PROMPTS = ["query: blue couch\ncode:", "product: a large sofa from nowhere ; Aldo\ncode:"]
 KINDS = ("scratch-qwen3", "scratch-llama", "scratch-t5")
-TINY = LanguageModelSettings(name="scratch", width=64, layers=2, vocabulary=600, dtype="float32")
-SETTINGS = Settings(
-    causal=CausalSettings(
-        model=TINY,
-        steps=140,
-        co_training=10,
-        co_alignment=6,
-        batch=16,
-        validate_every=50,
-        rounds=2,
-        texts=40,
-        rate=3e-3,
-    ),
-    training=TrainingSettings(seed=3),
-)
 
 
 def tiny(name: str, **more: Any) -> LanguageModel:
     torch.manual_seed(0)
     return load_language_model(LanguageModelSettings(name=name, vocabulary=400, **more), [*LINES, *PROMPTS]).eval()
-
-
-@pytest.fixture(scope="module")
-def data() -> Dataset:
-    return generate(products=120, interactions=500, queries=100, seed=1)
-
-
-@pytest.fixture(scope="module")
-def model(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(data.products, data.log, tmp_path_factory.mktemp("causal") / "model", SETTINGS)
 
 
 class TestText:
@@ -262,10 +223,10 @@ class TestCache:
         cache.keep({"p": ROW})
 
     def test_codes_are_not_written_where_they_cannot_be_kept(
-        self, data: Dataset, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, causal_data: Dataset, causal_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        data.write(tmp_path)
-        shutil.copytree(model, tmp_path / "model")
+        causal_data.write(tmp_path)
+        shutil.copytree(causal_model, tmp_path / "model")
         (tmp_path / "model.codes.sqlite").mkdir()
         monkeypatch.setattr(CausalCoder, "write", lambda *_, **__: pytest.fail("codes were written"))
         done = CliRunner().invoke(main, ["code", str(tmp_path / "model"), str(tmp_path / "products.jsonl.gz")])
@@ -275,50 +236,52 @@ class TestCache:
 
 class TestTraining:
     def test_the_folder_is_opened_indexed_and_searched_like_any_other(
-        self, data: Dataset, model: Path, tmp_path: Path
+        self, causal_data: Dataset, causal_model: Path, tmp_path: Path
     ) -> None:
-        index = make_index(model, data.products, tmp_path / "index")
-        searcher = Searcher.load(index, model)
-        query = next(iter(data.parts["test"].queries.values()))
+        index = make_index(causal_model, causal_data.products, tmp_path / "index")
+        searcher = Searcher.load(index, causal_model)
+        query = next(iter(causal_data.parts["test"].queries.values()))
         hits = searcher.search(query, k=5, explain=True)
         assert len(hits) == 5
         assert searcher.only(["codes"]).search(query, k=5)
         coder = searcher.coder
         assert isinstance(coder, CausalCoder)
-        found = coder.represent(data.products[:9], Side.PRODUCT, PRODUCT_CODING)
+        found = coder.represent(causal_data.products[:9], Side.PRODUCT, PRODUCT_CODING)
         assert (found.compound.key < len(coder.trie)).all()
         assert (found.compound.counts() > 0).all()
         assert found.dense.shape == (9, 1)
 
-    def test_nothing_is_asked_of_the_model_where_no_codes_are_wanted(self, model: Path) -> None:
-        coder = load_coder(model)
+    def test_nothing_is_asked_of_the_model_where_no_codes_are_wanted(self, causal_model: Path) -> None:
+        coder = load_coder(causal_model)
         assert isinstance(coder, CausalCoder)
         coder.model.model = None
         found = coder.represent(["red sofa"], Side.QUERY, replace(QUERY_CODING, codes=0))
         assert not len(found.compound.key)
 
-    def test_what_was_written_is_not_written_again(self, model: Path) -> None:
-        coder = load_coder(model)
+    def test_what_was_written_is_not_written_again(self, causal_model: Path) -> None:
+        coder = load_coder(causal_model)
         assert isinstance(coder, CausalCoder)
         first = coder.write(["red sofa", "blue lamp"], Side.QUERY)
-        again = load_coder(model)
+        again = load_coder(causal_model)
         assert isinstance(again, CausalCoder)
         again.model.model = None
         second = again.write(["blue lamp", "red sofa"], Side.QUERY)
         assert [row.code.tolist() for row in second] == [row.code.tolist() for row in first][::-1]
 
-    def test_saved_and_loaded_it_writes_the_same(self, data: Dataset, model: Path, tmp_path: Path) -> None:
-        coder = load_coder(model)
+    def test_saved_and_loaded_it_writes_the_same(
+        self, causal_data: Dataset, causal_model: Path, tmp_path: Path
+    ) -> None:
+        coder = load_coder(causal_model)
         assert isinstance(coder, CausalCoder)
         coder.save(tmp_path, {})
         again = load_coder(tmp_path)
         assert isinstance(again, CausalCoder)
-        texts = data.products[:5]
+        texts = causal_data.products[:5]
         for a, b in zip(coder.write(texts, Side.PRODUCT), again.write(texts, Side.PRODUCT), strict=True):
             assert a.code.tolist() == b.code.tolist()
 
     def test_a_stopped_run_ends_in_the_same_weights(
-        self, data: Dataset, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, causal_data: Dataset, causal_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         step, taken = LikelihoodTrainer.step, 0
 
@@ -331,14 +294,16 @@ class TestTraining:
 
         monkeypatch.setattr(LikelihoodTrainer, "step", stop)
         with pytest.raises(KeyboardInterrupt):
-            train(data.products, data.log, tmp_path / "model", SETTINGS)
-        train(data.products, data.log, tmp_path / "model", SETTINGS, resume=True)
+            train(causal_data.products, causal_data.log, tmp_path / "model", SETTINGS)
+        train(causal_data.products, causal_data.log, tmp_path / "model", SETTINGS, resume=True)
         assert taken < 65 + 140  # it did not begin anew
-        assert (tmp_path / "model" / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+        assert (tmp_path / "model" / "model.safetensors").read_bytes() == (
+            causal_model / "model.safetensors"
+        ).read_bytes()
 
     @pytest.mark.parametrize("content", [b"", b"damaged", None])
     def test_a_damaged_checkpoint(
-        self, content: bytes | None, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, content: bytes | None, causal_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from gram.training.causal.likelihood import LikelihoodTrainer
 
@@ -352,29 +317,29 @@ class TestTraining:
 
         monkeypatch.setattr(LikelihoodTrainer, "step", stop)
         with pytest.raises(KeyboardInterrupt):
-            train(data.products, data.log, tmp_path / "model", Settings(causal=causal))
+            train(causal_data.products, causal_data.log, tmp_path / "model", Settings(causal=causal))
         checkpoint = tmp_path / "model.work" / "joint.pt"
         if content is None:
             torch.save({"weights": {}, "origin": ""}, checkpoint)
         else:
             checkpoint.write_bytes(content)
         with pytest.raises(ModelError, match=r"joint.pt: its weights cannot be used .* Fix: train without --resume"):
-            train(data.products, data.log, tmp_path / "model", Settings(causal=causal), resume=True)
+            train(causal_data.products, causal_data.log, tmp_path / "model", Settings(causal=causal), resume=True)
 
-    def test_a_damaged_file_of_joint_weights(self, data: Dataset, tmp_path: Path) -> None:
+    def test_a_damaged_file_of_joint_weights(self, causal_data: Dataset, tmp_path: Path) -> None:
         joint = tmp_path / "joint.safetensors"
         joint.write_bytes(b"damaged" * 9)
         for chosen in (SETTINGS, Settings(backbone="scratch")):
             with pytest.raises(ModelError, match=r"joint.safetensors: its weights cannot be used .* Fix: remove it"):
-                train(data.products[:40], data.log, tmp_path / "model", chosen, joint=joint)
+                train(causal_data.products[:40], causal_data.log, tmp_path / "model", chosen, joint=joint)
 
-    def test_without_a_log(self, data: Dataset, tmp_path: Path) -> None:
-        folder = train(data.products[:60], [], tmp_path / "model", SETTINGS)
-        searcher = Searcher.load(make_index(folder, data.products[:60], tmp_path / "index"), folder)
+    def test_without_a_log(self, causal_data: Dataset, tmp_path: Path) -> None:
+        folder = train(causal_data.products[:60], [], tmp_path / "model", SETTINGS)
+        searcher = Searcher.load(make_index(folder, causal_data.products[:60], tmp_path / "index"), folder)
         assert searcher.search("sofa")
 
-    def test_every_stage_did_something(self, model: Path) -> None:
-        rows = [json.loads(line) for line in (model / "training.jsonl").open()]
+    def test_every_stage_did_something(self, causal_model: Path) -> None:
+        rows = [json.loads(line) for line in (causal_model / "training.jsonl").open()]
         steps = Counter(row["stage"] for row in rows)
         assert steps["joint"] == 140
         assert steps["co-training"] == 10
@@ -382,20 +347,20 @@ class TestTraining:
         aligned = [row for row in rows if row["stage"] == "co-alignment"]
         assert all(np.isfinite(row["preference"]) for row in aligned)
 
-    def test_likelihood_falls(self, data: Dataset, tmp_path: Path) -> None:
+    def test_likelihood_falls(self, causal_data: Dataset, tmp_path: Path) -> None:
         longer = Settings(causal=CausalSettings(model=TINY, steps=60, batch=16, validate_every=20))
         stages = [stage for stage in CAUSAL_STAGES if stage.name in ("lexicon", "joint")]
-        train(data.products, data.log, tmp_path / "model", longer, stages=stages)
+        train(causal_data.products, causal_data.log, tmp_path / "model", longer, stages=stages)
         rows = [json.loads(line) for line in (tmp_path / "model" / "training.jsonl").open()]
         assert rows[-1]["query"] < 0.8 * rows[0]["query"]
         assert rows[-1]["product"] < 0.8 * rows[0]["product"]
 
     def test_a_run_that_only_gets_worse_ends_where_it_began(
-        self, data: Dataset, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, causal_data: Dataset, causal_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        coder = load_coder(model)
+        coder = load_coder(causal_model)
         assert isinstance(coder, CausalCoder)
-        samples = CodeSamples.collect(coder.lexicon, data.products, data.log)
+        samples = CodeSamples.collect(coder.lexicon, causal_data.products, causal_data.log)
         before = {name: weight.clone() for name, weight in coder.model.trainable().items()}
         chosen = replace(SETTINGS.causal or CausalSettings(), validate_every=1, patience=2, rate=1e-3)
         trainer = LikelihoodTrainer(coder.model, samples, chosen, 9, 0, "co-training")
@@ -406,10 +371,10 @@ class TestTraining:
         assert trainer.done == 2
         assert all(torch.equal(weight, before[name]) for name, weight in coder.model.trainable().items())
 
-    def test_co_training_adds_what_the_other_side_writes(self, data: Dataset, model: Path) -> None:
-        coder = load_coder(model)
+    def test_co_training_adds_what_the_other_side_writes(self, causal_data: Dataset, causal_model: Path) -> None:
+        coder = load_coder(causal_model)
         assert isinstance(coder, CausalCoder)
-        samples = CodeSamples.collect(coder.lexicon, data.products, data.log)
+        samples = CodeSamples.collect(coder.lexicon, causal_data.products, causal_data.log)
         taught = make_co_training_samples(coder, samples, 30, 0)
         before, after = np.diff(samples.of_queries.start), np.diff(taught.of_queries.start)
         assert (after >= before).all()
@@ -434,20 +399,22 @@ class TestSamples:
         samples = CodeSamples.collect(lexicon, data.products, log)
         return replace(samples, tags=[row[:0] for row in samples.tags])
 
-    def test_logged_queries_stand_in_for_pseudo_queries(self, data: Dataset) -> None:
-        samples = self.silent(data, data.log[:20])
+    def test_logged_queries_stand_in_for_pseudo_queries(self, causal_data: Dataset) -> None:
+        samples = self.silent(causal_data, causal_data.log[:20])
         queries, products = samples.draw(8, np.random.default_rng(0))
-        logged = {query for i in data.log[:20] for query in i.query.split()}
+        logged = {query for i in causal_data.log[:20] for query in i.query.split()}
         assert len(queries.prompts) == len(queries.codes) == len(products.prompts) == len(products.codes) == 8
         assert all(queries.codes)
         assert logged & {word for prompt in queries.prompts for word in prompt.split()}
 
-    def test_nothing_to_draw(self, data: Dataset) -> None:
+    def test_nothing_to_draw(self, causal_data: Dataset) -> None:
         with pytest.raises(SettingError, match="give a query with a code"):
-            self.silent(data, []).draw(4, np.random.default_rng(0))
+            self.silent(causal_data, []).draw(4, np.random.default_rng(0))
 
-    def test_products_without_a_code_are_not_drawn(self, data: Dataset) -> None:
-        samples = CodeSamples.collect(mine(data.products, data.log), data.products, data.log)
+    def test_products_without_a_code_are_not_drawn(self, causal_data: Dataset) -> None:
+        samples = CodeSamples.collect(
+            mine(causal_data.products, causal_data.log), causal_data.products, causal_data.log
+        )
         bare = Product("bare", "1")
         one_more = [
             part._replace(start=np.append(part.start, part.start[-1]))
@@ -538,20 +505,22 @@ class TestCoAlignment:
         assert {row.weight for row in drawn} == {0.5}
         assert not draw_preferences(np.array([[0, 2]]), queries, products, [clicked], 9, np.random.default_rng(0))
 
-    def test_the_margin_grows(self, data: Dataset, model: Path) -> None:
-        coder = load_coder(model)
+    def test_the_margin_grows(self, causal_data: Dataset, causal_model: Path) -> None:
+        coder = load_coder(causal_model)
         assert isinstance(coder, CausalCoder)
-        samples = CodeSamples.collect(coder.lexicon, data.products, data.log)
+        samples = CodeSamples.collect(coder.lexicon, causal_data.products, causal_data.log)
         chosen = replace(SETTINGS.causal or CausalSettings(), rounds=1, rate=1e-2)
         rows = CausalCoAlignment(coder, samples, chosen, 0).run(12)
         assert np.mean([row["preferred"] for row in rows[-4:]]) > 0.6
         assert np.mean([row["preference"] for row in rows[-4:]]) < rows[0]["preference"]
         assert rows[0]["preference"] == pytest.approx(np.log(2), abs=1e-3)  # the reference is the model itself
 
-    def test_a_loss_that_is_no_number(self, data: Dataset, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        coder = load_coder(model)
+    def test_a_loss_that_is_no_number(
+        self, causal_data: Dataset, causal_model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        coder = load_coder(causal_model)
         assert isinstance(coder, CausalCoder)
-        samples = CodeSamples.collect(coder.lexicon, data.products, data.log)
+        samples = CodeSamples.collect(coder.lexicon, causal_data.products, causal_data.log)
         dropping = []
 
         def loss(aligning: CausalCoAlignment, _: Any) -> tuple[torch.Tensor, dict[str, float]]:
@@ -579,25 +548,25 @@ class TestPretrained:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("lora", [0, 4])
     def test_a_folder_of_hugging_face_is_trained_saved_and_opened(
-        self, kind: str, lora: int, data: Dataset, tmp_path: Path
+        self, kind: str, lora: int, causal_data: Dataset, tmp_path: Path
     ) -> None:
         pretrained = save_pretrained(tmp_path / "lm", kind)
         lm = LanguageModelSettings(name=str(pretrained), lora=lora, checkpointing=lora > 0)
         settings = Settings(
             causal=CausalSettings(model=lm, steps=3, co_training=1, co_alignment=2, batch=4, texts=10, rounds=1)
         )
-        folder = train(data.products[:40], data.log, tmp_path / "model", settings)
+        folder = train(causal_data.products[:40], causal_data.log, tmp_path / "model", settings)
         coder = load_coder(folder)
         assert isinstance(coder, CausalCoder)
         assert coder.write(["red sofa"], Side.QUERY)[0].code.size
         names = set(coder.model.trainable())
         assert all("lora" in name for name in names) == (lora > 0)
 
-    def test_adapters_change_what_is_written_and_are_kept(self, data: Dataset, tmp_path: Path) -> None:
+    def test_adapters_change_what_is_written_and_are_kept(self, causal_data: Dataset, tmp_path: Path) -> None:
         pretrained = save_pretrained(tmp_path / "lm", "scratch-qwen3")
         lm = LanguageModelSettings(name=str(pretrained), lora=4)
         settings = Settings(causal=CausalSettings(model=lm, steps=8, rate=1e-2, batch=4, co_training=0, co_alignment=0))
-        folder = train(data.products[:40], data.log, tmp_path / "model", settings)
+        folder = train(causal_data.products[:40], causal_data.log, tmp_path / "model", settings)
         coder = load_coder(folder)
         assert isinstance(coder, CausalCoder)
         plain = load_language_model(lm)
@@ -605,11 +574,13 @@ class TestPretrained:
         assert not torch.allclose(coder.model.log_probs(prompts, codes), plain.log_probs(prompts, codes), atol=1e-3)
 
     def test_adapters_stand_on_the_very_weights_they_were_trained_on(
-        self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, causal_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pretrained = save_pretrained(tmp_path / "lm", "scratch-qwen3")
         monkeypatch.chdir(tmp_path)
-        folder = train(data.products[:40], data.log, tmp_path / "model", Settings(causal=causal_of(Path("lm"))))
+        folder = train(
+            causal_data.products[:40], causal_data.log, tmp_path / "model", Settings(causal=causal_of(Path("lm")))
+        )
         assert json.loads((folder / "config.json").read_text())["backbone"] == str(pretrained)
         monkeypatch.chdir("/")
         load_coder(folder)
@@ -622,8 +593,8 @@ class TestPretrained:
         with pytest.raises(ModelError, match=rf"{folder}: .*is gone: {pretrained}. Fix: "):
             load_coder(folder)
 
-    def test_a_part_of_the_weights_is_not_enough(self, model: Path, tmp_path: Path) -> None:
-        shutil.copytree(model, tmp_path / "model")
+    def test_a_part_of_the_weights_is_not_enough(self, causal_model: Path, tmp_path: Path) -> None:
+        shutil.copytree(causal_model, tmp_path / "model")
         weights = load_file(tmp_path / "model" / "model.safetensors")
         weights.popitem()
         save_file(weights, tmp_path / "model" / "model.safetensors")
@@ -664,8 +635,8 @@ class TestPretrained:
                 CausalSettings(rate=rate)
 
 
-def test_the_command_line(data: Dataset, tmp_path: Path) -> None:
-    data.write(tmp_path)
+def test_the_command_line(causal_data: Dataset, tmp_path: Path) -> None:
+    causal_data.write(tmp_path)
     run = CliRunner().invoke
     products, log = str(tmp_path / "products.jsonl.gz"), str(tmp_path / "log.tsv")
     model = str(tmp_path / "model")
@@ -710,384 +681,18 @@ def test_a_rate_that_is_no_number(tmp_path: Path) -> None:
         assert "rate" in done.output
 
 
-class _Answers(BaseHTTPRequestHandler):
-    """An OpenAI-compatible endpoint: says what a product is in other words, and something that is not so."""
-
-    requests: ClassVar[list[dict[str, Any]]] = []
-    failing: ClassVar[list[int]] = []  # statuses to answer first
-    words: ClassVar[str | None] = None  # to answer, whatever is asked
-
-    def do_GET(self) -> None:
-        self.requests.append({"path": self.path})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.requests.append({"path": self.path, "key": self.headers.get("Authorization"), **body})
-        if self.failing:
-            self.send_error(self.failing.pop(0))
-            return
-        title = body["messages"][0]["content"].rpartition("product: ")[2].split(" ; ")[0].split(",")[0]
-        words = f'1. "{title}"\n2. zorblax quux\n3. {" ".join(title.split()[-2:])}'
-        words = words if self.words is None else self.words
-        answer = json.dumps({"choices": [{"message": {"content": words}}]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture(autouse=True)
-def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gram.coder.causal.endpoint, "WAIT", 0.0)
-
-
-@pytest.fixture
-def endpoint() -> Iterator[str]:
-    _Answers.requests, _Answers.failing, _Answers.words = [], [], None
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
-
-
-class TestQueries:
-    def test_a_shop_without_a_log_is_trained_on_what_a_language_model_wrote(
-        self, data: Dataset, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("SHOP_KEY", "secret")
-        data.write(tmp_path)
-        products, log = str(tmp_path / "products.jsonl.gz"), str(tmp_path / "log.new.tsv")
-        asked = ["queries", products, "-o", log, "--endpoint", endpoint, "--model", "m", "--key-variable", "SHOP_KEY"]
-        done = CliRunner().invoke(main, [*asked, "--limit", "40"])
-        assert done.exit_code == 0, done.output
-        assert {request["path"] for request in _Answers.requests} == {"/v1/chat/completions"}
-        assert {request["key"] for request in _Answers.requests} == {"Bearer secret"}
-        kept = read_log(log, {p.product_id for p in data.products})
-        assert len({i.product_id for i in kept}) > 30
-        assert not any("zorblax" in i.query for i in kept)
-        n = len(_Answers.requests)
-        assert CliRunner().invoke(main, [*asked, "--limit", "40"]).exit_code == 0
-        assert len(_Answers.requests) == n  # nothing is asked again
-        done = CliRunner().invoke(
-            main,
-            [
-                "train",
-                products,
-                log,
-                "-o",
-                str(tmp_path / "m"),
-                "--coder",
-                "scratch",
-                "--steps",
-                "4",
-                "--no-co-training",
-            ],
-        )
-        assert done.exit_code == 0, done.output
-
-    def test_a_log_of_somebody_else_is_not_replaced(self, data: Dataset, endpoint: str, tmp_path: Path) -> None:
-        data.write(tmp_path)
-        log = tmp_path / "log.tsv"
-        before = log.read_bytes()
-        asked = ["queries", str(tmp_path / "products.jsonl.gz"), "-o", str(log), "--endpoint", endpoint, "--model", "m"]
-        done = CliRunner().invoke(main, [*asked, "--limit", "3"])
-        assert done.exit_code == 2
-        assert (
-            "log.tsv: is there, and was not written by this command. Fix: name another, or replace it with --replace"
-            in done.output
-        )
-        assert log.read_bytes() == before
-        assert not _Answers.requests
-        assert CliRunner().invoke(main, [*asked, "--limit", "3", "--replace"]).exit_code == 0
-        assert log.read_bytes() != before
-        assert CliRunner().invoke(main, [*asked, "--limit", "4"]).exit_code == 0  # its own log
-        log.write_bytes(before)
-        assert CliRunner().invoke(main, [*asked, "--limit", "4"]).exit_code == 2
-
-    def test_no_query_finds_its_product(self, data: Dataset, endpoint: str, tmp_path: Path) -> None:
-        data.write(tmp_path)
-        _Answers.words = "zorblax quux"
-        log = tmp_path / "new.tsv"
-        asked = ["queries", str(tmp_path / "products.jsonl.gz"), "-o", str(log), "--endpoint", endpoint, "--model", "m"]
-        done = CliRunner().invoke(main, [*asked, "--limit", "3"])
-        assert done.exit_code == 2
-        assert "none of the 3 queries" in done.output
-        assert not log.exists()
-
-    def test_answers_without_a_query_are_an_error_and_are_not_kept(self, endpoint: str, tmp_path: Path) -> None:
-        journal = tmp_path / "journal"
-        for words in ("", "<think>what would one say of a red sofa?", "!!!\n---"):
-            _Answers.words = words
-            with pytest.raises(DataError, match="no answer of the model 'm' holds a query"):
-                write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal)
-        _Answers.words = "<think>\nhm\n</think>\nred couch"
-        assert write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal) == [("1", ["red couch"])]
-
-    def test_another_model_number_or_text_is_asked_anew(self, endpoint: str, tmp_path: Path) -> None:
-        sofa = Product("1", "Red Sofa")
-        for product, model, n in ((sofa, "m", 3), (sofa, "n", 3), (sofa, "n", 2), (Product("1", "Oak Desk"), "n", 2)):
-            for _ in range(2):
-                write_queries([product], Endpoint(endpoint, model), tmp_path / "journal", n)
-        assert len(_Answers.requests) == 4
-
-    def test_a_journal_that_a_kill_cut_off(self, endpoint: str, tmp_path: Path) -> None:
-        journal, products = tmp_path / "journal", [Product("1", "Red Sofa"), Product("2", "Oak Desk")]
-        found = write_queries(products[:1], Endpoint(endpoint, "m"), journal)
-        with journal.open("ab") as out:
-            out.write(b"\xff" + b"[" * 100_000 + b'\n{"key": "x", "queries": "y"}\n{"key": "ab')
-        found += write_queries(products[1:], Endpoint(endpoint, "m"), journal)
-        assert write_queries(products, Endpoint(endpoint, "m"), journal) == found
-        assert len(_Answers.requests) == 2
-
-    def test_the_journal_is_read_under_its_lock(
-        self, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """What another process wrote before it gave the lock back is not asked for again."""
-        journal, sofa = tmp_path / "journal", Product("1", "Red Sofa")
-        write_queries([sofa], Endpoint(endpoint, "m"), journal)
-        written, lock = journal.read_bytes(), gram.coder.causal.queries.lock_folder
-        journal.unlink()
-
-        @contextmanager
-        def late(path: Path) -> Iterator[None]:
-            with lock(path):
-                journal.write_bytes(written)
-                yield
-
-        monkeypatch.setattr(gram.coder.causal.queries, "lock_folder", late)
-        write_queries([sofa], Endpoint(endpoint, "m"), journal)
-        assert len(_Answers.requests) == 1
-
-    def test_who_stops_waits_for_no_other_answer(self, tmp_path: Path) -> None:
-        class Slow(Endpoint):
-            def ask(self, prompt: str) -> str:
-                if "Sofa" in prompt:
-                    raise KeyboardInterrupt
-                time.sleep(20)
-                return ""
-
-        begin = time.monotonic()
-        with pytest.raises(KeyboardInterrupt):
-            write_queries(
-                [Product("1", "Oak Desk"), Product("2", "Sofa")], Slow("http://localhost", "m"), tmp_path / "j"
-            )
-        assert time.monotonic() - begin < 10
-
-
-class TestEndpoint:
-    def test_an_endpoint_that_stumbles_is_asked_again(self, endpoint: str) -> None:
-        _Answers.failing = [500, 429]
-        assert "sofa" in Endpoint(endpoint, "m").ask("product: red sofa")
-        assert len(_Answers.requests) == 3
-
-    def test_an_endpoint_that_refuses(self, endpoint: str, tmp_path: Path) -> None:
-        _Answers.failing = [401] * 50
-        journal = tmp_path / "journal"
-        with pytest.raises(DataError, match=r"answered 401.*OPENAI_API_KEY"):
-            write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal)
-        _Answers.failing = []
-        assert write_queries([Product("1", "Red Sofa")], Endpoint(endpoint, "m"), journal)
-
-    @pytest.mark.parametrize(
-        "url",
-        [
-            "file:///etc/passwd", "http://", "https:///v1", "http://[::1/v1", "http://host:port/v1", "http://ho st/v1",
-            "http://hö.de/v1", "http://me:secret@host/v1", "http://host/v1?key=1", "http://host/v1\r\nX: y", "",
-        ],
-    )  # fmt: skip
-    def test_no_address(self, url: str) -> None:
-        with pytest.raises(SettingError, match="the endpoint's address"):
-            Endpoint(url, "m")
-
-    @pytest.mark.parametrize(
-        "raw",
-        [
-            b"nonsense\r\n\r\n",  # BadStatusLine
-            b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{",  # IncompleteRead
-            b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n",  # more headers than http.client reads
-            b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
-            b"HTTP/1.1 200 OK\r\n\r\n\xff",
-            b'HTTP/1.1 200 OK\r\n\r\n{"choices": []}',
-            b'HTTP/1.1 200 OK\r\n\r\n{"choices": [{"message": {"content": ["x"]}}]}',
-        ],
-    )
-    def test_what_is_no_answer(self, raw: bytes) -> None:
-        with pytest.raises(DataError, match="Fix: see that the address"):
-            Endpoint(serve_bytes([raw]), "m").ask("product: sofa")
-
-    def test_an_answer_of_any_length_is_not_read(self) -> None:
-        whole = b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (1 << 20) + b'{"choices": [{"message": {"content": "x"}}]}'
-        with pytest.raises(DataError, match="more than 1048576 bytes"):
-            Endpoint(serve_bytes([whole]), "m").ask("product: sofa")
-
-    def test_no_other_host_is_told(self, endpoint: str) -> None:
-        moved = f"HTTP/1.1 302 Found\r\nLocation: {endpoint}/chat/completions\r\n\r\n".encode()
-        with pytest.raises(DataError, match="answered 302"):
-            Endpoint(serve_bytes([moved]), "m").ask("product: sofa")
-        assert not _Answers.requests
-
-    @pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: ", b""])
-    def test_an_answer_that_drips_is_given_up(self, begin: bytes) -> None:
-        address = serve_bytes([begin, *[b" "] * 200])
-        started = time.monotonic()
-        with pytest.raises(DataError, match="gave no answer"):
-            Endpoint(address, "m", timeout=0.3).ask("product: sofa")
-        assert time.monotonic() - started < 6  # of 4 × 200 × 0.1 s
-
-    def test_half_a_character_is_left_out(self) -> None:
-        raw = rb'{"choices": [{"message": {"content": "so\ud800fa \ud83d\ude00"}}]}'
-        assert Endpoint(serve_bytes([b"HTTP/1.1 200 OK\r\n\r\n" + raw]), "m").ask("x") == "sofa 😀"
-
-    def test_a_key_that_is_none(self, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("SHOP_KEY", "sec\nret")
-        with pytest.raises(SettingError, match="the key in SHOP_KEY") as caught:
-            Endpoint(endpoint, "m", "SHOP_KEY").ask("x")
-        assert "sec" not in str(caught.value)
-
-
-def serve_bytes(pieces: list[bytes]) -> str:
-    """The address of a server that answers every request with these pieces, a tenth of a second apart."""
-    server = socket.create_server(("127.0.0.1", 0))
-
-    def answer(client: socket.socket) -> None:
-        with client, suppress(OSError):
-            client.recv(65536)
-            for i, piece in enumerate(pieces):
-                time.sleep(0.1 * (i > 0))
-                client.sendall(piece)
-            client.shutdown(socket.SHUT_WR)
-            while client.recv(65536):
-                pass
-
-    def accept() -> None:
-        while True:
-            client, _ = server.accept()
-            threading.Thread(target=answer, args=(client,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    return f"http://127.0.0.1:{server.getsockname()[1]}/v1"
-
-
-class TestNearLine:
-    """What comes into an encoder's live index gets a language model's codes later. The codes that it writes are put
-    into its cache, so that what is to be given is known."""
-
-    @pytest.fixture
-    def index(self, small_shop: Path, tmp_path: Path) -> Path:
-        shutil.copytree(small_shop / "model", tmp_path / "model")
-        return Path(shutil.copytree(small_shop / "index", tmp_path / "index"))
-
-    @staticmethod
-    def written(model: Path, product: Product, lexicon: Lexicon, first: int) -> Attribute:
-        """Has the model write one code of a product, that of an attribute which the index has and the text lacks, the
-        so many-th of these; the attribute."""
-        coder = load_coder(model)
-        assert isinstance(coder, CausalCoder)
-        held = lexicon.analyzer.stems(product.title)
-        single = [
-            (code, attribute)
-            for code in range(len(coder.trie))
-            if len(coder.code_of(code)) == 1
-            for attribute in coder.code_of(code)
-            if lexicon.find(*attribute) >= 0 and not set(lexicon.analyzer.stems(attribute.value)) & set(held)
-        ]
-        code, attribute = single[first]
-        prompt = write_prompt(product, Side.PRODUCT)
-        coder.cache.keep({prompt: TextCodes(np.array([code], np.int32), np.zeros(1, np.float32))})
-        return lexicon.attributes[lexicon.find(*attribute)]
-
-    @staticmethod
-    def code(model: Path, index: Path) -> str:
-        done = CliRunner().invoke(main, ["code", str(model), "--pending", str(index)])
-        assert done.exit_code == 0, done.output
-        return str(done.stdout)
-
-    def test_what_came_is_given_what_the_model_writes(self, model: Path, index: Path) -> None:
-        new = Product("new", "Zumbrel thing")
-        shop = Shop.open(index)
-        shop.update([new, Product("gone", "Zumbrel other")])
-        shop.delete(["gone"])
-        attribute = self.written(model, new, shop.live.searcher.lexicon, 0)
-        assert attribute not in [one.code for one in shop.codes("new").codes if one.source == "lexical"]  # type: ignore[union-attr]
-        with pytest.raises(DataError, match="is writing it"), closing(Shop.open(index)):
-            pass
-        shop.close()
-        assert self.code(model, index).startswith("1 products coded, 1 codes given, 0 withdrawn")
-        assert self.code(model, index).startswith("0 products coded")
-        with closing(Shop.open(index)) as shop:
-            assert [one.code for one in shop.codes("new").codes if one.source == "given"] == [attribute]  # type: ignore[union-attr]
-            assert "new" in {hit.product_id for hit in shop.search("", filter=f'code = "{attribute}"', limit=200).hits}
-            shop.live.merge()
-        assert self.code(model, index).startswith("0 products coded"), "a merge is no change"
-        with closing(Shop.open(index)) as shop:
-            assert [one.code for one in shop.codes("new").codes if one.source == "given"] == [attribute]  # type: ignore[union-attr]
-
-    @pytest.mark.parametrize("given", [True, False])
-    def test_what_a_person_says_of_a_code_that_the_model_gave_stays(
-        self, model: Path, index: Path, given: bool
-    ) -> None:
-        new = Product("new", "Zumbrel thing")
-        with closing(Shop.open(index)) as shop:
-            shop.update([new])
-            attribute = self.written(model, new, shop.live.searcher.lexicon, 0)
-        assert "1 codes given" in self.code(model, index)
-        with closing(Shop.open(index)) as shop:
-            shop.edit_code("new", *attribute, given=given)
-            later = Product("new", f"Zumbrel {attribute.value}")
-            shop.update([later])
-            self.written(model, later, shop.live.searcher.lexicon, 1)
-        self.code(model, index)
-        with closing(Shop.open(index)) as shop:
-            assert shop.live.snapshot.edits.of("new")[attribute] is given
-
-    def test_what_the_model_writes_no_more_is_withdrawn_and_what_people_said_stays(
-        self, model: Path, index: Path
-    ) -> None:
-        new, later = Product("new", "Zumbrel thing"), Product("new", "Zumbrel thing again")
-        with closing(Shop.open(index)) as shop:
-            lexicon = shop.live.searcher.lexicon
-            shop.update([new])
-            first, second, third = (self.written(model, one, lexicon, n) for n, one in enumerate((new, later, new)))
-            shop.edit_code("new", *first, given=False)
-            shop.edit_code("new", *second, given=True)
-        assert "1 codes given" in self.code(model, index)
-        with closing(Shop.open(index)) as shop:
-            shop.update([later])
-            shop.edit_code("new", *first, given=None)
-        assert "1 products coded, 0 codes given, 1 withdrawn" in self.code(model, index)
-        with closing(Shop.open(index)) as shop:
-            assert [one.code for one in shop.codes("new").codes if one.source == "given"] == [second]  # type: ignore[union-attr]
-            assert third not in [one.code for one in shop.codes("new").codes if one.source == "given"]  # type: ignore[union-attr]
-            shop.update([new])
-            self.written(model, new, lexicon, 0)
-            shop.edit_code("new", *first, given=False)
-        assert "0 codes given, 0 withdrawn" in self.code(model, index), "a person took it"
-
-    @pytest.mark.parametrize(
-        ("options", "said"),
-        [((), "give PRODUCTS, or --pending"), (("--pending", "i", "p.csv"), "give PRODUCTS, or --pending"),
-         (("--pending", "i", "--log", "l.tsv"), "--log goes with PRODUCTS")],
-    )  # fmt: skip
-    def test_what_does_not_go_together(self, options: tuple[str, ...], said: str) -> None:
-        done = CliRunner().invoke(main, ["code", "m", *options])
-        assert done.exit_code == 2
-        assert said in done.output
-
-
 class TestTeaching:
-    def test_what_the_teacher_is_sure_of_becomes_a_target(self, data: Dataset, model: Path) -> None:
+    def test_what_the_teacher_is_sure_of_becomes_a_target(self, causal_data: Dataset, causal_model: Path) -> None:
         """A teacher of the same catalogue: its codes are codes of the encoder's space, and its expansions targets."""
-        lexicon = mine(data.products, data.log)
-        backbone = load_backbone("scratch", [p.title for p in data.products], ScratchSettings(width=24, layers=1))
+        lexicon = mine(causal_data.products, causal_data.log)
+        backbone = load_backbone(
+            "scratch", [p.title for p in causal_data.products], ScratchSettings(width=24, layers=1)
+        )
         tokenizer = TextTokenizer(lexicon, backbone)
-        bm25 = BM25Index.build(product_stems(data.products, lexicon.analyzer))
-        tokenized = tokenizer.products(data.products)
-        samples = Samples.collect(data.products, tokenized, data.log, tokenizer, bm25)
-        taught = teach(samples, load_coder(model))
+        bm25 = BM25Index.build(product_stems(causal_data.products, lexicon.analyzer))
+        tokenized = tokenizer.products(causal_data.products)
+        samples = Samples.collect(causal_data.products, tokenized, causal_data.log, tokenizer, bm25)
+        taught = teach(samples, load_coder(causal_model))
         for before, after in (
             (samples.query_targets, taught.query_targets),
             (samples.product_targets, taught.product_targets),
@@ -1099,9 +704,9 @@ class TestTeaching:
         assert len(taught.space.of_products.code) > len(samples.space.of_products.code)
         np.testing.assert_array_equal(taught.space.codes, samples.space.codes)
 
-    def test_what_codes_count_that_the_teacher_writes(self, data: Dataset, model: Path) -> None:
+    def test_what_codes_count_that_the_teacher_writes(self, causal_data: Dataset, causal_model: Path) -> None:
         """A code's target is its share of the teacher's probability times its log idf, as of 1 for the best one."""
-        coder = load_coder(model)
+        coder = load_coder(causal_model)
         assert isinstance(coder, CausalCoder)
         log_prob = np.log(np.array([0.6, 0.3, 0.1], np.float32))
         coder.cache.keep({write_prompt("red sofa", Side.QUERY): TextCodes(np.array([5, 9, 2], np.int32), log_prob)})
@@ -1114,30 +719,44 @@ class TestTeaching:
             dict(zip((2, 5, 9), np.array(worth) / sum(worth), strict=True)), rel=1e-4
         )
 
-    def test_an_encoder_is_trained_by_a_language_model(self, data: Dataset, model: Path, tmp_path: Path) -> None:
-        data.write(tmp_path)
+    def test_an_encoder_is_trained_by_a_language_model(
+        self, causal_data: Dataset, causal_model: Path, tmp_path: Path
+    ) -> None:
+        causal_data.write(tmp_path)
         products, log = str(tmp_path / "products.jsonl.gz"), str(tmp_path / "log.tsv")
         command = ["train", products, log, "-o", str(tmp_path / "m"), "--backbone", "scratch", "--steps", "2"]
-        done = CliRunner().invoke(main, [*command, "--teacher", str(model)])
+        done = CliRunner().invoke(main, [*command, "--teacher", str(causal_model)])
         assert done.exit_code == 0, done.output
         assert load_coder(tmp_path / "m").represent(["red sofa"], Side.QUERY, QUERY_CODING)
 
     def test_a_teacher_is_not_replaced_and_is_looked_at_before_anything_is_mined(
-        self, data: Dataset, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, causal_data: Dataset, causal_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(gram.training.stages, "mine", lambda *_: pytest.fail("it was mined"))
         with pytest.raises(SettingError, match="take the place of its teacher"):
-            train(data.products, data.log, model, Settings(backbone="scratch", teacher=str(model)))
+            train(
+                causal_data.products,
+                causal_data.log,
+                causal_model,
+                Settings(backbone="scratch", teacher=str(causal_model)),
+            )
         damaged = tmp_path / "damaged"
-        shutil.copytree(model, damaged)
+        shutil.copytree(causal_model, damaged)
         (damaged / "model.safetensors").write_bytes(b"damaged")
         for teacher in (damaged, tmp_path / "nothing"):
             with pytest.raises(ModelError, match=teacher.name):
-                train(data.products, data.log, tmp_path / "m", Settings(backbone="scratch", teacher=str(teacher)))
+                train(
+                    causal_data.products,
+                    causal_data.log,
+                    tmp_path / "m",
+                    Settings(backbone="scratch", teacher=str(teacher)),
+                )
 
-    def test_teacher_and_language_model_exclude_each_other(self, data: Dataset, model: Path, tmp_path: Path) -> None:
-        data.write(tmp_path)
+    def test_teacher_and_language_model_exclude_each_other(
+        self, causal_data: Dataset, causal_model: Path, tmp_path: Path
+    ) -> None:
+        causal_data.write(tmp_path)
         command = ["train", str(tmp_path / "products.jsonl.gz"), "none", "-o", str(tmp_path / "m")]
-        done = CliRunner().invoke(main, [*command, "--teacher", str(model), "--coder", "scratch"])
+        done = CliRunner().invoke(main, [*command, "--teacher", str(causal_model), "--coder", "scratch"])
         assert done.exit_code == 2
         assert "--teacher" in done.output

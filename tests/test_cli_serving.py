@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
 from gram.cli import main
@@ -14,60 +13,53 @@ from gram.data.shop.generate import generate
 from gram.records import Product
 
 
-@pytest.fixture
-def index(small_shop: Path, tmp_path: Path) -> Path:
-    shutil.copytree(small_shop / "index", tmp_path / "index")
-    shutil.copytree(small_shop / "model", tmp_path / "model")
-    return tmp_path / "index"
-
-
 def run(*arguments: object, code: int = 0) -> str:
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == code, result.output
     return result.output
 
 
-def test_update_search_merge_and_delete(index: Path, tmp_path: Path) -> None:
+def test_update_search_merge_and_delete(index_folder: Path, tmp_path: Path) -> None:
     write_products(tmp_path / "new.jsonl", [Product("new", "Zumbrel navy sofa", price=5.0, brand="Zumbrel")])
-    assert "1 products updated, 151 in all" in run("update", index, tmp_path / "new.jsonl")
-    assert "new  Zumbrel navy sofa" in run("search", index, "zumbrel", "-k", 1)
-    filtered = run("search", index, "sofa", "--filter", "price < 6", "--facets", "brand", "--explain")
+    assert "1 products updated, 151 in all" in run("update", index_folder, tmp_path / "new.jsonl")
+    assert "new  Zumbrel navy sofa" in run("search", index_folder, "zumbrel", "-k", 1)
+    filtered = run("search", index_folder, "sofa", "--filter", "price < 6", "--facets", "brand", "--explain")
     assert "new  Zumbrel navy sofa" in filtered
     assert "Zumbrel 1" in filtered.splitlines()[-1]
     (tmp_path / "queries.tsv").write_text("query_id\tquery\nq1\tzumbrel\n", encoding="utf-8")
-    run("search", index, "--queries", tmp_path / "queries.tsv", "-k", 5, "--run", tmp_path / "run.trec")
+    run("search", index_folder, "--queries", tmp_path / "queries.tsv", "-k", 5, "--run", tmp_path / "run.trec")
     assert (tmp_path / "run.trec").read_text(encoding="utf-8").split()[2] == "new"
     write_products(tmp_path / "old.jsonl", [Product("new", "Zumbrel sofa")])
-    command = ("index", tmp_path / "model", tmp_path / "old.jsonl", "-o", index)
+    command = ("index", tmp_path / "model", tmp_path / "old.jsonl", "-o", index_folder)
     assert "changed live, and the catalogue lacks of it: products 1" in run(*command, code=2)
-    assert "151 products" in run("merge", index)
-    assert "new  Zumbrel navy sofa" in run("search", index, "zumbrel", "-k", 1)
-    assert "1 of 2 products deleted, 150 left" in run("delete", index, "new", "unknown")
-    assert "Zumbrel" not in run("search", index, "zumbrel", "-k", 3)
-    assert "whole: " in run("check", index)
+    assert "151 products" in run("merge", index_folder)
+    assert "new  Zumbrel navy sofa" in run("search", index_folder, "zumbrel", "-k", 1)
+    assert "1 of 2 products deleted, 150 left" in run("delete", index_folder, "new", "unknown")
+    assert "Zumbrel" not in run("search", index_folder, "zumbrel", "-k", 3)
+    assert "whole: " in run("check", index_folder)
 
 
-def test_what_is_wrong_is_told(index: Path, tmp_path: Path) -> None:
-    assert "there are no ids" in run("delete", index, code=2)
-    assert "cannot be read at character 8" in run("search", index, "sofa", "--filter", "price <", code=2)
+def test_what_is_wrong_is_told(index_folder: Path, tmp_path: Path) -> None:
+    assert "there are no ids" in run("delete", index_folder, code=2)
+    assert "cannot be read at character 8" in run("search", index_folder, "sofa", "--filter", "price <", code=2)
     assert "is no index. Fix: gram index" in run("keys", tmp_path / "none", "list", code=2)
     assert not list(tmp_path.glob("none*"))
-    assert "there is no key" in run("serve", index, "--host", "0.0.0.0", code=2)
+    assert "there is no key" in run("serve", index_folder, "--host", "0.0.0.0", code=2)
 
 
-def test_keys_are_made_listed_and_removed(index: Path) -> None:
-    key = run("keys", index, "add", "page", "--role", "search").strip()
+def test_keys_are_made_listed_and_removed(index_folder: Path) -> None:
+    key = run("keys", index_folder, "add", "page", "--role", "search").strip()
     assert key.startswith("gram_")
-    assert run("keys", index, "list") == "page\tsearch\n"
-    run("keys", index, "remove", "page")
-    assert "no key 'page'" in run("keys", index, "remove", "page", code=2)
+    assert run("keys", index_folder, "list") == "page\tsearch\n"
+    run("keys", index_folder, "remove", "page")
+    assert "no key 'page'" in run("keys", index_folder, "remove", "page", code=2)
 
 
-def test_one_request_in_this_process(index: Path) -> None:
-    assert '"status":"ready"' in run("serve", index, "--get", "/ready")
-    assert "unknown_parameter" in run("serve", index, "--get", "/search?x=1", code=1)
-    run("keys", index, "add", "shop", "--role", "search")
-    assert '"hits"' in run("serve", index, "--get", "/search?q=sofa"), "who has the files needs no key"
+def test_one_request_in_this_process(index_folder: Path) -> None:
+    assert '"status":"ready"' in run("serve", index_folder, "--get", "/ready")
+    assert "unknown_parameter" in run("serve", index_folder, "--get", "/search?x=1", code=1)
+    run("keys", index_folder, "add", "shop", "--role", "search")
+    assert '"hits"' in run("serve", index_folder, "--get", "/search?q=sofa"), "who has the files needs no key"
 
 
 def test_a_run_is_filtered_and_sorted_as_one_query_is(small_shop: Path, tmp_path: Path) -> None:

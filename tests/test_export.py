@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -26,13 +25,6 @@ from gram.records import Product
 from gram.shop import Shop
 
 QUERIES = ("black sofa", "womens running shoes", "lamp 20 in")
-
-
-@pytest.fixture
-def folder(small_shop: Path, tmp_path: Path) -> Path:
-    shutil.copytree(small_shop / "index", tmp_path / "index")
-    shutil.copytree(small_shop / "model", tmp_path / "model")
-    return tmp_path / "index"
 
 
 def sparse(*entries: tuple[int, float]) -> SparseRow:
@@ -63,15 +55,15 @@ def test_expansion_counts_twice_for_a_query_and_once_for_a_product() -> None:
     assert dict(zip(vectors.of(1).key.tolist(), vectors.of(1).weight.tolist(), strict=True)) == {4: 1.0, 1: 0.25}
 
 
-def test_the_dot_product_is_the_sum_over_shared_codes(folder: Path, tmp_path: Path) -> None:
+def test_the_dot_product_is_the_sum_over_shared_codes(index_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "q.tsv").write_text("".join(f"q{i}\t{text}\n" for i, text in enumerate(QUERIES)))
     run = CliRunner()
     for extra, name in (((), "p.jsonl.gz"), (("--queries", str(tmp_path / "q.tsv")), "q.jsonl")):
-        done = run.invoke(main, ["export", str(folder), "-o", str(tmp_path / name), "--form", "ids", *extra])
+        done = run.invoke(main, ["export", str(index_folder), "-o", str(tmp_path / name), "--form", "ids", *extra])
         assert done.exit_code == 0, done.output
     products = [json.loads(line) for line in gzip.decompress((tmp_path / "p.jsonl.gz").read_bytes()).splitlines()]
     queries = [json.loads(line) for line in (tmp_path / "q.jsonl").read_text().splitlines()]
-    shop = Shop.open(folder, read_only=True)
+    shop = Shop.open(index_folder, read_only=True)
     searcher, index = shop.live.snapshot.searcher, shop.live.searcher.index
     assert [row["product_id"] for row in products] == index.table.ids.tolist()
     assert [row["query_id"] for row in queries] == ["q0", "q1", "q2"]
@@ -90,8 +82,8 @@ def test_the_dot_product_is_the_sum_over_shared_codes(folder: Path, tmp_path: Pa
     shop.close()
 
 
-def test_what_changed_since_is_exported(folder: Path, tmp_path: Path) -> None:
-    shop = Shop.open(folder)
+def test_what_changed_since_is_exported(index_folder: Path, tmp_path: Path) -> None:
+    shop = Shop.open(index_folder)
     gone = str(shop.live.searcher.index.table.ids[0])
     shop.update([Product("new", "Black sofa 2.5 in")])
     shop.delete([gone])
@@ -102,7 +94,7 @@ def test_what_changed_since_is_exported(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="names, ids"):
         shop.vector("black sofa", "bytes")
     shop.close()
-    done = CliRunner().invoke(main, ["export", str(folder), "-o", str(tmp_path / "p.jsonl")])
+    done = CliRunner().invoke(main, ["export", str(index_folder), "-o", str(tmp_path / "p.jsonl")])
     assert done.exit_code == 0, done.output
     rows = {row["product_id"]: row["codes"] for row in map(json.loads, (tmp_path / "p.jsonl").read_text().splitlines())}
     assert gone not in rows
@@ -111,8 +103,8 @@ def test_what_changed_since_is_exported(folder: Path, tmp_path: Path) -> None:
     assert not any("." in name for codes in rows.values() for name in codes)  # Elasticsearch before 8.16 refuses them
 
 
-def test_names_are_the_heaviest_first_and_hold_no_dot(folder: Path) -> None:
-    shop = Shop.open(folder, read_only=True)
+def test_names_are_the_heaviest_first_and_hold_no_dot(index_folder: Path) -> None:
+    shop = Shop.open(index_folder, read_only=True)
     lexicon = shop.live.snapshot.searcher.lexicon.extend({"2.5": 3})
     key = lexicon.id_of(["2.5"])
     assert list(named(sparse((0, 0.25), (key, 0.5)), lexicon).items()) == [
@@ -123,20 +115,20 @@ def test_names_are_the_heaviest_first_and_hold_no_dot(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["index.shop.sqlite", "index/dense.npy", "model/lexicon.jsonl", "q.tsv"])
-def test_an_export_takes_the_place_of_nothing_that_it_is_made_of(folder: Path, tmp_path: Path, name: str) -> None:
+def test_an_export_takes_the_place_of_nothing_that_it_is_made_of(index_folder: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "q.tsv").write_text("q0\tblack sofa\n")
-    Shop.open(folder).close()
+    Shop.open(index_folder).close()
     before = (tmp_path / name).read_bytes()
     done = CliRunner().invoke(
-        main, ["export", str(folder), "-o", str(tmp_path / name), "--queries", f"{tmp_path}/q.tsv"]
+        main, ["export", str(index_folder), "-o", str(tmp_path / name), "--queries", f"{tmp_path}/q.tsv"]
     )
     assert done.exit_code == 2
     assert "Fix: " in done.output
     assert (tmp_path / name).read_bytes() == before
 
 
-def test_an_output_that_is_a_folder_is_refused(folder: Path, tmp_path: Path) -> None:
-    done = CliRunner().invoke(main, ["export", str(folder), "-o", str(tmp_path)])
+def test_an_output_that_is_a_folder_is_refused(index_folder: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["export", str(index_folder), "-o", str(tmp_path)])
     assert done.exit_code == 2
     assert "Traceback" not in done.output
     missing = CliRunner().invoke(main, ["export", str(tmp_path / "none"), "-o", str(tmp_path / "x.jsonl")])
@@ -144,8 +136,8 @@ def test_an_output_that_is_a_folder_is_refused(folder: Path, tmp_path: Path) -> 
     assert not (tmp_path / "x.jsonl").exists()
 
 
-def test_the_row_of_the_benchmark_ranks_by_the_dot_product(folder: Path) -> None:
-    engine = ExportedCodes(folder.parent)
+def test_the_row_of_the_benchmark_ranks_by_the_dot_product(index_folder: Path) -> None:
+    engine = ExportedCodes(index_folder.parent)
     hits = engine.search(QUERIES[0], 5)
     scores = [hit.score for hit in hits]
     assert hits

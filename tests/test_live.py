@@ -18,28 +18,20 @@ import pytest
 from gram.code_edits import CodeEdit, CodeEdits
 from gram.coder.packing import SPARSE, read_back
 from gram.data.catalogue import read_products
-from gram.errors import DataError, IndexFolderError, SettingError
-from gram.index.store import Change, Store, store_path
+from gram.errors import DataError, SettingError
+from gram.index.store import store_path
 from gram.indexing import make_index
 from gram.records import Attribute, Product
 from gram.remembered import Remembered
 from gram.shop import Shop
 
 
-@pytest.fixture
-def folder(small_shop: Path, tmp_path: Path) -> Path:
-    """A copy of the small shop's index, with its model beside it."""
-    shutil.copytree(small_shop / "index", tmp_path / "index")
-    shutil.copytree(small_shop / "model", tmp_path / "model")
-    return tmp_path / "index"
-
-
 def ids(shop: Shop, query: str, **options: object) -> list[str]:
     return [hit.product_id for hit in shop.search(query, **options).hits]
 
 
-def test_a_fresh_index_answers_as_its_searcher_does(folder: Path) -> None:
-    shop = Shop.open(folder)
+def test_a_fresh_index_answers_as_its_searcher_does(index_folder: Path) -> None:
+    shop = Shop.open(index_folder)
     searcher = shop.live.searcher
     for query in ("black sofa", "womens running shoes", "lamp 20 in"):
         hits = searcher.search(query, k=20)
@@ -49,8 +41,8 @@ def test_a_fresh_index_answers_as_its_searcher_does(folder: Path) -> None:
     shop.close()
 
 
-def test_what_is_answered_is_visible_and_stays(folder: Path) -> None:
-    shop = Shop.open(folder)
+def test_what_is_answered_is_visible_and_stays(index_folder: Path) -> None:
+    shop = Shop.open(index_folder)
     n = len(shop)
     assert shop.update([Product("new", "Zumbrel navy sofa", brand="Zumbrel", price=9.0)]) == 1
     assert ids(shop, "zumbrel")[0] == "new"
@@ -62,7 +54,7 @@ def test_what_is_answered_is_visible_and_stays(folder: Path) -> None:
     shop.patch("new", {"price": 12.5, "stock": ("7",)})
     assert len(shop) == n
     shop.close()
-    again = Shop.open(folder)
+    again = Shop.open(index_folder)
     assert len(again) == n
     assert again.product(old) is None
     assert (again.product("new").price, again.product("new").attributes) == (12.5, {"stock": ("7",)})  # type: ignore[union-attr]
@@ -70,8 +62,8 @@ def test_what_is_answered_is_visible_and_stays(folder: Path) -> None:
     again.close()
 
 
-def test_a_patch_of_price_codes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop = Shop.open(folder)
+def test_a_patch_of_price_codes_nothing(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop.open(index_folder)
     product_id = str(shop.live.searcher.index.table.ids[3])
     title = shop.product(product_id).title  # type: ignore[union-attr]
     before = {h.product_id: h.score for h in shop.search(title, limit=20).hits}
@@ -109,10 +101,10 @@ def test_values_are_ranked_among_those_of_the_whole_shop(small_shop: Path, tmp_p
     shop.close()
 
 
-def test_several_segments_give_what_one_gives(folder: Path, small_shop: Path, tmp_path: Path) -> None:
+def test_several_segments_give_what_one_gives(index_folder: Path, small_shop: Path, tmp_path: Path) -> None:
     """Every third product goes and comes back in segments of memory; a merge makes the same index as one written
     anew."""
-    shop = Shop.open(folder)
+    shop = Shop.open(index_folder)
     table = shop.live.searcher.index.table
     some = [table[row] for row in range(0, len(table), 3)]
     for begin in range(0, len(some), 7):
@@ -134,8 +126,8 @@ def test_several_segments_give_what_one_gives(folder: Path, small_shop: Path, tm
     one.close()
 
 
-def test_all_that_match_a_filter_are_found(folder: Path) -> None:
-    shop = Shop.open(folder)
+def test_all_that_match_a_filter_are_found(index_folder: Path) -> None:
+    shop = Shop.open(index_folder)
     shop.update(Product(f"r{i}", f"Plain thing {i}", attributes={"rare": ("yes",)}) for i in range(5))
     assert sorted(ids(shop, "black sofa", filter="rare = yes", limit=100)) == [f"r{i}" for i in range(5)]
     everything = shop.search("", filter="EXISTS price", sort="-price", limit=300)
@@ -145,8 +137,8 @@ def test_all_that_match_a_filter_are_found(folder: Path) -> None:
     shop.close()
 
 
-def test_a_price_in_the_query_is_a_range(folder: Path) -> None:
-    shop = Shop.open(folder)
+def test_a_price_in_the_query_is_a_range(index_folder: Path) -> None:
+    shop = Shop.open(index_folder)
     result = shop.search("sofa under $600", limit=100)
     prices = [shop.product(h.product_id).price for h in result.hits]  # type: ignore[union-attr]
     assert prices
@@ -156,8 +148,8 @@ def test_a_price_in_the_query_is_a_range(folder: Path) -> None:
     shop.close()
 
 
-def test_rules_steer(folder: Path) -> None:
-    shop = Shop.open(folder)
+def test_rules_steer(index_folder: Path) -> None:
+    shop = Shop.open(index_folder)
     first, second, third = ids(shop, "black sofa")[:3]
     shop.put_rule("pin", {"action": "pin", "query": "black sofas", "products": [third]})
     shop.put_rule("hide", {"action": "hide", "query": "black sofa", "products": [first]})
@@ -168,15 +160,15 @@ def test_rules_steer(folder: Path) -> None:
     found = ids(shop, "black sofa", limit=1000)
     assert found[-1] == second
     shop.close()
-    again = Shop.open(folder)
+    again = Shop.open(index_folder)
     assert ids(again, "black sofa")[0] == third
     assert again.remove_rule("pin")
     assert sorted(again.search("black sofa").rules) == ["bury", "hide"]
     again.close()
 
 
-def test_a_rule_that_comes_while_others_are_taken_in_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop = Shop.open(folder)
+def test_a_rule_that_comes_while_others_are_taken_in_stays(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop.open(index_folder)
     hide = {"action": "hide", "query": "sofa", "products": ["a"]}
 
     def meanwhile() -> bool:
@@ -189,8 +181,8 @@ def test_a_rule_that_comes_while_others_are_taken_in_stays(folder: Path, monkeyp
     shop.close()
 
 
-def test_answers_are_remembered_until_a_rule_begins_or_ends(folder: Path) -> None:
-    shop = Shop.open(folder)
+def test_answers_are_remembered_until_a_rule_begins_or_ends(index_folder: Path) -> None:
+    shop = Shop.open(index_folder)
     first = ids(shop, "black sofa")[0]
     now = datetime.now(timezone.utc)
     hide = {"action": "hide", "query": "black sofa", "products": [first]}
@@ -206,8 +198,8 @@ def test_answers_are_remembered_until_a_rule_begins_or_ends(folder: Path) -> Non
     shop.close()
 
 
-def test_what_is_remembered_takes_no_more_memory_than_it_may(folder: Path) -> None:
-    shop = Shop.open(folder, read_only=True)
+def test_what_is_remembered_takes_no_more_memory_than_it_may(index_folder: Path) -> None:
+    shop = Shop.open(index_folder, read_only=True)
     remembered = shop._remembered = Remembered(most_bytes=4_000_000)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -220,11 +212,11 @@ def test_what_is_remembered_takes_no_more_memory_than_it_may(folder: Path) -> No
     shop.close()
 
 
-def test_two_may_not_write_but_many_may_read(folder: Path) -> None:
-    shop = Shop.open(folder)
+def test_two_may_not_write_but_many_may_read(index_folder: Path) -> None:
+    shop = Shop.open(index_folder)
     with pytest.raises(DataError, match="is writing it"):
-        Shop.open(folder)
-    reader = Shop.open(folder, read_only=True)
+        Shop.open(index_folder)
+    reader = Shop.open(index_folder, read_only=True)
     with pytest.raises(SettingError, match="reading only"):
         reader.update([Product("x", "y")])
     shop.update([Product("new", "Zumbrel sofa")])
@@ -245,11 +237,11 @@ def test_two_may_not_write_but_many_may_read(folder: Path) -> None:
     shop.close()
 
 
-def test_what_comes_while_another_process_merges_is_not_lost(folder: Path) -> None:
+def test_what_comes_while_another_process_merges_is_not_lost(index_folder: Path) -> None:
     """`gram merge` reads what there is, and more is written before it counts how far it got."""
-    shop = Shop.open(folder)
+    shop = Shop.open(index_folder)
     shop.update([Product("before", "Zumbrel sofa")])
-    merging = Shop.open(folder, read_only=True)
+    merging = Shop.open(index_folder, read_only=True)
     shop.update([Product("meanwhile", "Zumbrel lamp")])
     merging.live.merge()
     assert shop.refresh()
@@ -258,75 +250,77 @@ def test_what_comes_while_another_process_merges_is_not_lost(folder: Path) -> No
     shop.close()
 
 
-def test_an_index_written_anew_takes_the_place_of_what_changed(folder: Path) -> None:
-    shop = Shop.open(folder)
+def test_an_index_written_anew_takes_the_place_of_what_changed(index_folder: Path) -> None:
+    shop = Shop.open(index_folder)
     shop.update([Product("new", "Zumbrel sofa")])
     products = list(shop.live.searcher.index.table)
-    make_index(folder.parent / "model", products[:100], folder, replace=True)
+    make_index(index_folder.parent / "model", products[:100], index_folder, replace=True)
     assert shop.live.refresh()
     assert len(shop) == 100
     assert shop.product("new") is None
     shop.close()
 
 
-def test_changes_that_a_catalogue_lacks_are_not_dropped_unasked(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    shop = Shop.open(folder)
-    products, model = list(shop.live.searcher.index.table), folder.parent / "model"
+def test_changes_that_a_catalogue_lacks_are_not_dropped_unasked(
+    index_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = Shop.open(index_folder)
+    products, model = list(shop.live.searcher.index.table), index_folder.parent / "model"
     first, second = products[:2]
     new = Product("new", "Zumbrel sofa", attributes={"stock": ("7",)})
     shop.update([new, second._replace(title="Zumbrel lamp")])
     shop.patch(first.product_id, {"price": first.price})  # as it was
     shop.delete([products[2].product_id])
     with pytest.raises(DataError) as refusal:
-        make_index(model, products, folder)
+        make_index(model, products, index_folder)
     lost = f"products 2 that came or changed (new, {second.product_id}), 1 that went ({products[2].product_id})"
-    assert f"changed live, and the catalogue lacks of it: {lost}. Fix: gram merge {folder}" in str(refusal.value)
+    assert f"changed live, and the catalogue lacks of it: {lost}. Fix: gram merge {index_folder}" in str(refusal.value)
     assert not shop.live.refresh(), "it stays"
     held = [first, second._replace(title="Zumbrel lamp"), *products[3:], new]
-    make_index(model, held, folder)
-    make_index(model, products, folder)  # the first one was the catalogue's own, which may change
+    make_index(model, held, index_folder)
+    make_index(model, products, index_folder)  # the first one was the catalogue's own, which may change
     assert not caplog.records
     assert shop.live.refresh()
     shop.update([new])
-    make_index(model, products, folder, replace=True)
+    make_index(model, products, index_folder, replace=True)
     assert "dropped of what changed live: products 1 that came or changed (new); rules" in caplog.text
     shop.close()
 
 
-def test_changes_that_were_merged_are_not_dropped_unasked(folder: Path) -> None:
-    shop = Shop.open(folder)
-    products, model = list(shop.live.searcher.index.table), folder.parent / "model"
+def test_changes_that_were_merged_are_not_dropped_unasked(index_folder: Path) -> None:
+    shop = Shop.open(index_folder)
+    products, model = list(shop.live.searcher.index.table), index_folder.parent / "model"
     shop.live.merge()
-    make_index(model, products[1:], folder)  # nothing had changed
+    make_index(model, products[1:], index_folder)  # nothing had changed
     shop.live.refresh()
     shop.update([Product("new", "Zumbrel sofa")])
     shop.delete([products[1].product_id])
     shop.live.merge()
     shop.live.merge()
     others = [*products[2:9], *(product._replace(price=1.5) for product in products[9:])]  # the catalogue's own changes
-    make_index(model, [*others, Product("new", "Zumbrel sofa")], folder.parent / "other")
+    make_index(model, [*others, Product("new", "Zumbrel sofa")], index_folder.parent / "other")
     with pytest.raises(DataError, match=r"products 1 that came or changed \(new\)\."):
-        make_index(model, others, folder)
+        make_index(model, others, index_folder)
     with pytest.raises(DataError, match=rf"1 that went \({products[1].product_id}\)"):
-        make_index(model, [*others, products[1], Product("new", "Zumbrel sofa")], folder)
-    make_index(model, read_products(folder / "products.jsonl"), folder)  # as the error says
+        make_index(model, [*others, products[1], Product("new", "Zumbrel sofa")], index_folder)
+    make_index(model, read_products(index_folder / "products.jsonl"), index_folder)  # as the error says
     assert shop.live.refresh()
     assert shop.product("new") is not None
-    make_index(model, products, folder)
-    (folder / "meta.json").write_text("{")
-    make_index(model, products, folder)  # which mends it
+    make_index(model, products, index_folder)
+    (index_folder / "meta.json").write_text("{")
+    make_index(model, products, index_folder)  # which mends it
     shop.close()
 
 
-def test_words_that_only_a_new_index_has_change_no_code(folder: Path, tmp_path: Path) -> None:
+def test_words_that_only_a_new_index_has_change_no_code(index_folder: Path, tmp_path: Path) -> None:
     """Words that the lexicon lacks are numbered index by index: what was coded by one is read by the next."""
-    products = [*Shop.open(folder, read_only=True).live.searcher.index.table, Product("m", "Mumbrel thing")]
-    make_index(folder.parent / "model", products, folder)
-    shop = Shop.open(folder)
-    make_index(folder.parent / "model", [*products, Product("a", "Aumbrel thing")], tmp_path / "other")
+    products = [*Shop.open(index_folder, read_only=True).live.searcher.index.table, Product("m", "Mumbrel thing")]
+    make_index(index_folder.parent / "model", products, index_folder)
+    shop = Shop.open(index_folder)
+    make_index(index_folder.parent / "model", [*products, Product("a", "Aumbrel thing")], tmp_path / "other")
     shop.update([Product("late", "Mumbrel lamp")])
-    shutil.rmtree(folder)
-    (tmp_path / "other").rename(folder)
+    shutil.rmtree(index_folder)
+    (tmp_path / "other").rename(index_folder)
 
     def check(shop: Shop) -> None:
         codes = {p: {str(one.code) for one in shop.codes(p).codes} for p in ("a", "m", "late")}  # type: ignore[union-attr]
@@ -337,21 +331,21 @@ def test_words_that_only_a_new_index_has_change_no_code(folder: Path, tmp_path: 
     assert shop.refresh()
     check(shop)
     shop.close()
-    shop = Shop.open(folder)
+    shop = Shop.open(index_folder)
     check(shop)
     shop.close()
 
 
-def test_a_model_trained_anew_is_taken_with_its_index(folder: Path, tmp_path: Path) -> None:
+def test_a_model_trained_anew_is_taken_with_its_index(index_folder: Path, tmp_path: Path) -> None:
     """The weights of the other model are the same but for one number, so that its hash is another."""
     from safetensors.numpy import load_file, save_file
 
     from gram.coder.folder import model_hash
     from gram.folders import new_folder
 
-    shop = Shop.open(folder)
+    shop = Shop.open(index_folder)
     products = list(shop.live.searcher.index.table)
-    model, before = folder.parent / "model", model_hash(folder.parent / "model")
+    model, before = index_folder.parent / "model", model_hash(index_folder.parent / "model")
     with new_folder(model, marker="lexicon.jsonl") as draft:
         for file in model.iterdir():
             if file.name not in ("checksums.json", "model.safetensors"):
@@ -360,9 +354,9 @@ def test_a_model_trained_anew_is_taken_with_its_index(folder: Path, tmp_path: Pa
         weights["network.length_slope"] = np.array(weights["network.length_slope"] + 0.5, dtype=np.float32)
         save_file(weights, draft / "model.safetensors")
     assert model_hash(model) != before
-    make_index(model, products, folder)
+    make_index(model, products, index_folder)
     assert shop.live.refresh()
-    fresh = Shop.open(shutil.copytree(folder, tmp_path / "copy"), model, read_only=True)
+    fresh = Shop.open(shutil.copytree(index_folder, tmp_path / "copy"), model, read_only=True)
     assert [(h.product_id, h.score) for h in shop.search("lamp").hits] == [
         (h.product_id, h.score) for h in fresh.search("lamp").hits
     ]
@@ -370,47 +364,9 @@ def test_a_model_trained_anew_is_taken_with_its_index(folder: Path, tmp_path: Pa
     shop.close()
 
 
-def test_a_store_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "x.shop.sqlite").write_bytes(b"no database at all, but long enough to look like one " * 20)
-    with pytest.raises(IndexFolderError, match="the store cannot be used"):
-        Store.open(tmp_path / "x.shop.sqlite")
-
-
-def test_changes_replace_each_other(tmp_path: Path) -> None:
-    store = Store.open(tmp_path / "x.sqlite")
-    assert store.last() == 0
-    assert store.write([Change("a", "1"), Change("b", "2"), Change("a", "3")]) == 3
-    assert [(c.product_id, c.product) for c in store.changes()] == [("b", "2"), ("a", "3")]
-    store.forget(2)
-    assert [c.product_id for c in store.changes(after=2)] == ["a"]
-    store.forget(3)
-    assert store.write([Change("c")]) == 4, "numbers are never used again"
-    store.close()
-
-
-def test_commits_are_synced_one_by_one(tmp_path: Path) -> None:
-    """FULL, for with NORMAL a power cut takes what was answered: scripts/crash_test.py --power-cuts shows it."""
-    store = Store.open(tmp_path / "x.sqlite")
-    settings = [store._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")]
-    store.close()
-    assert settings == [2, "wal"]
-
-
-def test_the_version_changes_when_another_one_commits(tmp_path: Path) -> None:
-    writing = Store.open(tmp_path / "x.sqlite")
-    reading = Store.open(tmp_path / "x.sqlite", read_only=True)
-    first = reading.version()
-    assert reading.version() == first
-    writing.put("rule", "r", {})
-    assert reading.version() != first
-    assert Store.open(":memory:").version() == 0
-    reading.close()
-    writing.close()
-
-
-def test_killed_at_any_moment_nothing_answered_is_lost(folder: Path) -> None:
+def test_killed_at_any_moment_nothing_answered_is_lost(index_folder: Path) -> None:
     script = Path(__file__).parents[1] / "scripts" / "crash_test.py"
-    command = [sys.executable, str(script), str(folder), "--kills", "4", "--seed", "1"]
+    command = [sys.executable, str(script), str(index_folder), "--kills", "4", "--seed", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
@@ -419,11 +375,11 @@ def test_killed_at_any_moment_nothing_answered_is_lost(folder: Path) -> None:
     assert report["answered"] > 0
 
 
-def test_packed_representations_come_back(folder: Path) -> None:
+def test_packed_representations_come_back(index_folder: Path) -> None:
     from gram.coder.base import PRODUCT_CODING, Side
     from gram.coder.packing import join, pack, unpack
 
-    shop = Shop.open(folder, read_only=True)
+    shop = Shop.open(index_folder, read_only=True)
     index, coder = shop.live.searcher.index, shop.live.searcher.coder
     products = [index.table[row] for row in (4, 9, 0)]
     made = coder.represent(products, Side.PRODUCT, PRODUCT_CODING)
@@ -439,13 +395,13 @@ def test_packed_representations_come_back(folder: Path) -> None:
                 assert found == pytest.approx(wanted, abs=1e-4)
     assert np.allclose(back.dense, made.dense)
     assert np.array_equal(back.token_vectors.vectors, made.token_vectors.vectors)
-    assert store_path(folder).name == "index.shop.sqlite"
+    assert store_path(index_folder).name == "index.shop.sqlite"
     shop.close()
 
 
-def test_codes_are_given_and_taken_for_good(folder: Path, small_shop: Path) -> None:
+def test_codes_are_given_and_taken_for_good(index_folder: Path, small_shop: Path) -> None:
     """Through an update, a restart, a merge and an index written anew, for a reader as well."""
-    shop = Shop.open(folder)
+    shop = Shop.open(index_folder)
     product_id = ids(shop, "", filter='code = "type: sofa" AND code = "colour: navy"')[0]
     product, kind, colour = shop.product(product_id), "type: sofa", "colour: navy"
     assert product is not None
@@ -468,7 +424,7 @@ def test_codes_are_given_and_taken_for_good(folder: Path, small_shop: Path) -> N
 
     assert has(shop) == [True, True, False]
     score = {h.product_id: h.score for h in shop.search("console", limit=1000).hits}.get(product_id, -99.0)
-    reader = Shop.open(folder, read_only=True)
+    reader = Shop.open(index_folder, read_only=True)
     assert shop.edit_code(product_id, "type", "consoles", given=True) == Attribute("type", "console")
     shop.edit_code(product_id, "colour", "navy", given=False)
     check(shop)
@@ -480,18 +436,20 @@ def test_codes_are_given_and_taken_for_good(folder: Path, small_shop: Path) -> N
     shop.patch(product_id, {"price": 5.0})
     check(shop)
     shop.close()
-    shop = Shop.open(folder)
+    shop = Shop.open(index_folder)
     check(shop)
     shop.live.merge()
     assert len(shop.live.snapshot.segments) == 1
     check(shop)
-    make_index(folder.parent / "model", [p for s in shop.live.snapshot.segments for p in s.index.table], folder)
+    make_index(
+        index_folder.parent / "model", [p for s in shop.live.snapshot.segments for p in s.index.table], index_folder
+    )
     assert shop.refresh()
     check(shop)
     shop.edit_code(product_id, "type", "console", given=False)
     shop.edit_code(product_id, "colour", "navy", given=True)
     assert has(shop) == [True, True, False]
-    reader = Shop.open(folder, read_only=True)
+    reader = Shop.open(index_folder, read_only=True)
     for slot, value in (("type", "console"), ("colour", "navy")):
         shop.edit_code(product_id, slot, value, given=None)
     assert has(shop) == [True, True, False]
@@ -511,9 +469,9 @@ def test_codes_are_given_and_taken_for_good(folder: Path, small_shop: Path) -> N
     shop.close()
 
 
-def test_edits_lie_over_what_the_coder_says(folder: Path) -> None:
+def test_edits_lie_over_what_the_coder_says(index_folder: Path) -> None:
     """Of two products the second is edited; a compound code with what was taken goes with it."""
-    shop = Shop.open(folder, read_only=True)
+    shop = Shop.open(index_folder, read_only=True)
     index, searcher = shop.live.searcher.index, shop.live.searcher
     row = int(np.flatnonzero(np.bincount(index.compound.product, minlength=index.n_products))[0])
     other = (row + 1) % index.n_products
@@ -538,9 +496,9 @@ def test_edits_lie_over_what_the_coder_says(folder: Path) -> None:
     shop.close()
 
 
-def test_an_attribute_is_added_for_good(folder: Path) -> None:
+def test_an_attribute_is_added_for_good(index_folder: Path) -> None:
     """Through a restart, a merge and an index written anew, for a reader as well; no other code changes its id."""
-    shop = Shop.open(folder)
+    shop = Shop.open(index_folder)
     shop.update([Product("v", "Mumbrel Vantor sofa"), Product("w", "Another Mumbrel lamp")])
     old = str(shop.live.searcher.index.table.ids[3])
 
@@ -550,7 +508,7 @@ def test_an_attribute_is_added_for_good(folder: Path) -> None:
         return {str(one.code) for one in codes.codes if one.source == "lexical"}
 
     before = held(shop, old)
-    reader = Shop.open(folder, read_only=True)
+    reader = Shop.open(index_folder, read_only=True)
     attributes = [shop.add_attribute("brand", "Mumbrel Vantor")[0], shop.add_attribute("style", "mumbrels")[0]]
     assert [str(a) for a in attributes] == ["brand: mumbrel vantor", "style: mumbrels"]
     assert shop.add_attribute("style", "Mumbrel") == (attributes[1], False)
@@ -573,12 +531,12 @@ def test_an_attribute_is_added_for_good(folder: Path) -> None:
     check(reader)
     reader.close()
     shop.close()
-    shop = Shop.open(folder)
+    shop = Shop.open(index_folder)
     check(shop)
     shop.live.merge()
     assert len(shop.live.snapshot.segments) == 1
     check(shop)
-    make_index(folder.parent / "model", list(shop.live.searcher.index.table), folder)
+    make_index(index_folder.parent / "model", list(shop.live.searcher.index.table), index_folder)
     assert shop.refresh()
     assert "style: mumbrels" in held(shop, "v"), "a word of the catalogue, by the number of the new index"
     shop.live.code_anew(shop.live.snapshot.like(attributes[0]))
@@ -586,12 +544,12 @@ def test_an_attribute_is_added_for_good(folder: Path) -> None:
     shop.close()
 
 
-def test_an_added_attribute_is_written_where_the_text_lacks_it(folder: Path) -> None:
+def test_an_added_attribute_is_written_where_the_text_lacks_it(index_folder: Path) -> None:
     """By the ids outside: each lexical and written code is the one that the coder itself gives."""
     from gram.coder.added import add_attribute
     from gram.coder.base import PRODUCT_CODING, Side
 
-    coder = Shop.open(folder, read_only=True).live.searcher.model_coder.with_words({"aword": 1, "novabrand": 2})
+    coder = Shop.open(index_folder, read_only=True).live.searcher.model_coder.with_words({"aword": 1, "novabrand": 2})
     first = add_attribute(coder, Attribute("brand", "novabrand"))
     made = add_attribute(first, Attribute("brand", "zenit"))
     assert made.lexicon.attributes[: len(coder.lexicon) - 1] == coder.lexicon.attributes[:-1]
@@ -611,11 +569,11 @@ def test_an_added_attribute_is_written_where_the_text_lacks_it(folder: Path) -> 
     assert {"brand: novabrand", "brand: zenit"} <= written
 
 
-def test_an_added_attribute_is_written_no_more_than_others_of_its_slot(folder: Path) -> None:
+def test_an_added_attribute_is_written_no_more_than_others_of_its_slot(index_folder: Path) -> None:
     from gram.coder.added import add_attribute, too_easy
     from gram.coder.base import Coder, CodingSettings, Side
 
-    searcher = Shop.open(folder, read_only=True).live.searcher
+    searcher = Shop.open(index_folder, read_only=True).live.searcher
     products, attribute = [searcher.index.table[row] for row in range(60)], Attribute("brand", "novabrand")
 
     def count(coder: Coder) -> tuple[int, int]:

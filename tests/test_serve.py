@@ -8,15 +8,13 @@ import runpy
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -27,29 +25,12 @@ from starlette.testclient import TestClient
 
 from gram.errors import SettingError
 from gram.index.store import Store
-from gram.records import Product
-from gram.serve import suggestions
 from gram.serve.app import make_app
 from gram.serve.keys import make_key
 from gram.serve.run import Server, _reload, is_loopback
 from gram.serve.service import ServeSettings
 from gram.serve.statistics import TIMED, Statistics
 from gram.shop import Shop
-
-
-@pytest.fixture(scope="module")
-def shop(small_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    folder = tmp_path_factory.mktemp("serve")
-    shutil.copytree(small_shop / "index", folder / "index")
-    shop = Shop.open(folder / "index", small_shop / "model")
-    yield shop
-    shop.close()
-
-
-@pytest.fixture(scope="module")
-def client(shop: Shop) -> Iterator[TestClient]:
-    with TestClient(make_app(shop), "http://127.0.0.1", raise_server_exceptions=False) as client:
-        yield client
 
 
 def error_of(response: Any, status: int) -> dict[str, str]:
@@ -212,14 +193,6 @@ def test_clicks_become_a_log(client: TestClient) -> None:
     error_of(client.post("/clicks", json={"query": "x", "product_id": "a", "weight": -1}), 400)
 
 
-def test_suggestions_complete_and_forgive_typos(client: TestClient) -> None:
-    texts = [s["text"] for s in client.get("/suggest", params={"q": "sof"}).json()["suggestions"]]
-    assert "sofa" in texts
-    assert client.get("/suggest", params={"q": ""}).json() == {"suggestions": []}
-    typed = [s["text"] for s in client.get("/suggest", params={"q": "blakc"}).json()["suggestions"]]
-    assert "black" in typed
-
-
 def test_a_query_is_given_as_a_vector_for_another_engine(client: TestClient) -> None:
     codes = client.get("/vector", params={"q": "black sofa"}).json()["codes"]
     numbered = client.get("/vector", params={"q": "black sofa", "form": "ids"}).json()
@@ -229,72 +202,6 @@ def test_a_query_is_given_as_a_vector_for_another_engine(client: TestClient) -> 
     refused = client.get("/vector", params={"q": "sofa", "form": "bytes"})
     assert refused.status_code == 400
     assert "names, ids" in refused.json()["error"]["fix"]
-
-
-def test_suggestions_that_cannot_be_read_are_tried_ever_more_rarely(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now, waits, asked = 1000.0, [], 0
-    monkeypatch.setattr(suggestions, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(suggestions, "threading", SimpleNamespace(Lock=threading.Lock, Thread=_AtOnce))
-    known = suggestions.Suggestions(shop)
-    read = known._read
-
-    def fail() -> None:
-        nonlocal asked
-        asked += 1
-        raise OSError("the disk is gone")
-
-    monkeypatch.setattr(known, "_read", fail)
-    for tries in range(1, 10):
-        assert known.complete("sof") == []
-        assert asked == tries
-        known.complete("sofa")  # the next key
-        assert asked == tries
-        waits.append(known._read_from - now)
-        now = known._read_from
-    assert waits == [10, 20, 40, 80, 160, 320, 600, 600, 600]
-    monkeypatch.setattr(known, "_read", read)
-    known.complete("sof")
-    assert "sofa" in dict(known.complete("sof"))
-    monkeypatch.setattr(known, "_read", fail)
-    monkeypatch.setattr(known, "_version", lambda: (10_000, 0))
-    now = known._read_from
-    assert "sofa" in dict(known.complete("sof")), "what was read before"
-    assert known._read_from - now == 10
-
-
-class _AtOnce:
-    """A thread that has run when it was started."""
-
-    def __init__(self, target: Callable[[], None], daemon: bool) -> None:
-        self.start = target
-
-
-def test_suggestions_follow_the_products_and_the_clicks(
-    client: TestClient, shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A product takes another's place, so that there are as many as before."""
-
-    def suggested(text: str) -> list[str]:
-        return [s["text"] for s in client.get("/suggest", params={"q": text}).json()["suggestions"]]
-
-    monkeypatch.setattr(suggestions, "EVERY", 0.0)
-    monkeypatch.setattr(suggestions, "PAUSES", 0)
-    client.put("/products/sg", json={"title": "Quandary Old lamp", "brand": "Quandabrand"})
-    service = TestClient(make_app(shop), "http://127.0.0.1")
-    assert service.get("/suggest?q=quand").json()["suggestions"][0]["text"] == "quandabrand", "brands before titles"
-    client = service
-    assert suggested("quandary o") == ["quandary old lamp"]
-    client.put("/products/sg", json={"title": "Quandary new lamp"})
-    client.post("/clicks", json={"query": "Velvet quandaries", "product_id": "sg"})
-    suggested("quand")  # from here on it is read anew
-    for _ in range(100):
-        if suggested("quand") == ["velvet quandaries", "quandary new lamp"]:
-            break
-        time.sleep(0.02)
-    assert suggested("quand") == ["velvet quandaries", "quandary new lamp"]
-    assert client.delete("/products/sg").status_code == 200
 
 
 def test_what_watches_the_service(client: TestClient) -> None:
@@ -689,87 +596,6 @@ def test_a_filter_by_a_field_that_no_product_has_is_refused(client: TestClient) 
     assert "'color'" in error["message"]
     assert "'colour'" in error["fix"]
     assert client.get("/search", params={"q": "sofa", "filter": "stock > 1000000"}).json()["hits"] == []
-
-
-Sent = tuple[str, str, dict[str, str] | None]
-"""Method, product id and body."""
-
-
-def send_together(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, requests: list[Sent], fail: Callable[[list[Product]], None]
-) -> tuple[list[httpx.Response], list[list[str]]]:
-    """The answers to changes that are all sent, in this order, before the first is written; and which products were
-    written together. `fail` raises where the shop is to."""
-    update, written, turn = shop.update, list[list[str]](), threading.Event()
-
-    def slow(products: Iterable[Product]) -> int:
-        rows = list(products)
-        written.append([row.product_id for row in rows])
-        turn.wait(10)
-        fail(rows)
-        return update(rows)
-
-    async def send_all() -> list[httpx.Response]:
-        transport = httpx.ASGITransport(make_app(shop), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            asked = []
-            for method, key, body in requests:
-                asked.append(asyncio.ensure_future(client.request(method, f"/products/{key}", json=body)))
-                await asyncio.sleep(0.02)
-            while not written:
-                await asyncio.sleep(0.01)
-            turn.set()
-            return await asyncio.gather(*asked)
-
-    monkeypatch.setattr(shop, "update", slow)
-    return asyncio.run(send_all()), written
-
-
-def refuse(title: str, error: Exception) -> Callable[[list[Product]], None]:
-    def fail(rows: list[Product]) -> None:
-        if any(row.title == title for row in rows):
-            raise error
-
-    return fail
-
-
-def test_products_that_wait_are_written_together(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = [f"wait{i}" for i in range(20)]
-    sent: list[Sent] = [("PUT", key, {"title": f"Waiting Kayak {key}"}) for key in keys]
-    answers, written = send_together(shop, monkeypatch, sent, lambda rows: None)
-    assert [answer.status_code for answer in answers] == [201] * 20
-    assert [key for part in written for key in part] == keys
-    assert len(written) == 2
-    assert set(keys) <= {hit.product_id for hit in shop.search("waiting kayak", limit=30).hits}
-    shop.delete(keys)
-
-
-@pytest.mark.parametrize(("error", "status"), [(SettingError("refused"), 400), (sqlite3.OperationalError("full"), 500)])
-def test_what_fails_for_one_product_fails_for_no_other(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
-) -> None:
-    titles = {"first": "Kayak", "good1": "Kayak", "bad": "Refused", "good2": "Kayak"}
-    sent: list[Sent] = [("PUT", key, {"title": title}) for key, title in titles.items()]
-    answers, _ = send_together(shop, monkeypatch, sent, refuse("Refused", error))
-    assert [answer.status_code for answer in answers] == [201, 201, status, 201]
-    assert [shop.product(key) is not None for key in titles] == [True, True, False, True]
-    shop.delete(titles)
-
-
-def test_changes_are_made_in_the_order_in_which_they_come(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[Sent] = [
-        ("PUT", "order", {"title": "Kayak"}),
-        ("PUT", "order", {"title": "Canoe"}),
-        ("DELETE", "order", None),
-        ("PUT", "order", {"title": "Raft"}),
-        ("PATCH", "order", {"price": "9"}),
-    ]
-    answers, _ = send_together(shop, monkeypatch, sent, lambda rows: None)
-    assert [answer.status_code for answer in answers][1:] == [201, 200, 201, 200]
-    product = shop.product("order")
-    assert product is not None
-    assert (product.title, product.price) == ("Raft", 9.0)
-    shop.delete(["order"])
 
 
 def test_what_cannot_be_taken_in_is_logged_once(

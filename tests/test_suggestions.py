@@ -1,0 +1,89 @@
+"""What is suggested while someone types."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+from starlette.testclient import TestClient
+
+from gram.serve import suggestions
+from gram.serve.app import make_app
+from gram.shop import Shop
+
+
+def test_suggestions_complete_and_forgive_typos(client: TestClient) -> None:
+    texts = [s["text"] for s in client.get("/suggest", params={"q": "sof"}).json()["suggestions"]]
+    assert "sofa" in texts
+    assert client.get("/suggest", params={"q": ""}).json() == {"suggestions": []}
+    typed = [s["text"] for s in client.get("/suggest", params={"q": "blakc"}).json()["suggestions"]]
+    assert "black" in typed
+
+
+def test_suggestions_that_cannot_be_read_are_tried_ever_more_rarely(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, waits, asked = 1000.0, [], 0
+    monkeypatch.setattr(suggestions, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(suggestions, "threading", SimpleNamespace(Lock=threading.Lock, Thread=_AtOnce))
+    known = suggestions.Suggestions(shop)
+    read = known._read
+
+    def fail() -> None:
+        nonlocal asked
+        asked += 1
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(known, "_read", fail)
+    for tries in range(1, 10):
+        assert known.complete("sof") == []
+        assert asked == tries
+        known.complete("sofa")  # the next key
+        assert asked == tries
+        waits.append(known._read_from - now)
+        now = known._read_from
+    assert waits == [10, 20, 40, 80, 160, 320, 600, 600, 600]
+    monkeypatch.setattr(known, "_read", read)
+    known.complete("sof")
+    assert "sofa" in dict(known.complete("sof"))
+    monkeypatch.setattr(known, "_read", fail)
+    monkeypatch.setattr(known, "_version", lambda: (10_000, 0))
+    now = known._read_from
+    assert "sofa" in dict(known.complete("sof")), "what was read before"
+    assert known._read_from - now == 10
+
+
+class _AtOnce:
+    """A thread that has run when it was started."""
+
+    def __init__(self, target: Callable[[], None], daemon: bool) -> None:
+        self.start = target
+
+
+def test_suggestions_follow_the_products_and_the_clicks(
+    client: TestClient, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A product takes another's place, so that there are as many as before."""
+
+    def suggested(text: str) -> list[str]:
+        return [s["text"] for s in client.get("/suggest", params={"q": text}).json()["suggestions"]]
+
+    monkeypatch.setattr(suggestions, "EVERY", 0.0)
+    monkeypatch.setattr(suggestions, "PAUSES", 0)
+    client.put("/products/sg", json={"title": "Quandary Old lamp", "brand": "Quandabrand"})
+    service = TestClient(make_app(shop), "http://127.0.0.1")
+    assert service.get("/suggest?q=quand").json()["suggestions"][0]["text"] == "quandabrand", "brands before titles"
+    client = service
+    assert suggested("quandary o") == ["quandary old lamp"]
+    client.put("/products/sg", json={"title": "Quandary new lamp"})
+    client.post("/clicks", json={"query": "Velvet quandaries", "product_id": "sg"})
+    suggested("quand")  # from here on it is read anew
+    for _ in range(100):
+        if suggested("quand") == ["velvet quandaries", "quandary new lamp"]:
+            break
+        time.sleep(0.02)
+    assert suggested("quand") == ["velvet quandaries", "quandary new lamp"]
+    assert client.delete("/products/sg").status_code == 200
