@@ -199,7 +199,7 @@ def _describe_queries(queries: Mapping[str, Any]) -> Iterator[str]:
     found = queries["compound_alone"]
     yield (
         f"  compound codes alone find {found['R@300']:.1%} of the clicked products among their best 300, "
-        f"of {found['postings_touched']:,.0f} products that they look at"
+        f"and read {found['postings_touched']:,.0f} postings for them"
     )
 
 
