@@ -11,26 +11,33 @@ import torch
 
 from gram.errors import SettingError
 
+ROWS, FEW = 512, 16
+"""Rows of a matrix product of the encoder's size, and of one that tells whether bfloat16 is emulated."""
+EMULATED = 8
+"""Times as slow as float32 in the small product: no machine that computes in bfloat16 natively, however busy, is."""
+
 
 @lru_cache(maxsize=4)
 def fast_dtype(device_type: str) -> torch.dtype:
     """bfloat16 where its matrix product beats float32's by half, else float32.
 
     A CPU without native bfloat16 runs such products up to 100 times slower than float32; a GPU of the last years,
-    faster.
+    faster. Such a CPU is told by a small product: a large one takes it more than a second, in a shop's first change.
     """
     if device_type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     if device_type != "cpu":
         return torch.float32
-    slow = _seconds(torch.float32, limit=1.0)
-    return torch.bfloat16 if _seconds(torch.bfloat16, limit=slow) * 1.5 < slow else torch.float32
+    few = _seconds(torch.float32, FEW, limit=1.0)
+    if _seconds(torch.bfloat16, FEW, limit=few) > EMULATED * few:
+        return torch.float32
+    slow = _seconds(torch.float32, ROWS, limit=1.0)
+    return torch.bfloat16 if _seconds(torch.bfloat16, ROWS, limit=slow) * 1.5 < slow else torch.float32
 
 
-def _seconds(dtype: torch.dtype, limit: float) -> float:
-    """The best of a few timings of a matrix product of the encoder's size; stops early once far past `limit`
-    seconds."""
-    a = torch.ones(512, 384).to(dtype)
+def _seconds(dtype: torch.dtype, rows: int, limit: float) -> float:
+    """The best of a few timings of a matrix product; stops early once far past `limit` seconds."""
+    a = torch.ones(rows, 384).to(dtype)
     b = torch.ones(384, 1536).to(dtype)
     best = float("inf")
     for turn in range(12):
