@@ -68,7 +68,7 @@ class Searcher:
             ModelError, IndexFolderError: a folder that cannot be read.
         """
         opened = Index.open(index, check=check)
-        folder = Path(model) if model is not None else _model_folder(Path(index), opened.meta)
+        folder = Path(model) if model is not None else find_model(index, opened.meta)
         if check:
             check_model(folder)
         same_model(index, opened.meta, model_hash(folder))
@@ -282,12 +282,13 @@ def _weight(postings: Postings, key: int, row: int) -> float:
     return float(weights[at[0]]) if len(at) else 0.0
 
 
-def _model_folder(index: Path, meta: Mapping[str, Any]) -> Path:
-    """Where the model is: beside the index under the name it had when the index was built, or where it was then.
+def find_model(index: str | Path, meta: Mapping[str, Any]) -> Path:
+    """Where an index's model is: beside it under the name it had when the index was built, or where it was then.
 
-    A relative name may mean another shop's model here, so of two the one that the index was built with is taken.
+    A relative name may mean another shop's model here, so of two the one that the index was built with is taken. Raises
+    IndexFolderError where there is none.
     """
-    named = Path(meta["model"])
+    index, named = Path(index), Path(meta["model"])
     there = [f for f in dict.fromkeys((index.parent / named.name, named)) if (f / "config.json").is_file()]
     if not there:
         raise IndexFolderError(f"{index}: its model {named} is not there. Fix: name the model's folder with --model")

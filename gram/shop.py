@@ -12,14 +12,17 @@ import numpy as np
 
 from gram.answer import Answer, SearchRequest, SearchResult, check_request
 from gram.code_edits import CodeEdit
+from gram.coder.folder import check_model
 from gram.coder.packing import read_back
 from gram.errors import SettingError
 from gram.export import query_vector, shown
+from gram.index.segment import check_index
 from gram.index.store import FROM_MODEL, Entry, Store
 from gram.live import LiveIndex
 from gram.records import Attribute, Product
 from gram.remembered import Remembered
 from gram.rules import Rule, in_force, next_moment, parse_rule
+from gram.search import find_model
 
 REMEMBERED = 100
 """Hits of an answer that is remembered, at most."""
@@ -225,6 +228,14 @@ class Shop:
                 self._set_rules(rules)
                 fresh = True
         return fresh
+
+    def reload(self) -> bool:
+        """The same once every file of the index and its model was read and found as it was written: some tenths of a
+        second. Raises IndexFolderError or ModelError, which names the file, where one is not; nothing is taken in then.
+        """
+        meta = check_index(self.live.folder)
+        check_model(self.live.model or find_model(self.live.folder, meta))
+        return self.refresh()
 
     # --- searching --------------------------------------------------------------------------------------------------
 

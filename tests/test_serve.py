@@ -27,7 +27,7 @@ from gram.errors import SettingError
 from gram.index.store import Store
 from gram.serve.app import make_app
 from gram.serve.keys import make_key
-from gram.serve.run import Server, _reload, is_loopback
+from gram.serve.run import Server, _take_in, is_loopback
 from gram.serve.service import ServeSettings
 from gram.serve.statistics import TIMED, Statistics
 from gram.shop import Shop
@@ -599,12 +599,29 @@ def test_a_filter_by_a_field_that_no_product_has_is_refused(client: TestClient) 
 
 
 def test_what_cannot_be_taken_in_is_logged_once(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail() -> bool:
         raise OSError("the folder is away")
 
-    monkeypatch.setattr(shop, "refresh", fail)
-    told = _reload(shop)
-    assert _reload(shop, told) == told
+    told = _take_in(fail)
+    assert _take_in(fail, told) == told
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(("name", "code"), [("index/dense.npy", "no_index"), ("model/lexicon.jsonl", "no_model")])
+def test_a_damaged_file_is_told_at_a_reload_and_the_shop_goes_on(index_folder: Path, name: str, code: str) -> None:
+    shop = Shop.open(index_folder, index_folder.with_name("model"))
+    damaged = index_folder.parent / name
+    whole = damaged.read_bytes()
+    try:
+        with TestClient(make_app(shop), "http://127.0.0.1") as client:
+            damaged.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+            error = error_of(client.post("/reload"), 503)
+            assert error["code"] == code
+            assert str(damaged) in error["message"]
+            assert client.get("/search?q=sofa").json()["hits"]
+            damaged.write_bytes(whole)
+            assert client.post("/reload").json() == {"reloaded": False, "products": len(shop)}
+    finally:
+        shop.close()

@@ -20,11 +20,11 @@ Dimension letters:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ from gram.index.table import OFFSETS, ProductTable
 from gram.index.titles import Titles
 from gram.index.token_vectors import TokenVectors
 from gram.records import Product
+
+T = TypeVar("T")
 
 FORMAT_VERSION = 6
 POSTINGS = ("lexical", "expansion", "compound")
@@ -119,18 +121,13 @@ class Index:
         Raises IndexFolderError where the folder is no index, is of an unknown format, or has a file that is missing,
         cut off or at odds with the others.
         """
-        folder = Path(path)
-        while True:
-            before = _identity(folder)
-            try:
-                index = _read(folder, mmap, check)
-            except IndexFolderError:
-                if _identity(folder) == before:
-                    raise
-                continue
-            if _identity(folder) == before:
-                return index
-            # The folder was replaced while it was read, so the parts may be of two indexes: read the new one.
+        return _read_one(Path(path), lambda folder: _read(folder, mmap, check))
+
+
+def check_index(path: str | Path) -> dict[str, Any]:
+    """The `meta` of an index folder in which every file is as it was written. Raises IndexFolderError, which names the
+    file, for any other."""
+    return _read_one(Path(path), _check)
 
 
 def same_model(path: str | Path, meta: dict[str, Any], model_hash: str) -> None:
@@ -165,10 +162,28 @@ def value_scores(products: Iterable[Product], like: NDArray[np.float64] | None =
     return scores
 
 
-def _read(folder: Path, mmap: bool, check: bool) -> Index:
+def _read_one(folder: Path, read: Callable[[Path], T]) -> T:
+    """What is read of a folder, anew where that was replaced meanwhile: the parts may then be of two indexes."""
+    while True:
+        before = _identity(folder)
+        try:
+            found = read(folder)
+        except IndexFolderError:
+            if _identity(folder) == before:
+                raise
+            continue
+        if _identity(folder) == before:
+            return found
+
+
+def _check(folder: Path) -> dict[str, Any]:
     meta = _read_meta(folder)
-    if check:
-        check_folder(folder, f"gram index MODEL PRODUCTS -o {folder}", IndexFolderError)
+    check_folder(folder, f"gram index MODEL PRODUCTS -o {folder}", IndexFolderError)
+    return meta
+
+
+def _read(folder: Path, mmap: bool, check: bool) -> Index:
+    meta = _check(folder) if check else _read_meta(folder)
     index = Index(
         table=ProductTable.load(folder, mmap),
         bm25=BM25Index.load(folder, mmap),

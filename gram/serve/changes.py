@@ -14,10 +14,11 @@ from functools import partial
 from itertools import islice, takewhile
 from typing import Any
 
+import anyio
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from gram.errors import IndexFolderError
+from gram.errors import IndexFolderError, ModelError
 from gram.records import Product
 from gram.serve.bodies import RETRY, HTTPError, parse, parse_object, product_json, read_body, respond, split_fix, truth
 from gram.serve.clicks import read_clicks
@@ -46,6 +47,7 @@ class Changes:
         self._merging: subprocess.Popen[bytes] | None = None
         self._waiting: deque[_Turn] = deque()  # in the order in which they came, which is that of the turns
         self._lock = threading.Lock()
+        self._reloading = anyio.Lock()
 
     async def _write(self, task: Any, turn: _Turn | None = None) -> Any:
         """Runs a task when its turn comes. Products that stand in the queue next to each other go together."""
@@ -255,11 +257,14 @@ class Changes:
         return respond({"attribute": str(attribute), "new": new, "coded_anew": anew}, 201 if new else 200)
 
     async def reload(self, _: Request) -> Response:
-        """Takes in a segment that was written anew."""
+        """Takes in a segment that was written anew, once every file is known to be whole. One at a time, in a thread
+        that no search waits for."""
         try:
-            fresh = await self.service.work(self.service.shop.refresh)
-        except IndexFolderError as error:  # what was read before goes on answering
-            raise HTTPError(503, "no_index", *split_fix(str(error)), RETRY) from None
+            async with self._reloading:
+                fresh = await anyio.to_thread.run_sync(self.service.shop.reload)
+        except (IndexFolderError, ModelError) as error:  # what was read before goes on answering
+            code = "no_model" if isinstance(error, ModelError) else "no_index"
+            raise HTTPError(503, code, *split_fix(str(error)), RETRY) from None
         return respond({"reloaded": bool(fresh), "products": len(self.service.shop)})
 
 

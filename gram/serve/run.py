@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -103,7 +103,7 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None) -> None:
         )  # fmt: skip
         server = Server(config, app.state.service, serving.drain)
         if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_reload, args=(shop,)).start())
+            signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_take_in, args=(shop.reload,)).start())
         stopping = threading.Event()
         threading.Thread(target=_watch, args=(shop, stopping), daemon=True).start()
         log.info("%d products at %s", len(shop), serving.address)
@@ -128,14 +128,14 @@ def _watch(shop: Shop, stopping: threading.Event) -> None:
     """Takes in what a merge, `gram index` or, where this process only reads, another one wrote."""
     problem = ""
     while not stopping.wait(EVERY):
-        problem = _reload(shop, problem)
+        problem = _take_in(shop.refresh, problem)
 
 
-def _reload(shop: Shop, told: str = "") -> str:
+def _take_in(take: Callable[[], bool], told: str = "") -> str:
     """What was wrong, which is logged unless it was `told` before."""
     try:
-        if shop.refresh():
-            log.info("%d products, taken in anew", len(shop))
+        if take():
+            log.info("what was written anew is taken in")
     except Exception as error:  # the old segment goes on answering
         if repr(error) != told:
             log.exception("what was written anew cannot be taken in")
