@@ -14,6 +14,7 @@ from gram.cli_causal import causal_options, causal_settings, code, queries
 from gram.cli_measuring import (
     FILE,
     FOLDER,
+    apart,
     bench,
     convert,
     device_option,
@@ -182,7 +183,7 @@ def index_command(model: Path, products: Path, output: Path, replace: bool, chec
 @click.option("-k", default=10, show_default=True, help="How many products.")
 @click.option("--explain", is_flag=True, help="Show the shared codes and the features behind each hit.")
 @click.option("--queries", type=FILE, help="A file of query_id, query to answer instead of one query.")
-@click.option("--run", "run_file", type=FILE, help="Where to write the TREC run of --queries.")
+@click.option("--run", "run_file", type=FILE, callback=apart, help="Where to write the TREC run of --queries.")
 @click.option("--model", type=FOLDER, help="The model folder, where it is not where the index says.")
 @click.option("--value", type=float, help="Weight of a product's value (rank in 0 … 1) in the score.")
 @click.option("--filter", "filter_", default="", help='Which products may be found: brand = "nike" AND price < 50.')

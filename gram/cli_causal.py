@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from gram.cli_measuring import FILE, FOLDER, device_option, replace_option
+from gram.cli_measuring import FILE, FOLDER, apart, device_option, replace_option
 from gram.errors import DataError, ModelError, SettingError
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _code_catalogue(coder: CausalCoder, products: Path, log: str | None, head: i
 
 @click.command()
 @click.argument("products", type=FILE)
-@click.option("-o", "--output", type=FILE, required=True, help="The log to write, for `gram train`.")
+@click.option("-o", "--output", type=FILE, required=True, callback=apart, help="The log to write, for `gram train`.")
 @click.option("--endpoint", required=True, help="An OpenAI-compatible address, such as http://127.0.0.1:8000/v1.")
 @click.option("--model", required=True, help="The language model's name there.")
 @click.option("--per-product", default=3, show_default=True, type=click.IntRange(1, 20), help="Queries asked for.")

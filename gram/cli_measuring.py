@@ -40,6 +40,13 @@ def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--device", default="cpu", show_default=True, callback=_known_device, help=help_)(command)
 
 
+def apart(_: click.Context, __: click.Parameter, file: Path | None) -> Path | None:
+    """Of an option that names a file to write: raises DataError for one in a model or an index."""
+    if file is not None and (file.is_file() or not file.exists()):
+        check_apart(file)
+    return file
+
+
 def _check_dataset(output: Path, replace: bool) -> None:
     """Raises DataError where a dataset's files would take the place of others, or come to stand in a model or index."""
     from gram.data.dataset import FILES

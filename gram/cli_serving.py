@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from gram.answer import SearchRequest
-from gram.cli_measuring import FILE, FOLDER
+from gram.cli_measuring import FILE, FOLDER, apart
 from gram.coder.base import Coder
 from gram.display import format_hits, printable
 from gram.errors import DataError, IndexFolderError, MissingExtra, SettingError
@@ -125,7 +125,10 @@ def merge(index: Path, model: Path | None) -> None:
 
 @click.command()
 @click.argument("index", type=FOLDER)
-@click.option("-o", "--output", type=FILE, required=True, help="The JSONL file to write, also gzipped (.jsonl.gz).")
+@click.option(
+    "-o", "--output", type=FILE, required=True, callback=apart,
+    help="The JSONL file to write, also gzipped (.jsonl.gz).",
+)  # fmt: skip
 @click.option("--queries", type=FILE, help="Export these (query_id, query) in place of the products.")
 @click.option(
     "--form", type=click.Choice(FORMS), default="names", show_default=True,
@@ -139,16 +142,11 @@ def export(index: Path, output: Path, queries: Path | None, form: str, model: Pa
     that came since `gram index` are in it.
     """
     from gram.data.log import read_queries
-    from gram.folders import check_apart
-    from gram.index.store import store_path
     from gram.locks import resolve
     from gram.shop import Shop
 
-    check_apart(output)
-    target = resolve(output)
-    of_index = target.name.startswith(store_path(resolve(index)).name)
-    if of_index or (queries is not None and target == resolve(queries)):
-        raise DataError(output, "is what the index or the queries are in.", "name another file")
+    if queries is not None and resolve(output) == resolve(queries):
+        raise DataError(output, "is what the queries are in.", "name another file")
     texts = None if queries is None else read_queries(queries)
     shop = Shop.open(index, model, read_only=True)
     try:

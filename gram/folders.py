@@ -32,6 +32,7 @@ from gram.locks import beside, lock_folder, resolve
 CHECKSUMS = "checksums.json"
 """{file: {bytes, crc32}} of a folder. CRC-32 is for damage, not for malice; it reads 3 GB a second, sha256 0.7."""
 CHUNK = 1 << 20
+STORE = ".shop.sqlite"  # in the names of a live shop's store
 
 FIXES = {
     errno.ENOSPC: "free some space, or name a place on another disk",
@@ -44,7 +45,6 @@ FIXES = {
     errno.EMFILE: "allow more open files (ulimit -n)",
     errno.ENAMETOOLONG: "give it a shorter name",
 }
-
 
 REBUILD = "build the index again"
 """The way out of a damaged index."""
@@ -98,7 +98,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
 
     The yielded name ends like the given one (`.npy`, `.csv.gz`), for writers that look at it. A pipe or a device, such
     as `/dev/stdout`, is written to directly. A second writer waits for the first. Raises DataError where `path` is a
-    folder.
+    folder, or as `check_apart` does.
     """
     given = Path(path)
     if given.is_dir():
@@ -106,7 +106,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
     if given.exists() and not given.is_file():
         yield given
         return
-    final = resolve(given)
+    final = check_apart(given)
     with _naming(final), lock_folder(final, wait=True):
         draft = beside(final, "draft")
         try:
@@ -177,11 +177,17 @@ def check_free(folder: str | Path, *names: str) -> None:
             raise DataError(folder, f"holds {name} already.", "name another folder, or replace it with --replace")
 
 
-def check_apart(file: str | Path) -> None:
-    """Raises DataError for a file that is to be written into a model's or an index's folder."""
-    folder = resolve(file).parent
-    if (folder / CHECKSUMS).exists():
-        raise DataError(file, "lies in the folder of a model or an index.", "write it elsewhere")
+def check_apart(file: str | Path) -> Path:
+    """The path without links. Raises DataError for one in a model or an index, which its own writer writes as a whole,
+    and for a live shop's store; `new_file` asks, and so does whoever would work for hours before."""
+    final = resolve(file)
+    if STORE in final.name:
+        raise DataError(file, "is the store of a live shop.", "name another file")
+    for folder in final.parents:
+        with suppress(OSError):
+            if b'"crc32"' in (folder / CHECKSUMS).read_bytes():  # others have files of this name too
+                raise DataError(file, "lies in the folder of a model or an index.", "write it elsewhere")
+    return final
 
 
 def check_folder(path: str | Path, fix: str, error: type[GramError] = GramError) -> None:

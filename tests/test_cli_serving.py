@@ -47,6 +47,15 @@ def test_what_is_wrong_is_told(index_folder: Path, tmp_path: Path) -> None:
     assert "there is no key" in run("serve", index_folder, "--host", "0.0.0.0", code=2)
 
 
+def test_a_run_is_written_over_no_file_of_an_index_or_a_model(index_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "queries.tsv").write_text("query_id\tquery\nq1\tsofa\n", encoding="utf-8")
+    asked = ("search", index_folder, "--queries", tmp_path / "queries.tsv", "--run")
+    assert "write it elsewhere" in run(*asked, index_folder / "meta.json", code=2)
+    assert "write it elsewhere" in run(*asked, tmp_path / "model" / "run.trec", code=2)
+    assert "whole: " in run("check", index_folder)
+    assert not (tmp_path / "model" / "run.trec").exists()
+
+
 def test_keys_are_made_listed_and_removed(index_folder: Path) -> None:
     key = run("keys", index_folder, "add", "page", "--role", "search").strip()
     assert key.startswith("gram_")

@@ -310,6 +310,23 @@ def test_new_file_replaces_whole_and_keeps_the_ending(tmp_path: Path) -> None:
         pytest.fail("the block ran")
 
 
+def test_a_file_of_a_whole_folder_or_a_store_is_not_written_by_itself(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "index") as folder:
+        write_json(folder / "meta.json", {"version": 1})
+    (tmp_path / "link").symlink_to("index")
+    for name in ("index/meta.json", "index/new.trec", "index/deep/new.trec", "link/new.trec", "index.shop.sqlite-wal"):
+        with pytest.raises(DataError, match=r"write it elsewhere|name another file"), new_file(tmp_path / name):
+            pytest.fail("the block ran")
+    assert names(tmp_path / "index") == ["checksums.json", "meta.json"]
+    check_folder(tmp_path / "index", "")
+
+
+def test_another_tools_checksums_keep_no_file_away(tmp_path: Path) -> None:
+    (tmp_path / "checksums.json").write_text('{"a.csv": "9f86d081884c7d65"}', encoding="utf-8")
+    write_file(tmp_path / "run.csv.gz", "0")
+    assert (tmp_path / "run.csv.gz").read_text() == "0"
+
+
 def test_new_file_writes_to_a_device_directly() -> None:
     with new_file("/dev/null") as draft:
         assert draft == Path("/dev/null")

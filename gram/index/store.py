@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from gram.errors import IndexFolderError
+from gram.folders import STORE
 from gram.locks import resolve
 
 SCHEMA = """
@@ -65,7 +66,7 @@ class Click(NamedTuple):
 def store_path(index: str | Path) -> Path:
     """Where the store of an index folder lies: beside it, so that a new segment takes the folder's place whole."""
     folder = resolve(index)
-    return folder.with_name(folder.name + ".shop.sqlite")
+    return folder.with_name(folder.name + STORE)
 
 
 def has_changes(index: str | Path) -> bool:
