@@ -9,7 +9,7 @@ from gram.ranking.features import FEATURES
 from gram.records import Hit, SharedCode, code_text
 
 CODES = 8
-"""Shared codes that are shown of a hit, the weightiest."""
+"""Shared codes of a hit that are shown in full, the weightiest; the others are named."""
 
 _STEERS = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # control characters, C0 and C1: terminal escapes begin with one
@@ -39,16 +39,17 @@ def format_hits(hits: Sequence[Hit], explain: bool = False) -> str:
 
 def format_hit(hit: Hit) -> str:
     """Why a hit was found, as indented lines: the shared codes with their share and where each side has them from,
-    then the parts of the score, each group of features with its sum. Codes whose share is shown as 0.0% say nothing of
-    why, and are left out."""
-    codes = [shared for shared in hit.codes if round(shared.share, 3)][:CODES]
-    return "\n".join(f"       {line}" for line in [*map(_format_code, codes), *_format_features(hit)])
+    those that weigh nothing last, then the parts of the score, each group of features with its sum."""
+    codes = [*map(_format_code, hit.codes[:CODES])]
+    if others := [code_text(shared.code) for shared in hit.codes[CODES:]]:
+        codes.append(printable(f"{'also':>6}  {', '.join(others)}"))
+    return "\n".join(f"       {line}" for line in [*codes, *_format_features(hit)])
 
 
 def _format_code(shared: SharedCode) -> str:
     query = f"query {shared.query_source} {shared.query_weight:.2f}"
     product = f"product {shared.product_source} {shared.product_weight:.2f}"
-    return f"{shared.share:6.1%}  {printable(code_text(shared.code))}  ({query} × {product})"
+    return f"{round(shared.share, 3) + 0.0:6.1%}  {printable(code_text(shared.code))}  ({query} × {product})"
 
 
 def _format_features(hit: Hit) -> list[str]:

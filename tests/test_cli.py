@@ -456,7 +456,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(
 
 def test_terminal_escapes_of_a_shop_are_shown_not_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = SharedCode((Attribute("type", "s\x1b[2Jofa"),), 0.5, 0.25, "lexical", "expansion", 0.75)
-    codes = (shared, shared._replace(share=0.00049), shared._replace(share=-0.0), shared._replace(share=0.0012))
+    codes = (shared, shared._replace(share=0.0012), shared._replace(share=-0.0))
     hit = Hit("id\x07", 1.5, "Sofa\x1b]0;owned\x07\u202e 靴 👟", codes, {"bm25": 1.25, "dense": 0.5, "base": -0.25})
 
     class Found:
@@ -473,6 +473,7 @@ def test_terminal_escapes_of_a_shop_are_shown_not_obeyed(tmp_path: Path, monkeyp
         r"  1    1.500  id\x07  Sofa\x1b]0;owned\x07\u202e 靴 👟",
         r"        75.0%  type: s\x1b[2Jofa  (query lexical 0.50 × product expansion 0.25)",
         r"         0.1%  type: s\x1b[2Jofa  (query lexical 0.50 × product expansion 0.25)",
+        r"         0.0%  type: s\x1b[2Jofa  (query lexical 0.50 × product expansion 0.25)",
         "       +1.25 words: bm25 +1.25",
         "       +0.50 vectors: dense +0.50",
         "       -0.25 other: base -0.25",
