@@ -65,6 +65,16 @@ def test_refinements_lead_to_as_many_products_as_they_say(client: TestClient) ->
         assert refined["found"] >= refinement["products"] > 0
 
 
+def test_a_refinement_counts_what_its_filter_lets_through_of_the_found(client: TestClient) -> None:
+    def ids(**asked: str | int) -> list[str]:
+        answer = client.get("/search", params={"limit": 1000, **asked}).json()
+        return [hit["product_id"] for hit in answer["hits"]][: answer["found"]]
+
+    found = set(ids(q="sofa"))
+    for refinement in client.get("/search", params={"q": "sofa"}).json()["refinements"]:
+        assert refinement["products"] == len(found.intersection(ids(filter=refinement["filter"])))
+
+
 def test_read_after_write(client: TestClient) -> None:
     for number in range(30):
         product = {"title": f"Zumbrel{number} navy sofa", "price": number, "stock": "3"}
