@@ -31,6 +31,8 @@ OF_QUERIES, OF_PRODUCTS = 2.0, 1.0
 """How much expansion counts beside what a text holds. Home Depot with its log and a shop without one alike are flat
 around these, and fall where the second passes 2: docs/log.md, "Codes as one sparse vector"."""
 FORMS = ("names", "ids")
+PROGRESS_FROM = 2000  # queries; fewer take no time worth a bar
+PART = 2048  # queries coded at a time: among many there are more of one length, which are coded together
 
 
 def query_vector(query: QueryRepresentation) -> SparseRow:
@@ -97,8 +99,10 @@ def _sold(snapshot: Snapshot) -> Iterator[tuple[str, SparseRow]]:
 
 
 def write_queries(snapshot: Snapshot, queries: Mapping[str, str], path: Path, form: str = "names") -> int:
-    """The same for queries {id: text}, read as a search reads them: misspelt words are read right."""
-    represented = snapshot.searcher.represent(list(queries.values()), compound=False)
+    """The same for queries {id: text}, read as a search reads them: misspelt words are read right. A bar tells how far
+    many of them are."""
+    progress = "coding queries" if len(queries) >= PROGRESS_FROM else ""
+    represented = snapshot.searcher.represent_in_parts(list(queries.values()), progress, PART)
     rows = zip(queries, map(query_vector, represented), strict=True)
     _write(path, "query_id", rows, snapshot.searcher.lexicon, form)
     return len(queries)

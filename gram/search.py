@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -87,13 +87,8 @@ class Searcher:
         self, queries: Mapping[str, str], k: int = 300, progress: bool = False
     ) -> dict[str, dict[str, float]]:
         """A run: for each query id the scores of its k best products. Errors as of `search`."""
-        run: dict[str, dict[str, float]] = {}
-        ids = list(queries)
-        for begin in tqdm(range(0, len(ids), BATCH), desc="searching", unit="batch", disable=not progress):
-            part = ids[begin : begin + BATCH]
-            for query_id, query in zip(part, self.represent([queries[i] for i in part], compound=False), strict=True):
-                run[query_id] = self.rank(query, k)
-        return run
+        represented = self.represent_in_parts(list(queries.values()), "searching" if progress else "")
+        return {query_id: self.rank(query, k) for query_id, query in zip(queries, represented, strict=True)}
 
     def rank(self, query: QueryRepresentation, k: int) -> dict[str, float]:
         """The k best products of a represented query, best first, with their scores."""
@@ -112,6 +107,14 @@ class Searcher:
         represented = self.coder.represent(read, Side.QUERY, coding)
         terms = [QueryTerms.read(query, self.lexicon.analyzer) for query in read]
         return [represented.query(row, terms[row], self.lexicon) for row in range(len(read))]
+
+    def represent_in_parts(
+        self, queries: Sequence[str], progress: str = "", size: int = BATCH
+    ) -> Iterator[QueryRepresentation]:
+        """The same without compound codes that nobody weighs, as they are asked for: memory holds one part of many
+        queries. `progress` names a bar."""
+        for begin in tqdm(range(0, len(queries), size), desc=progress, unit="batch", disable=not progress):
+            yield from self.represent(queries[begin : begin + size], compound=False)
 
     def read(self, query: str) -> ClippedQuery:
         """The query as it is searched: cut to what is read of it, its words read right that neither the shop nor the

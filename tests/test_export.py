@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import gram.export
 from gram.arrays import SparseRow
 from gram.bench.variants import ExportedCodes
 from gram.cli import main
 from gram.coder.base import QueryCodes, QueryRepresentation, QueryTerms
 from gram.errors import SettingError
-from gram.export import OF_PRODUCTS, OF_QUERIES, named, product_vectors, query_vector
+from gram.export import OF_PRODUCTS, OF_QUERIES, named, product_vectors, query_vector, write_queries
 from gram.index.postings import Postings
 from gram.index.segment import Index
 from gram.ranking.features import SharedKeys
@@ -125,6 +126,21 @@ def test_an_export_takes_the_place_of_nothing_that_it_is_made_of(index_folder: P
     assert done.exit_code == 2
     assert "Fix: " in done.output
     assert (tmp_path / name).read_bytes() == before
+
+
+def test_many_queries_are_coded_in_parts_behind_a_bar(
+    index_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gram.export, "PROGRESS_FROM", 300)
+    monkeypatch.setattr(gram.export, "PART", 128)
+    shop = Shop.open(index_folder, read_only=True)
+    queries = {f"q{i}": f"{('black', 'oak', 'red')[i % 3]} sofa" for i in range(300)}
+    write_queries(shop.live.snapshot, queries, tmp_path / "many.jsonl")
+    shop.close()
+    assert "coding queries: 100%" in capfd.readouterr().err
+    rows = [json.loads(line) for line in (tmp_path / "many.jsonl").read_text().splitlines()]
+    assert [row["query_id"] for row in rows] == list(queries)
+    assert rows[299]["codes"].keys() == rows[2]["codes"].keys()
 
 
 def test_an_output_that_is_a_folder_is_refused(index_folder: Path, tmp_path: Path) -> None:
