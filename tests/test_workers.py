@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -32,6 +33,7 @@ PATIENCE = 120
 """Seconds for a process to begin or to end, on a busy machine."""
 
 
+PRODUCTS = 150  # of the small shop
 COMMAND = [sys.executable, "-m", "gram.cli", "serve", "--workers", "2"]
 
 
@@ -134,6 +136,11 @@ def test_what_one_was_told_the_other_knows(served: Served) -> None:
         assert one.delete("/products/w9").json() == {"deleted": "w9"}
         refused = other.delete("/products/w9")
         assert (refused.status_code, refused.json()["error"]["code"]) == (404, "unknown_product")
+        answered = 'gram_requests_total{route="/search",status="200"} 401.0'  # 200 times two, and the rule's
+        for http in (one, other):
+            metrics = http.get("/metrics").text
+            assert answered in metrics
+            assert re.findall("^gram_products .*", metrics, re.M) == [f"gram_products {PRODUCTS + 9}.0"]
         assert one.get("/stats").json()["searches"] == other.get("/stats").json()["searches"] > 0
 
 

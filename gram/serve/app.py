@@ -83,7 +83,7 @@ def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
         route("/reload", {"POST": ("admin", changes.reload)}),
         route("/health", {"GET": ("", watching.health)}),
         route("/ready", {"GET": ("", watching.ready)}),
-        route("/metrics", {"GET": ("search", by_writer(watching.metrics))}),
+        route("/metrics", {"GET": ("search", watching.metrics)}),
         route("/openapi.json", {"GET": ("", watching.document)}),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _as_ours, Exception: _unforeseen})

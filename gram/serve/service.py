@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import anyio
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,6 +28,8 @@ from gram.shop import Shop
 
 log = logging.getLogger("gram.serve")
 
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable by which prometheus_client is told, before it is imported, where processes keep what they count."""
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HOST = re.compile(r"(\[[^\[\]]*\]|[^:]*)(?::[0-9]*)?")
@@ -61,7 +67,16 @@ class Service:
         registry = self.registry = CollectorRegistry()
         self.requests = Counter("gram_requests", "Requests answered", ["route", "status"], registry=registry)
         self.seconds = Histogram("gram_seconds", "Seconds a request took", ["route"], registry=registry)
-        Gauge("gram_products", "Products", registry=registry).set_function(lambda: len(self.shop))
+        registry.register(_Products(shop))
+
+    def metrics(self) -> bytes:
+        """What is counted, in Prometheus's form; of all processes where several serve one address."""
+        if METRICS_FOLDER not in os.environ:
+            return generate_latest(self.registry)
+        every, own = CollectorRegistry(), CollectorRegistry()
+        MultiProcessCollector(every)
+        own.register(_Products(self.shop))
+        return generate_latest(every) + generate_latest(own)
 
     async def work(self, task: Callable[[], Any], writes: bool = False) -> Any:
         """Runs a task in a thread when it is its turn; 503 where too many wait already."""
@@ -140,6 +155,16 @@ class Service:
             return response
 
         return run
+
+
+class _Products(Collector):
+    """How many products there are, which is not counted but looked up."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("gram_products", "Products", len(self._shop))
 
 
 def _unauthorised(code: str, problem: str) -> HTTPError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prometheus_client import generate_latest
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
@@ -29,7 +28,7 @@ class Watching:
         return respond(state, 200 if self.service.ready else 503)
 
     async def metrics(self, _: Request) -> Response:
-        return Response(generate_latest(self.service.registry), media_type="text/plain; version=0.0.4")
+        return Response(self.service.metrics(), media_type="text/plain; version=0.0.4")
 
     async def document(self, _: Request) -> Response:
         return respond(openapi())

@@ -11,14 +11,17 @@ import socket
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
+from tempfile import TemporaryDirectory
 from types import FrameType
 
 from gram.errors import GramError, SettingError
 from gram.serve.run import Serving, serve
+from gram.serve.service import METRICS_FOLDER
 
 log = logging.getLogger("gram.serve")
 
@@ -42,7 +45,22 @@ def serve_by_many(serving: Serving, workers: int) -> None:
         private = stack.enter_context(_listen("127.0.0.1", 0))
         writer = f"http://127.0.0.1:{private.getsockname()[1]}"
         others = replace(serving, read_only=True, writer=writer), [public]
+        stack.enter_context(_counting_together())
         _Workers([(serving, [public, private]), *[others] * (workers - 1)]).run()
+
+
+@contextmanager
+def _counting_together() -> Iterator[None]:
+    """Processes that start in the body keep their metrics in one folder, so that each of them can tell of all."""
+    with TemporaryDirectory(prefix="gram-metrics-") as folder:
+        before = os.environ.get(METRICS_FOLDER)
+        os.environ[METRICS_FOLDER] = folder
+        try:
+            yield
+        finally:
+            del os.environ[METRICS_FOLDER]
+            if before is not None:
+                os.environ[METRICS_FOLDER] = before
 
 
 def _listen(host: str, port: int) -> socket.socket:
