@@ -38,7 +38,7 @@ REFINING_SLOTS = ("type", "brand", "colour", "material", "size", "style", "audie
 class SearchRequest:
     """What is asked. `filter` is in the language of `gram.index.filters`; `sort` a field, with a minus for falling
     order, nothing for the best first; `distinct` a field of which each value is shown once. `fit` says how near to the
-    query's best a product has to come to fit, from 0 (each candidate fits) to 1."""
+    query's best a product has to come to fit, from 0 (each candidate fits) to 1; None for `gram.ranking.fits.FIT`."""
 
     query: str = ""
     limit: int = 10
@@ -49,7 +49,7 @@ class SearchRequest:
     distinct: str = ""
     explain: bool = False
     value: float | None = None
-    fit: float = FIT
+    fit: float | None = None
 
     def __post_init__(self) -> None:
         """Raises SettingError for facets that are one text: its letters are not meant."""
@@ -87,8 +87,9 @@ def check_request(request: SearchRequest) -> None:
         number = getattr(request, name)
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise SettingError(f"{name} is a whole number from 0, not {number!r}")
-    if isinstance(request.fit, bool) or not isinstance(request.fit, int | float) or not 0 <= request.fit <= 1:
-        raise SettingError(f"fit is a number from 0, where each candidate fits, to 1, not {request.fit!r}")
+    fit = 0 if request.fit is None else request.fit
+    if isinstance(fit, bool) or not isinstance(fit, int | float) or not 0 <= fit <= 1:
+        raise SettingError(f"fit is a number from 0, where each candidate fits, to 1, not {fit!r}")
     if request.limit + request.offset > DEEPEST:
         raise SettingError(f"offset and limit reach beyond {DEEPEST} hits. Fix: narrow the search by a filter")
     for name in ("query", "filter", "sort", "distinct"):
@@ -191,10 +192,11 @@ class Answer:
     def _rank(self, parts: Sequence[Part], query: QueryRepresentation, steering: Steering, depth: int) -> Ranked:
         scorer = self.searcher.scorer
         from_postings = max(FROM_POSTINGS, depth)
-        ordinary = ORDINARY if self.request.fit else 0
+        fit = FIT if self.request.fit is None else self.request.fit
+        ordinary = ORDINARY if fit else 0
         found = find_in_parts(parts, query, scorer.first_phase, from_postings + NEAREST, from_postings, ordinary)
         scores = scorer.score(found.features)
-        n_fitting = int(find_fitting(found, query, self.searcher.lexicon, self.request.fit).sum())
+        n_fitting = int(find_fitting(found, query, self.searcher.lexicon, fit).sum())
         fits = np.zeros(len(scores), dtype=bool)  # as many as fit, of those the ones of the best scores
         fits[top_k(scores, n_fitting)[0]] = True
         for rule in steering.boosts:

@@ -228,8 +228,7 @@ def search(
     if filter_ or facets or sort or fit is not None or (has_changes(index) and (queries is None or not only)):
         if only:
             raise click.UsageError("--only searches the index as it was written, without filters or changes")
-        options = (query or "", k, 0, filter_, _names(facets), sort, "", explain, value)
-        request = SearchRequest(*options) if fit is None else SearchRequest(*options, fit)
+        request = SearchRequest(query or "", k, 0, filter_, _names(facets), sort, "", explain, value, fit)
         if queries is None or run_file is None:
             print_answer(index, model, device, check, request)
         else:

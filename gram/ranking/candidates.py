@@ -35,13 +35,15 @@ FEW_ALLOWED = 20_000
 _FIRST = [i for i, feature in enumerate(FEATURES) if feature.first_phase]
 _SECOND = [i for i, feature in enumerate(FEATURES) if feature.compute and not feature.feedback]
 _FEEDBACK = [i for i, feature in enumerate(FEATURES) if feature.feedback]
+_OF_VECTORS = [i for i in _SECOND + _FEEDBACK if FEATURES[i].group in ("vectors", "tokens")]
 
 
 @dataclass(frozen=True)
 class Candidates:
     """Products by their rows, best first, with features (C, F). A later segment's rows go on from an earlier's.
-    `ordinary` (O, F) are features of products that no query chose, where they were asked for, and `first` (≤ BEST, F)
-    of those that postings speak most for in the whole segment, where a part of it was not allowed."""
+    `ordinary` (O, F) are features of products that no query chose, where they were asked for: those that most products
+    have some of, of vectors and of the first phase. `first` (≤ BEST, F) are those of the products that postings speak
+    most for in the whole segment, where a part of it was not allowed."""
 
     rows: NDArray[np.int64]
     features: NDArray[np.float32]
@@ -83,7 +85,7 @@ def find_in_parts(
 ) -> Candidates:
     """As `find_candidates`, in several segments as if they were one: what compares candidates compares all of them.
 
-    `ordinary` products of the largest segment are looked at as well, the same ones for each query, allowed or not.
+    Some `ordinary` products of the largest segment are looked at as well, the same ones for each query, allowed or not.
     """
     if not query.terms.stems:
         return Candidates(np.zeros(0, dtype=np.int64), np.zeros((0, len(FEATURES)), dtype=np.float32))
@@ -105,21 +107,22 @@ def find_in_parts(
     if not ordinary:
         return found
     largest = max(range(len(parts)), key=lambda at: parts[at].index.n_products)
-    beside, first = _look_beside(looks[largest], views[largest], ordinary)
-    return replace(found, ordinary=beside, first=first)
-
-
-def _look_beside(look: _FirstLook, found: CandidateView, n: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(O, F) what features say of at most `n` products spread over a segment, and (≤ BEST, F) of its first ones,
-    allowed or not, as they are seen beside the candidates found."""
+    look, view = looks[largest], views[largest]
     n_products = look.part.index.n_products
-    spread = np.arange(0, n_products, max(1, -(-n_products // n)))
-    rows = np.union1d(spread, look.overall)
+    spread = np.arange(0, n_products, max(1, -(-n_products // ordinary)))
+    beside = _look_beside(look, view, spread, _OF_VECTORS)
+    return replace(found, ordinary=beside, first=_look_beside(look, view, look.overall, _SECOND + _FEEDBACK))
+
+
+def _look_beside(
+    look: _FirstLook, found: CandidateView, rows: NDArray[np.int64], numbers: list[int]
+) -> NDArray[np.float32]:
+    """(C, F) some features of other rows, as these are seen beside the candidates found."""
     view = CandidateView(look.part.index, found.query, rows)
     view.feedback = found.feedback
     features = look.features(rows)
-    _fill(features, view, _SECOND + _FEEDBACK)
-    return features[np.searchsorted(rows, spread)], features[np.searchsorted(rows, look.overall)]
+    _fill(features, view, numbers)
+    return features
 
 
 @dataclass

@@ -11,7 +11,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from gram.answer import SearchRequest, SearchResult
-from gram.ranking.fits import FIT
 from gram.records import Hit, Product, code_text
 
 BODY = 1_000_000  # bytes of a body but for those of products, which are streamed
@@ -107,7 +106,7 @@ def search_request(given: Mapping[str, Any]) -> tuple[SearchRequest, list[str] |
         distinct=_text(given, "distinct"),
         explain=truth(given, "explain"),
         value=None if value in (None, "") else _number("value", value),
-        fit=FIT if fit in (None, "") else _number("fit", fit),
+        fit=None if fit in (None, "") else _number("fit", fit),
     )
     return request, _names(given, "fields") if "fields" in given else None
 
