@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,9 @@ from gram.coder.base import QueryRepresentation
 from gram.errors import SettingError
 from gram.index.fields import facet
 from gram.index.filters import parse_filter, quote
+from gram.ranked import Ranked, by_part
 from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Part, find_in_parts
+from gram.ranking.fits import FIT, ORDINARY, find_fitting
 from gram.records import Attribute, Hit, code_text
 from gram.rules import Rule, Steering, replace_synonyms, steer
 from gram.snapshot import LiveSegment, Snapshot, to_mask
@@ -36,7 +37,8 @@ REFINING_SLOTS = ("type", "brand", "colour", "material", "size", "style", "audie
 @dataclass(frozen=True)
 class SearchRequest:
     """What is asked. `filter` is in the language of `gram.index.filters`; `sort` a field, with a minus for falling
-    order, nothing for the best first; `distinct` a field of which each value is shown once."""
+    order, nothing for the best first; `distinct` a field of which each value is shown once. `fit` says how near to the
+    query's best a product has to come to fit, from 0 (each candidate fits) to 1; None for `gram.ranking.fits.FIT`."""
 
     query: str = ""
     limit: int = 10
@@ -47,6 +49,7 @@ class SearchRequest:
     distinct: str = ""
     explain: bool = False
     value: float | None = None
+    fit: float | None = None
 
     def __post_init__(self) -> None:
         """Raises SettingError for facets that are one text: its letters are not meant."""
@@ -65,8 +68,8 @@ class Refinement(NamedTuple):
 
 @dataclass
 class SearchResult:
-    """`found` counts the products that were looked at and match; `codes` are what the query was read as: code, from
-    where (lexical or expansion), weight."""
+    """`found` counts the products that fit; `hits` go on behind these with the nearest that do not, unless they are
+    sorted. `codes` are what the query was read as: code, from where (lexical or expansion), weight."""
 
     hits: list[Hit]
     found: int
@@ -84,6 +87,9 @@ def check_request(request: SearchRequest) -> None:
         number = getattr(request, name)
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise SettingError(f"{name} is a whole number from 0, not {number!r}")
+    fit = 0 if request.fit is None else request.fit
+    if isinstance(fit, bool) or not isinstance(fit, int | float) or not 0 <= fit <= 1:
+        raise SettingError(f"fit is a number from 0, where each candidate fits, to 1, not {fit!r}")
     if request.limit + request.offset > DEEPEST:
         raise SettingError(f"offset and limit reach beyond {DEEPEST} hits. Fix: narrow the search by a filter")
     for name in ("query", "filter", "sort", "distinct"):
@@ -118,23 +124,19 @@ class Answer:
         parts = self._parts(steering)
         depth = request.offset + request.limit
         candidates = self._rank(parts, represented, steering, depth) if query.strip() else self._browse(parts)
-        candidates = self._pin(candidates, steering, parts)
+        candidates = candidates.with_first(self._pinned(steering, parts))
         candidates = self._distinct(self._sort(candidates))
+        fitting = candidates.rows[candidates.fits]
         begins = np.cumsum([0, *(part.index.n_products for part in parts)])
         shown = slice(request.offset, depth)
-        hits = [
-            self._hit(represented, begins, int(row), float(score), features)
-            for row, score, features in zip(
-                candidates.rows[shown], candidates.scores[shown], candidates.features[shown], strict=True
-            )
-        ]
-        found = [BitMap(part_rows) for part_rows in _by_part(candidates.rows, begins)]
+        hits = [self._hit(represented, candidates, at, begins) for at in range(len(candidates.rows))[shown]]
+        found = [BitMap(part_rows) for part_rows in by_part(fitting, begins)]
         fields = [(segment.fields, rows) for segment, rows in zip(self.snapshot.segments, found, strict=True)]
         return SearchResult(
             hits,
-            len(candidates.rows),
+            len(fitting),
             {name: facet(fields, name) for name in request.facets},
-            self._refinements(represented, candidates.rows, begins) if query.strip() else [],
+            self._refinements(represented, fitting, begins) if query.strip() else [],
             f"{read_as} (price {price.low:g} to {price.high:g})" if price else read_as,
             codes,
             [*synonyms, *steering.rules],
@@ -187,15 +189,20 @@ class Answer:
             found = found & segment.having(self.searcher.lexicon.find(slot.strip(), value))
         return found
 
-    def _rank(self, parts: Sequence[Part], query: QueryRepresentation, steering: Steering, depth: int) -> _Ranked:
+    def _rank(self, parts: Sequence[Part], query: QueryRepresentation, steering: Steering, depth: int) -> Ranked:
         scorer = self.searcher.scorer
         from_postings = max(FROM_POSTINGS, depth)
-        found = find_in_parts(parts, query, scorer.first_phase, from_postings + NEAREST, from_postings)
+        fit = FIT if self.request.fit is None else self.request.fit
+        ordinary = ORDINARY if fit else 0
+        found = find_in_parts(parts, query, scorer.first_phase, from_postings + NEAREST, from_postings, ordinary)
         scores = scorer.score(found.features)
+        n_fitting = int(find_fitting(found, query, self.searcher.lexicon, fit).sum())
+        fits = np.zeros(len(scores), dtype=bool)  # as many as fit, of those the ones of the best scores
+        fits[top_k(scores, n_fitting)[0]] = True
         for rule in steering.boosts:
             scores = scores + np.float32(rule.weight) * self._boosted(rule, parts, found.rows)
         order, best = top_k(scores, len(scores))
-        return _Ranked(found.rows[order], best, found.features[order])
+        return Ranked(found.rows[order], best, found.features[order], fits[order])
 
     def _boosted(self, rule: Rule, parts: Sequence[Part], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(C,) 1 for candidates that a rule names or its filter lets through."""
@@ -209,7 +216,7 @@ class Answer:
             begin += part.index.n_products
         return np.array([row in every for row in rows.tolist()], dtype=np.float32)
 
-    def _browse(self, parts: Sequence[Part]) -> _Ranked:
+    def _browse(self, parts: Sequence[Part]) -> Ranked:
         """Without a query: every product that may be found, the most valued first."""
         rows, values, begin = [], [], 0
         for part in parts:
@@ -219,12 +226,13 @@ class Answer:
             begin += part.index.n_products
         scores = np.concatenate(values)
         if not (self.request.filter.strip() or self.request.sort or self.request.facets):
-            return _Ranked(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros((0, 0), np.float32))
+            return Ranked.nothing()
         order, best = top_k(scores, len(scores))
-        return _Ranked(np.concatenate(rows)[order], best, np.zeros((len(order), 0), dtype=np.float32))
+        rows_in_order, none = np.concatenate(rows)[order], np.zeros((len(order), 0), dtype=np.float32)
+        return Ranked(rows_in_order, best, none, np.ones(len(order), dtype=bool))
 
-    def _pin(self, ranked: _Ranked, steering: Steering, parts: Sequence[Part]) -> _Ranked:
-        """Pinned products first, in their order, where the request's own filter lets them through."""
+    def _pinned(self, steering: Steering, parts: Sequence[Part]) -> NDArray[np.int64]:
+        """(P,) the rows of pinned products, in their order, where the request's own filter lets them through."""
         first, begin = {}, 0
         for segment, part in zip(self.snapshot.segments, parts, strict=True):
             for product_id in steering.pins:
@@ -232,21 +240,10 @@ class Answer:
                 if row is not None and (part.allowed is None or part.allowed[row]):
                     first[product_id] = row + begin
             begin += part.index.n_products
-        pinned = np.array([first[p] for p in steering.pins if p in first], dtype=np.int64)
-        if not len(pinned):
-            return ranked
-        at = {row: i for i, row in enumerate(ranked.rows.tolist())}
-        top = float(ranked.scores[0]) if len(ranked.scores) else 0.0
-        nothing = np.zeros(ranked.features.shape[1], dtype=np.float32)
-        features = [ranked.features[at[row]] if row in at else nothing for row in pinned.tolist()]
-        rest = ~np.isin(ranked.rows, pinned)
-        return _Ranked(
-            np.concatenate([pinned, ranked.rows[rest]]),
-            np.concatenate([np.full(len(pinned), top, np.float32), ranked.scores[rest]]),
-            np.concatenate([np.array(features, dtype=np.float32), ranked.features[rest]]),
-        )
+        return np.array([first[p] for p in steering.pins if p in first], dtype=np.int64)
 
-    def _sort(self, ranked: _Ranked) -> _Ranked:
+    def _sort(self, ranked: Ranked) -> Ranked:
+        """Those that fit by a field, where a sort is asked: what does not fit is in no order but that of nearness."""
         name = self.request.sort.strip()
         if not name:
             return ranked
@@ -256,14 +253,14 @@ class Answer:
             fix = f"sort by {', '.join(fields)}" if fields else "leave the sort out"
             raise SettingError(f"no product has a number in {name!r:.60}. Fix: {fix}")
         begins = np.cumsum([0, *(s.index.n_products for s in self.snapshot.segments)])
-        keys = []
+        ranked, keys = ranked.take(ranked.fits), []
         for at, row in enumerate(ranked.rows.tolist()):
             number = self._segment_of(row, begins)
             value = number[0].fields.number(name, number[1])
             keys.append((value is None, 0.0 if value is None else -value if falling else value, at))
         return ranked.take(np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64))
 
-    def _distinct(self, ranked: _Ranked) -> _Ranked:
+    def _distinct(self, ranked: Ranked) -> Ranked:
         name = self.request.distinct.strip()
         if not name:
             return ranked
@@ -282,17 +279,10 @@ class Answer:
         number = int(np.searchsorted(begins, row, side="right")) - 1
         return self.snapshot.segments[number], row - int(begins[number])
 
-    def _hit(
-        self,
-        query: QueryRepresentation,
-        begins: NDArray[np.int64],
-        row: int,
-        score: float,
-        features: NDArray[np.float32],
-    ) -> Hit:
-        segment, inside = self._segment_of(row, begins)
-        table = segment.index.table
-        hit = Hit(str(table.ids[inside]), score, table.title(inside))
+    def _hit(self, query: QueryRepresentation, ranked: Ranked, at: int, begins: NDArray[np.int64]) -> Hit:
+        segment, inside = self._segment_of(int(ranked.rows[at]), begins)
+        table, features = segment.index.table, ranked.features[at]
+        hit = Hit(str(table.ids[inside]), float(ranked.scores[at]), table.title(inside), fits=bool(ranked.fits[at]))
         if not self.request.explain or not len(features):
             return hit
         hit = self.searcher.explain(query, hit, segment.index, inside, features)
@@ -329,23 +319,6 @@ class Answer:
         code = code_text((attribute,))
         products = sum(
             self._having(segment, code).intersection_cardinality(BitMap(inside))
-            for segment, inside in zip(self.snapshot.segments, _by_part(rows, begins), strict=True)
+            for segment, inside in zip(self.snapshot.segments, by_part(rows, begins), strict=True)
         )
         return Refinement(code, products, f"code = {quote(code)}")
-
-
-@dataclass(frozen=True)
-class _Ranked:
-    """Products in the order in which they are shown: rows over all segments, scores, features (C, F)."""
-
-    rows: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    features: NDArray[np.float32]
-
-    def take(self, order: NDArray[np.int64]) -> _Ranked:
-        return _Ranked(self.rows[order], self.scores[order], self.features[order])
-
-
-def _by_part(rows: NDArray[np.int64], begins: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The rows of each segment, from its own beginning."""
-    return [rows[(rows >= a) & (rows < b)] - a for a, b in pairwise(begins.tolist())]

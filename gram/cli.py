@@ -189,6 +189,7 @@ def index_command(model: Path, products: Path, output: Path, replace: bool, chec
 @click.option("--filter", "filter_", default="", help='Which products may be found: brand = "nike" AND price < 50.')
 @click.option("--facets", default="", help="Fields whose values are counted, comma between.")
 @click.option("--sort", default="", help="A field with numbers to sort by; -price for falling order.")
+@click.option("--fit", type=float, help="How near to the query's best a product fits: 0 (all) to 1, .38 if not given.")
 @click.option("--only", default="", help="Find and rank by these alone, comma between: codes, words, vectors, tokens.")
 @_check_option
 @device_option
@@ -204,6 +205,7 @@ def search(
     filter_: str,
     facets: str,
     sort: str,
+    fit: float | None,
     only: str,
     check: bool,
     device: str,
@@ -224,10 +226,10 @@ def search(
         raise click.UsageError("--run needs --queries FILE, which it answers")
     if queries is not None and facets:
         raise click.UsageError("--facets counts for one QUERY; a run has no room for it")
-    if filter_ or facets or sort or (has_changes(index) and (queries is None or not only)):
+    if filter_ or facets or sort or fit is not None or (has_changes(index) and (queries is None or not only)):
         if only:
             raise click.UsageError("--only searches the index as it was written, without filters or changes")
-        request = SearchRequest(query or "", k, 0, filter_, _names(facets), sort, "", explain, value)
+        request = SearchRequest(query or "", k, 0, filter_, _names(facets), sort, "", explain, value, fit)
         if queries is None or run_file is None:
             print_answer(index, model, device, check, request)
         else:

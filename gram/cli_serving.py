@@ -176,7 +176,9 @@ def print_answer(index: Path, model: Path | None, device: str, check: bool, requ
     tell_latency(shop.live.searcher.coder)
     if result.read_as != request.query:
         click.echo(printable(f"read as: {result.read_as}"))
-    click.echo(format_hits(result.hits, request.explain) if result.hits else "nothing found")
+    if not result.found:
+        click.echo("nothing fits; the nearest:" if result.hits else "nothing found")
+    click.echo(format_hits(result.hits, request.explain))
     for name, found in result.facets.items():
         counts = ", ".join(f"{value} {count}" for value, count in list(found["values"].items())[:10])
         ranges = ", ".join(f"{part['from']:g} to {part['to']:g} {part['count']}" for part in found.get("ranges", ()))

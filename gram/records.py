@@ -79,7 +79,8 @@ class SharedCode(NamedTuple):
 class Hit(NamedTuple):
     """A found product: `score` is comparable across queries; `codes` and `features` are filled when asked to explain.
 
-    `features` maps the name of each feature to its part of `score`.
+    `features` maps the name of each feature to its part of `score`. `fits` says whether it fits what was asked, or is
+    only near: a shop's search (`gram.open`) tells, a bare ranking leaves it None.
     """
 
     product_id: str
@@ -87,3 +88,4 @@ class Hit(NamedTuple):
     title: str = ""
     codes: tuple[SharedCode, ...] = ()
     features: Mapping[str, float] = {}
+    fits: bool | None = None

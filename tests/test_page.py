@@ -84,6 +84,18 @@ def test_typing_finds_and_filters_narrow(page: Any) -> None:
     page.wait_for_selector("#chips button")
 
 
+def test_the_page_says_when_nothing_fits(page: Any) -> None:
+    page.fill("#q", "qwxzv plorf")
+    page.wait_for_function("() => document.querySelector('#status').textContent.startsWith('Nothing fits')")
+    assert page.locator(".hit").count() == 20, "the nearest"
+    assert page.locator(".near").count() == 0
+    assert page.locator("#more").is_hidden()
+    page.fill("#q", "zumbrel")
+    page.wait_for_selector(".near")
+    assert page.inner_text("#status").startswith("1 products")
+    assert page.locator("#results > li").nth(1).inner_text() == "Near, but not quite what was asked"
+
+
 def test_two_values_of_one_facet_are_either_of_them(page: Any) -> None:
     page.fill("#q", "sofa")
     page.wait_for_selector("#facets fieldset input")

@@ -1,12 +1,12 @@
 """First phase: the candidates of one query, with all their features.
 
-Letters: N products of a segment, C candidates, F features.
+Letters: N products of a segment, C candidates, O ordinary products, F features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +35,20 @@ FEW_ALLOWED = 20_000
 _FIRST = [i for i, feature in enumerate(FEATURES) if feature.first_phase]
 _SECOND = [i for i, feature in enumerate(FEATURES) if feature.compute and not feature.feedback]
 _FEEDBACK = [i for i, feature in enumerate(FEATURES) if feature.feedback]
+_OF_VECTORS = [i for i in _SECOND + _FEEDBACK if FEATURES[i].group in ("vectors", "tokens")]
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Products by their rows, best first, with features (C, F). A later segment's rows go on from an earlier's."""
+    """Products by their rows, best first, with features (C, F). A later segment's rows go on from an earlier's.
+    `ordinary` (O, F) are features of products that no query chose, where they were asked for: those that most products
+    have some of, of vectors and of the first phase. `first` (≤ BEST, F) are those of the products that postings speak
+    most for in the whole segment, where a part of it was not allowed."""
 
     rows: NDArray[np.int64]
     features: NDArray[np.float32]
+    ordinary: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, len(FEATURES)), dtype=np.float32))
+    first: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, len(FEATURES)), dtype=np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +81,19 @@ def find_in_parts(
     weights: NDArray[np.float32],
     keep: int,
     from_postings: int = FROM_POSTINGS,
+    ordinary: int = 0,
 ) -> Candidates:
-    """As `find_candidates`, in several segments as if they were one: what compares candidates compares all of them."""
+    """As `find_candidates`, in several segments as if they were one: what compares candidates compares all of them.
+
+    Some `ordinary` products of the largest segment are looked at as well, the same ones for each query, allowed or not.
+    """
     if not query.terms.stems:
         return Candidates(np.zeros(0, dtype=np.int64), np.zeros((0, len(FEATURES)), dtype=np.float32))
     looks = [_FirstLook.at(part, query, weights, from_postings) for part in parts]
     if weights[NAMES.index("prf_codes")] > 0:
         _add_what_is_like_the_first(looks)
     views = [CandidateView(look.part.index, query, look.rows) for look in looks]
-    features = [look.features() for look in looks]
+    features = [look.features(look.rows) for look in looks]
     for view, table in zip(views, features, strict=True):
         _fill(table, view, _SECOND)
     _feed_back(views, [table @ weights for table in features])
@@ -93,7 +103,26 @@ def find_in_parts(
     rows = np.concatenate([view.rows + begin for view, begin in zip(views, begins.tolist(), strict=False)])
     every = np.concatenate(features)
     order, _ = top_k(every @ weights, keep)
-    return Candidates(rows[order], every[order])
+    found = Candidates(rows[order], every[order])
+    if not ordinary:
+        return found
+    largest = max(range(len(parts)), key=lambda at: parts[at].index.n_products)
+    look, view = looks[largest], views[largest]
+    n_products = look.part.index.n_products
+    spread = np.arange(0, n_products, max(1, -(-n_products // ordinary)))
+    beside = _look_beside(look, view, spread, _OF_VECTORS)
+    return replace(found, ordinary=beside, first=_look_beside(look, view, look.overall, _SECOND + _FEEDBACK))
+
+
+def _look_beside(
+    look: _FirstLook, found: CandidateView, rows: NDArray[np.int64], numbers: list[int]
+) -> NDArray[np.float32]:
+    """(C, F) some features of other rows, as these are seen beside the candidates found."""
+    view = CandidateView(look.part.index, found.query, rows)
+    view.feedback = found.feedback
+    features = look.features(rows)
+    _fill(features, view, numbers)
+    return features
 
 
 @dataclass
@@ -105,6 +134,7 @@ class _FirstLook:
     first: NDArray[np.int64]  # rows of the best by postings
     scores: NDArray[np.float32]  # of these
     rows: NDArray[np.int64]  # (C,) of all candidates
+    overall: NDArray[np.int64]  # (≤ BEST,) rows of the best by postings, allowed or not; none where all are allowed
 
     @classmethod
     def at(cls, part: Part, query: QueryRepresentation, weights: NDArray[np.float32], from_postings: int) -> _FirstLook:
@@ -116,7 +146,9 @@ class _FirstLook:
             if sums is not None:
                 found[row] = sums
         scores = weights[_FIRST] @ found  # (N,)
+        overall = np.zeros(0, dtype=np.int64)
         if allowed is not None:
+            overall = top_k(scores, BEST)[0]
             scores = np.where(allowed, scores, np.float32(0))
         any_found = np.flatnonzero(scores > 0)
         rows, best = top_k(scores[any_found], from_postings, any_found)
@@ -125,12 +157,12 @@ class _FirstLook:
             rows = np.arange(index.n_products) if allowed is None else np.flatnonzero(allowed)
         elif near and index.n_products:
             rows = each_once(np.concatenate([rows, _nearest(part, query)]))
-        return cls(part, found, first, best[:BEST], rows)
+        return cls(part, found, first, best[:BEST], rows, overall)
 
-    def features(self) -> NDArray[np.float32]:
-        """(C, F) with those of the first phase."""
-        features = np.zeros((len(self.rows), len(FEATURES)), dtype=np.float32)
-        features[:, _FIRST] = self.found[:, self.rows].T
+    def features(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(C, F) of some rows, with those of the first phase."""
+        features = np.zeros((len(rows), len(FEATURES)), dtype=np.float32)
+        features[:, _FIRST] = self.found[:, rows].T
         return features
 
 

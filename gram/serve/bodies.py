@@ -95,7 +95,7 @@ def search_request(given: Mapping[str, Any]) -> tuple[SearchRequest, list[str] |
     query = _text(given, "q")
     if len(query) > LONGEST_QUERY:
         raise _bad("too_long", f"q has {len(query):,} characters", f"send {LONGEST_QUERY:,} at most")
-    value = given.get("value")
+    value, fit = given.get("value"), given.get("fit")
     request = SearchRequest(
         query=query,
         limit=_whole(given, "limit", 10),
@@ -106,6 +106,7 @@ def search_request(given: Mapping[str, Any]) -> tuple[SearchRequest, list[str] |
         distinct=_text(given, "distinct"),
         explain=truth(given, "explain"),
         value=None if value in (None, "") else _number("value", value),
+        fit=None if fit in (None, "") else _number("fit", fit),
     )
     return request, _names(given, "fields") if "fields" in given else None
 
@@ -191,7 +192,10 @@ def hit_json(hit: Hit, product: Product | None, only: Iterable[str] | None, expl
     shown: dict[str, Any] = {"product_id": hit.product_id, "title": hit.title}
     if product is not None:
         shown = product_json(product, only)
-    shown["score"] = round(hit.score, 5)
+    for name in ("score", "fits"):
+        if name in shown:  # an attribute of this name
+            shown["attributes"] = shown.get("attributes", {}) | {name: shown[name]}
+    shown |= {"score": round(hit.score, 5), "fits": hit.fits is not False}
     if explain:
         shown["codes"] = [
             {

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from gram.answer import DEEPEST
 from gram.data.catalogue import LONGEST_TITLE
+from gram.ranking.fits import FIT
 from gram.rules import ACTIONS, KEYS, LONGEST_TEXT, MOST_PRODUCTS, STRONGEST
 from gram.serve.bodies import LONGEST_QUERY, MOST_NAMES
 from gram.serve.clicks import CLICKED, CLICKS, LONGEST
@@ -20,6 +21,7 @@ COUNT: Schema = {"type": "integer", "minimum": 0}
 NUMBER: Schema = {"type": "number"}
 TRUTH: Schema = {"type": "boolean"}
 SCALAR: Schema = {"type": ["string", "number", "boolean", "null"]}
+_SHARE = r"^$|^\s*[+]?(0|1|[01]\.0*|0?\.[0-9]+)\s*$"
 _NUMERIC = r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?\s*$"
 
 
@@ -61,6 +63,8 @@ SEARCH: dict[str, Schema] = {
     "explain": TRUTH | {"default": False, "description": "Whether hits come with the codes and features behind them"},
     "value": {"type": "number", "exclusiveMinimum": -1e9, "exclusiveMaximum": 1e9}
     | {"description": "The weight of products' value in the score"},
+    "fit": {"type": "number", "minimum": 0, "maximum": 1, "default": FIT}
+    | {"description": "How near to the query's best a product has to come to fit; 0 for every candidate"},
     "fields": TEXT | {"description": "Fields of products to answer with, with commas between; all without it"},
 }
 """The parameters of a search, as a query string has them."""
@@ -73,6 +77,7 @@ _SEARCH_BODY = SEARCH | {
     "fields": _NAMES,
     "explain": _or_text(TRUTH, "^(|0|1|[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])$"),
     "value": {"anyOf": [SEARCH["value"], {"type": "null"}, {"type": "string", "pattern": rf"^$|^\s*[+-]?{_NUMERIC}"}]},
+    "fit": {"anyOf": [SEARCH["fit"], {"type": "null"}, {"type": "string", "pattern": _SHARE}]},
 }
 
 _FLAT: Schema = {"anyOf": [SCALAR, list_of(SCALAR)]}
@@ -130,7 +135,7 @@ COMPONENTS: dict[str, Schema] = {
     "Error": object_of({"error": object_of({"code": TEXT, "message": TEXT, "fix": TEXT})}),
     "Search": object_of(_SEARCH_BODY, optional=list(_SEARCH_BODY)),
     "Hit": object_of(
-        _SHOWN | {"score": NUMBER} | _WHY,
+        _SHOWN | {"score": NUMBER, "fits": TRUTH | {"description": "Whether it fits, or is only near"}} | _WHY,
         optional=[*(set(_SHOWN) - {"product_id", "title"}), *_WHY],
         additionalProperties=_VALUES,
     ),

@@ -25,13 +25,14 @@ class Statistics:
         self.searches = 0
         self.took_ms: deque[float] = deque(maxlen=TIMED)
 
-    def note_search(self, query: str, hits: int, took_ms: float) -> None:
+    def note_search(self, query: str, found: int, took_ms: float) -> None:
+        """`found` of its products fit."""
         with self._lock:
             self.searches += 1
             self.took_ms.append(took_ms)
             if query:
                 self._count(self.queries, query)
-                if not hits:
+                if not found:
                     self._count(self.without_hits, query)
 
     def note_click(self, query: str) -> None:

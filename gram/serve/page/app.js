@@ -61,10 +61,13 @@ function show(answer, blank = false) {
     byId("status").replaceChildren("This search leads to ", element("a", { href: answer.redirect }, answer.redirect));
   } else {
     const read = answer.query.read_as && answer.query.read_as !== state.q.toLowerCase().trim() ? `, read as “${answer.query.read_as}”` : "";
-    byId("status").textContent = blank ? "Type to search." : answer.found ? `${answer.found} products${read}` : `Nothing found${read}. Try fewer words or filters.`;
+    const nothing = answer.hits.length ? `Nothing fits${read}. These are the nearest.` : `Nothing found${read}. Try fewer words or filters.`;
+    byId("status").textContent = blank ? "Type to search." : answer.found ? `${answer.found} products${read}` : nothing;
   }
-  byId("results").replaceChildren(...answer.hits.map((one) => hit(one)));
-  byId("more").hidden = answer.hits.length >= answer.found || !answer.hits.length;
+  const fitting = answer.hits.filter((one) => one.fits), near = answer.hits.filter((one) => !one.fits);
+  const divider = fitting.length && near.length ? [element("li", { class: "near" }, "Near, but not quite what was asked")] : [];
+  byId("results").replaceChildren(...fitting.map(hit), ...divider, ...near.map(hit));
+  byId("more").hidden = fitting.length >= answer.found;
   keepFocus(() => showFilters(answer));
 }
 

@@ -1,0 +1,53 @@
+"""Products in the order in which an answer shows them.
+
+Letters: C products, F features, P products that rules pin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Rows over all segments, in the order in which they are shown."""
+
+    rows: NDArray[np.int64]  # (C,)
+    scores: NDArray[np.float32]  # (C,)
+    features: NDArray[np.float32]  # (C, F)
+    fits: NDArray[np.bool_]  # (C,) whether each fits what was asked, see gram.ranking.fits
+
+    @classmethod
+    def nothing(cls) -> Ranked:
+        return cls(
+            np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros((0, 0), np.float32), np.zeros(0, dtype=bool)
+        )
+
+    def take(self, order: NDArray[np.int64] | NDArray[np.bool_]) -> Ranked:
+        """These of them, by their numbers or a mask (C,)."""
+        return Ranked(self.rows[order], self.scores[order], self.features[order], self.fits[order])
+
+    def with_first(self, pinned: NDArray[np.int64]) -> Ranked:
+        """The same with these rows (P,) before all others, found or not. They fit: a rule says so."""
+        if not len(pinned):
+            return self
+        at = {row: i for i, row in enumerate(self.rows.tolist())}
+        top = float(self.scores[0]) if len(self.scores) else 0.0
+        nothing = np.zeros(self.features.shape[1], dtype=np.float32)
+        features = [self.features[at[row]] if row in at else nothing for row in pinned.tolist()]
+        rest = self.take(~np.isin(self.rows, pinned))
+        return Ranked(
+            np.concatenate([pinned, rest.rows]),
+            np.concatenate([np.full(len(pinned), top, np.float32), rest.scores]),
+            np.concatenate([np.array(features, dtype=np.float32), rest.features]),
+            np.concatenate([np.ones(len(pinned), dtype=bool), rest.fits]),
+        )
+
+
+def by_part(rows: NDArray[np.int64], begins: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The rows of each segment, from its own beginning."""
+    return [rows[(rows >= a) & (rows < b)] - a for a, b in pairwise(begins.tolist())]

@@ -1,0 +1,63 @@
+"""Which candidates fit what was asked, rather than being the nearest of what is there.
+
+A score has no scale of its own in a shop without a log, so candidates are read by the declared default weights, whose
+features are free of a shop's scale, and beside some ordinary products of the shop, which no query chose. A candidate
+fits where it stands out from these by some share of what the query's best one does, if that one stands out at all; or
+where it has all that is asked: holds every word, or has every code. docs/log.md, "What fits", has what was measured.
+
+Letters: C candidates, O ordinary products, F features.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gram.coder.base import QueryRepresentation
+from gram.codes.lexicon import Lexicon
+from gram.ranking.candidates import Candidates
+from gram.ranking.features import FEATURES, NAMES, SharedKeys
+from gram.ranking.scorer import Scorer
+
+FIT = 0.38
+"""Of what the best candidate stands out from ordinary products, how much one has to that fits."""
+STANDS_OUT = 0.34
+"""Of what a product could stand out at most, how much the best one has to, or nothing fits."""
+ORDINARY = 64
+"""Products that no query chose which candidates are compared with."""
+ORDINARY_SHARE = 0.1
+"""Of these, how many are left below what counts as ordinary."""
+WHOLE = 0.99
+"""Share of a query's codes from which a product has all of them."""
+
+_WEIGHTS = Scorer.default().weights
+_FULL_COVERAGE, _CODE_SHARE = NAMES.index("full_coverage"), NAMES.index("code_share")
+# what the sum is of a product whose every share and cosine is 1; sums over shared codes have no bound, and are left out
+_BOUNDED = [f for f in FEATURES if f.weight > 0 and not isinstance(f.first_phase, SharedKeys)]
+_REACH = sum(feature.weight for feature in _BOUNDED)
+_REACH_WITHOUT_VECTORS = sum(f.weight for f in _BOUNDED if f.group not in ("vectors", "tokens"))
+
+
+def find_fitting(found: Candidates, query: QueryRepresentation, lexicon: Lexicon, fit: float) -> NDArray[np.bool_]:
+    """(C,) which candidates fit; every one where `fit` is 0.
+
+    The best is looked for in the whole shop: what a filter leaves does not fit for being all that is left. Words that
+    no code of the query says are asked too: a product that has its every code has not all then.
+    """
+    if not fit or not len(found.rows):
+        return np.ones(len(found.rows), dtype=bool)
+    sums = found.features @ _WEIGHTS  # (C,)
+    ordinary = float(np.quantile(found.ordinary @ _WEIGHTS, ORDINARY_SHARE)) if len(found.ordinary) else 0.0
+    best = float(np.concatenate([sums, found.first @ _WEIGHTS]).max()) - ordinary
+    most = (_REACH if query.dense.any() else _REACH_WITHOUT_VECTORS) - ordinary
+    fits = np.zeros(len(sums), dtype=bool) if best < STANDS_OUT * most else sums - ordinary >= fit * best
+    fits |= found.features[:, _FULL_COVERAGE] > 0
+    if codes_say_all(query, lexicon):
+        fits |= found.features[:, _CODE_SHARE] >= WHOLE
+    return fits
+
+
+def codes_say_all(query: QueryRepresentation, lexicon: Lexicon) -> bool:
+    """Whether a query's codes say each of its telling words."""
+    said = {stem for key in query.codes.key.tolist() for stem in lexicon.forms[key][0]}
+    return bool(query.terms.telling) and said.issuperset(query.terms.telling)

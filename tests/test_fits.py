@@ -1,0 +1,194 @@
+"""What fits: the rule by hand, and what found, facets, sorting and pages of a shop make of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from starlette.testclient import TestClient
+
+from gram.cli import main
+from gram.coder.base import QueryCodes, QueryTerms
+from gram.errors import SettingError
+from gram.ranking.candidates import Candidates
+from gram.ranking.features import NAMES
+from gram.ranking.fits import find_fitting
+from gram.records import Product
+from gram.serve.app import make_app
+from gram.shop import Shop
+
+LEXICON: Any = SimpleNamespace(forms=[[("red",)], [("sofa",)]])
+LOUNGES = {"z900": 900.0, "z700": 700.0, "z800": 800.0}
+JUNK = [f"peg{i}" for i in range(5)]
+
+
+def rows(*features: dict[str, float]) -> np.ndarray:
+    """(C, F) features by their names, 0 where none is named."""
+    made = np.zeros((len(features), len(NAMES)), dtype=np.float32)
+    for row, named in enumerate(features):
+        for name, value in named.items():
+            made[row, NAMES.index(name)] = value
+    return made
+
+
+def ask(words: str, codes: Sequence[int] = (), vectors: bool = True) -> Any:
+    """A query of these words that holds these codes of the lexicon."""
+    stems, none = words.split(), np.zeros((0, 0), dtype=bool)
+    code = QueryCodes(np.array(codes, dtype=np.int64), np.zeros(0, np.float32), np.zeros(0, np.int32), none)
+    return SimpleNamespace(terms=QueryTerms(stems, stems, []), codes=code, dense=np.full(2, float(vectors)))
+
+
+def fitting(found: np.ndarray, query: Any, fit: float = 0.38, first: np.ndarray | None = None) -> list[bool]:
+    """Beside ordinary products whose weighed sum is 2: 8 · .25 of maxsim."""
+    ordinary = rows(*[{"maxsim": 0.25}] * 10) if query.dense.any() else rows({})
+    beside = rows() if first is None else first
+    return find_fitting(Candidates(np.arange(len(found)), found, ordinary, beside), query, LEXICON, fit).tolist()
+
+
+def test_what_stands_out_fits_by_hand() -> None:
+    """Sums of 12, 6, 5.6 and 2 are 10, 4, 3.6 and 0 beyond the ordinary 2; .38 of 10 are 3.8, .5 are 5. The best stands
+    out by 10 of the 26 − 2 = 24 that it could: more than .34."""
+    found = rows({"maxsim": 1.5}, {"maxsim": 0.75}, {"maxsim": 0.7}, {"maxsim": 0.25})
+    assert fitting(found, ask("red sofa")) == [True, True, False, False]
+    assert fitting(found, ask("red sofa"), fit=0.5) == [True, False, False, False]
+    assert fitting(found, ask("red sofa"), fit=0) == [True] * 4
+    assert fitting(rows(), ask("red sofa")) == []
+
+
+def test_nothing_fits_where_the_best_hardly_stands_out() -> None:
+    """10 is 8 beyond the ordinary 2, and 8 of 24 is less than .34."""
+    found = rows({"maxsim": 1.25}, {"maxsim": 1.0})
+    assert fitting(found, ask("zebra submarine")) == [False, False]
+    assert fitting(found, ask("zebra submarine"), fit=0.01) == [False, False]
+
+
+def test_what_has_all_that_is_asked_fits() -> None:
+    """Every word, or every code where the codes say all words: "red sofa" has no word but its codes'."""
+    found = rows({"maxsim": 1.25}, {"full_coverage": 1.0}, {"code_share": 1.0}, {"code_share": 0.9})
+    assert fitting(found, ask("red sofa", [0, 1])) == [False, True, True, False]
+    assert fitting(found, ask("red zebra", [0])) == [False, True, False, False], "no code says zebra"
+    assert fitting(found, ask("", [])) == [False, True, False, False], "no word is no code"
+
+
+def test_the_best_of_the_whole_shop_is_what_others_are_beside() -> None:
+    """Under a filter the best is 10 beyond the ordinary, outside it one is 22: .38 of 22 are 8.36."""
+    found = rows({"maxsim": 1.5}, {"maxsim": 0.75})
+    assert fitting(found, ask("red sofa"), first=rows({"maxsim": 3.0})) == [True, False]
+    assert fitting(found, ask("red sofa"), fit=0.5, first=rows({"maxsim": 3.0})) == [False, False]
+
+
+def test_without_vectors_less_can_be_reached() -> None:
+    """4 of the 10 that words and codes can bring are more than .34, and 3 less."""
+    assert fitting(rows({"bm25": 1.0}, {"bm25": 0.3}), ask("red sofa", vectors=False)) == [True, False]
+    assert fitting(rows({"bm25": 0.75}), ask("red sofa", vectors=False)) == [False]
+
+
+@pytest.fixture(scope="module")
+def shop(small_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """The small shop with three lounges, and five things that nobody asks for and that cost nearly nothing."""
+    folder = tmp_path_factory.mktemp("fits")
+    shutil.copytree(small_shop / "index", folder / "index")
+    opened = Shop.open(folder / "index", small_shop / "model")
+    lounges = [Product(name, "Zumbrel lounge", brand="Zumbrel", price=price) for name, price in LOUNGES.items()]
+    opened.update([*lounges, *(Product(name, "Plain peg", brand="Peg", price=0.01) for name in JUNK)])
+    yield opened
+    opened.close()
+
+
+def ids(shop: Shop, query: str, **options: Any) -> list[str]:
+    return [hit.product_id for hit in shop.search(query, **options).hits]
+
+
+def test_a_sort_brings_nothing_to_the_front_that_does_not_fit(shop: Shop) -> None:
+    assert ids(shop, "zumbrel lounge", sort="price") == ["z700", "z800", "z900"]
+    assert ids(shop, "zumbrel lounge", sort="-price") == ["z900", "z800", "z700"]
+    assert sorted(ids(shop, "zumbrel lounge", sort="price", fit=0)[:5]) == JUNK, "as it was: all candidates"
+    assert ids(shop, "zumbrel lounge", sort="price", offset=3) == []
+
+
+def test_found_and_facets_are_of_what_fits(shop: Shop) -> None:
+    result = shop.search("zumbrel lounge", facets=("brand",))
+    assert result.found == 3
+    assert result.facets["brand"]["values"] == {"Zumbrel": 3}
+    assert len(result.hits) == 10
+    everything = shop.search("zumbrel lounge", fit=0)
+    assert everything.found == len(shop)
+    assert all(hit.fits for hit in everything.hits)
+
+
+def test_without_a_sort_the_nearest_come_behind_what_fits(shop: Shop) -> None:
+    """The ranking is what it is without any fit; pages go on beyond `found`."""
+    hits = shop.search("zumbrel lounge", limit=100).hits
+    assert [hit.fits for hit in hits] == [True] * 3 + [False] * 97
+    assert {hit.product_id for hit in hits[:3]} == set(LOUNGES)
+    assert [hit.product_id for hit in hits] == ids(shop, "zumbrel lounge", limit=100, fit=0)
+    assert ids(shop, "zumbrel lounge", limit=2, offset=3) == [hit.product_id for hit in hits[3:5]]
+
+
+def test_nothing_fits_what_the_shop_has_nothing_like(shop: Shop) -> None:
+    result = shop.search("qwxzv plorf", facets=("brand",))
+    assert (result.found, result.facets["brand"]["values"], result.refinements) == (0, {}, [])
+    assert len(result.hits) == 10
+    assert not any(hit.fits for hit in result.hits)
+    assert ids(shop, "qwxzv plorf", sort="price") == []
+
+
+def test_what_a_filter_leaves_does_not_fit_for_being_left(shop: Shop) -> None:
+    result = shop.search("zumbrel lounge", filter="price < 1")
+    assert (result.found, len(result.hits)) == (0, 5)
+    assert shop.search("zumbrel lounge", filter="price > 750").found == 2
+
+
+def test_a_filter_alone_means_all_that_match(shop: Shop) -> None:
+    result = shop.search("", filter="price < 1", sort="price")
+    assert result.found == 5
+    assert all(hit.fits for hit in result.hits)
+
+
+def test_a_pinned_product_fits(shop: Shop) -> None:
+    rule = {"action": "pin", "query": "zumbrel lounge", "products": ["peg1"]}
+    shop.put_rule("pin", rule)
+    try:
+        result = shop.search("zumbrel lounge")
+        assert (result.found, result.hits[0].product_id, result.hits[0].fits) == (4, "peg1", True)
+        assert ids(shop, "zumbrel lounge", sort="price")[0] == "peg1"
+    finally:
+        shop.remove_rule("pin")
+
+
+@pytest.mark.parametrize("fit", [-0.1, 1.1, True, "0.5", float("nan")])
+def test_a_fit_out_of_range_is_refused(shop: Shop, fit: Any) -> None:
+    with pytest.raises(SettingError, match="fit is a number from 0"):
+        shop.search("zumbrel lounge", fit=fit)
+
+
+def test_over_http(shop: Shop) -> None:
+    shop.update([Product("part", "Zumbrel lounge cover", price=5.0, attributes={"fits": ("Civic",)})])
+    with TestClient(make_app(shop), "http://127.0.0.1") as client:
+        got = client.get("/search", params={"q": "zumbrel lounge", "sort": "price"}).json()
+        assert (got["hits"][0]["product_id"], got["hits"][0]["fits"]) == ("part", True)
+        assert got["hits"][0]["attributes"] == {"fits": "Civic"}, "an attribute of this name keeps its place"
+        assert got["found"] == 4
+        assert client.get("/search", params={"q": "zumbrel lounge", "fit": "0"}).json()["found"] == len(shop)
+        assert client.post("/search", json={"q": "zumbrel lounge", "fit": None}).json()["found"] == 4
+        nothing = client.get("/search", params={"q": "qwxzv plorf"}).json()
+        assert (nothing["found"], nothing["hits"][0]["fits"]) == (0, False)
+        assert client.get("/stats").json()["without_hits"] == [["qwxzv plorf", 1]]
+        for wrong in ("2", "-1", "some"):
+            assert client.get("/search", params={"q": "sofa", "fit": wrong}).status_code == 400
+    shop.delete(["part"])
+
+
+def test_the_command_says_that_nothing_fits(small_shop: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_shop / "index", tmp_path / "index")
+    command = ["search", str(tmp_path / "index"), "qwxzv plorf", "--model", str(small_shop / "model"), "-k", "2"]
+    said = CliRunner().invoke(main, [*command, "--facets", "brand"]).output.splitlines()
+    assert said[0] == "nothing fits; the nearest:"
+    assert len(said) == 4
+    assert not CliRunner().invoke(main, [*command, "--fit", "0"]).output.startswith("nothing")
