@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from gram.arrays import top_k
+from gram.arrays import SparseRow, top_k
 from gram.coder.base import QueryRepresentation
 from gram.errors import SettingError
 from gram.index.fields import facet
@@ -31,6 +31,8 @@ DEEPEST = 10_000
 """Hits that offset and limit reach down to."""
 REFINED_FROM, REFINEMENTS = 50, 8
 """Hits whose codes are offered as refinements, and how many of these."""
+EXPANSIONS = 8
+"""Attributes that the model writes for a query which an answer tells, the heaviest: weaker ones find products too."""
 REFINING_SLOTS = ("type", "brand", "colour", "material", "size", "style", "audience", "series", "scenario", "season")
 
 
@@ -69,7 +71,8 @@ class Refinement(NamedTuple):
 @dataclass
 class SearchResult:
     """`found` counts the products that fit; `hits` go on behind these with the nearest that do not, unless they are
-    sorted. `codes` are what the query was read as: code, from where (lexical or expansion), weight."""
+    sorted. `codes` are what the query was read as: code, from where (lexical or expansion, of these the heaviest),
+    weight."""
 
     hits: list[Hit]
     found: int
@@ -145,9 +148,11 @@ class Answer:
 
     def _codes(self, query: QueryRepresentation) -> list[tuple[str, str, float]]:
         attributes = self.searcher.lexicon.attributes
+        heaviest = np.argsort(-query.expansion.weight, kind="stable")[:EXPANSIONS]
+        expansion = SparseRow(query.expansion.key[heaviest], query.expansion.weight[heaviest])
         codes = [
             (code_text((attributes[key],)), source, round(weight, 4))
-            for source, part in (("lexical", query.lexical), ("expansion", query.expansion))
+            for source, part in (("lexical", query.lexical), ("expansion", expansion))
             for key, weight in zip(part.key.tolist(), part.weight.tolist(), strict=True)
         ]
         return sorted(dict.fromkeys(codes), key=lambda code: -code[2])

@@ -32,8 +32,8 @@ def sparse(*entries: tuple[int, float]) -> SparseRow:
     return SparseRow(np.array([k for k, _ in entries], np.int64), np.array([w for _, w in entries], np.float32))
 
 
-def test_expansion_counts_twice_for_a_query_and_once_for_a_product() -> None:
-    assert (OF_QUERIES, OF_PRODUCTS) == (2.0, 1.0)
+def test_expansion_counts_four_times_for_a_query_and_once_for_a_product() -> None:
+    assert (OF_QUERIES, OF_PRODUCTS) == (4.0, 1.0)
     nothing, none = sparse(), np.zeros(0, np.float32)
     codes = QueryCodes(np.zeros(0, np.int64), none, np.zeros(0, np.int32), np.zeros((0, 0), bool))
     query = QueryRepresentation(
@@ -47,7 +47,7 @@ def test_expansion_counts_twice_for_a_query_and_once_for_a_product() -> None:
         none,
     )
     assert query_vector(query).key.tolist() == [4, 1]
-    assert query_vector(query).weight.tolist() == [0.5, 0.5]
+    assert query_vector(query).weight.tolist() == [0.5, 1.0]
     lexical = Postings.build([4, 4], [0, 1], [0.5, 1.0], n_keys=5)
     expansion = Postings.build([1], [1], [0.25], n_keys=5)
     index = cast(Index, SimpleNamespace(lexical=lexical, expansion=expansion, n_products=2))

@@ -210,8 +210,8 @@ FEATURES: tuple[Feature, ...] = (
     # what the two texts' codes share: attributes that a text holds, or that the model writes for it
     Feature("lexical_lexical", "codes", 0.4, first_phase=SharedKeys("lexical", "lexical")),
     Feature("lexical_expansion", "codes", 1.5, first_phase=SharedKeys("lexical", "expansion")),
-    Feature("expansion_lexical", "codes", 1.0, first_phase=SharedKeys("expansion", "lexical")),
-    Feature("expansion_expansion", "codes", 0.3, first_phase=SharedKeys("expansion", "expansion")),
+    Feature("expansion_lexical", "codes", 3.0, first_phase=SharedKeys("expansion", "lexical")),
+    Feature("expansion_expansion", "codes", 1.0, first_phase=SharedKeys("expansion", "expansion")),
     Feature("compound", "codes", first_phase=SharedKeys("compound", "compound")),
     # how much of what the query asks by its codes a product has: holds it, or was given it
     Feature("lexical_share", "codes", compute=lambda view: view.code_match.lexical_share),
@@ -249,13 +249,13 @@ again"."""
 
 DEFAULTS_ALONE: dict[str, dict[str, float]] = {
     "codes": {
-        **{"lexical_lexical": 1.0, "lexical_expansion": 5.0, "expansion_lexical": 8.0, "expansion_expansion": 20.0},
+        **{"lexical_lexical": 1.0, "lexical_expansion": 2.5, "expansion_lexical": 12.0, "expansion_expansion": 20.0},
         **{"code_share": 1.8, "code_pairs": 0.5, "type_agreement": 0.8, "brand_agreement": 1.3},
         **{"material_agreement": 2.5, "type_conflict": -1.8, "brand_conflict": -0.6, "colour_conflict": -1.1},
         **{"material_conflict": -1.5, "prf_codes": 5.0},
     },
     "codes+words": {
-        **{"lexical_lexical": 0.4, "lexical_expansion": 3.0, "expansion_lexical": 4.0, "expansion_expansion": 8.0},
+        **{"lexical_lexical": 0.4, "lexical_expansion": 3.0, "expansion_lexical": 8.0, "expansion_expansion": 16.0},
         **{"code_pairs": 0.5, "brand_agreement": 0.5, "type_conflict": -1.0, "brand_conflict": -0.6},
         **{"colour_conflict": -1.0, "prf_codes": 2.0, "bm25": 4.0, "idf_coverage": 2.0, "number_match": 0.5},
         **{"measure_conflict": -0.5, "bigram_proximity": 0.4, "prf_title": 1.0},

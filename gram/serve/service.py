@@ -73,10 +73,10 @@ class Service:
         """What is counted, in Prometheus's form; of all processes where several serve one address."""
         if METRICS_FOLDER not in os.environ:
             return generate_latest(self.registry)
-        every, own = CollectorRegistry(), CollectorRegistry()
+        every, products = CollectorRegistry(), CollectorRegistry()
         MultiProcessCollector(every)
-        own.register(_Products(self.shop))
-        return generate_latest(every) + generate_latest(own)
+        products.register(_Products(self.shop))
+        return generate_latest(every) + generate_latest(products)
 
     async def work(self, task: Callable[[], Any], writes: bool = False) -> Any:
         """Runs a task in a thread when it is its turn; 503 where too many wait already."""

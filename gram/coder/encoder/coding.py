@@ -76,8 +76,10 @@ def heaviest_expansions(
     step: FirstStep, settings: CodingSettings
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
     """The heaviest attributes that are likely enough: row in the batch, attribute, weight, probability, (X,) each."""
-    weights, attributes = step.expansion.topk(min(settings.expansion, step.expansion.shape[1]), dim=1)  # (B, kept)
-    chance = torch.sigmoid(step.logits.gather(1, attributes))  # (B, kept)
+    chances = torch.sigmoid(step.logits)  # (B, G)
+    weighed = step.expansion * chances**settings.certainty if settings.certainty else step.expansion  # (B, G)
+    weights, attributes = weighed.topk(min(settings.expansion, weighed.shape[1]), dim=1)  # (B, kept)
+    chance = chances.gather(1, attributes)  # (B, kept)
     row, column = ((weights > 0) & (chance >= settings.least)).nonzero(as_tuple=True)
     return _np(row), _np(attributes[row, column]), _np(weights[row, column]), _np(chance[row, column])
 
