@@ -28,8 +28,8 @@ from gram.ranking.features import NOTHING
 from gram.snapshot import Snapshot
 
 OF_QUERIES, OF_PRODUCTS = 4.0, 1.0
-"""How much expansion counts beside what a text holds. Home Depot with its log is flat from 1 to 5 of the first, shops
-without one gain up to 8: docs/log.md, "What a query is not sure of"."""
+"""How much expansion counts beside what a text holds. Home Depot with its log loses little from 1 to 5 of the
+first, three of four shops without one gain up to 8: docs/log.md, "What a query is not sure of"."""
 FORMS = ("names", "ids")
 PROGRESS_FROM = 2000  # queries; fewer take no time worth a bar
 PART = 2048  # queries coded at a time: among many there are more of one length, which are coded together

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gram.coder.base import QUERY_CODING, Side
+from gram.coder.base import QUERY_CODING, SURE_CODING, CodingSettings, Side
 from gram.coder.beam import TorchTrie
 from gram.coder.encoder import backbone as backbones
 from gram.coder.encoder.backbone import (
@@ -30,8 +30,10 @@ from gram.coder.encoder.backbone import (
     tokenize_words,
 )
 from gram.coder.encoder.coder import EncoderCoder
+from gram.coder.encoder.coding import heaviest_expansions
 from gram.coder.encoder.decoder import Decoder, Memory
 from gram.coder.encoder.match import SMALL, best_match
+from gram.coder.encoder.network import FirstStep
 from gram.coder.encoder.tokens import PRODUCT_TOKENS, TextTokenizer
 from gram.codes.mining import mine
 from gram.codes.trie import CodeTrie
@@ -325,6 +327,25 @@ def test_represented_tokens_are_the_networks_without_the_marks(backbone: Backbon
         assert start[i + 1] - start[i] == n
         assert np.abs(represented.token_vectors.of(i) - step.token_vectors[0, 1 : n + 1].numpy()).max(initial=0) < 0.01
         assert represented.token_weights[start[i] : start[i + 1]].sum() == pytest.approx(1 if n else 0, abs=1e-5)
+
+
+def test_expansions_weigh_by_how_likely_they_are() -> None:
+    nothing = torch.zeros(1, 0)
+    chance = torch.tensor([[0.5, 0.02, 0.1, 0.8, 0.9]])
+    weight = torch.tensor([[1.0, 9.0, 3.0, 2.0, 0.0]])
+    step = FirstStep(torch.logit(chance), weight, *(nothing,) * 5)
+
+    def kept(settings: CodingSettings) -> dict[int, float]:
+        _, attribute, found, _ = heaviest_expansions(step, settings)
+        return dict(zip(attribute.tolist(), found.round(4).tolist(), strict=True))
+
+    assert kept(CodingSettings(expansion=2, least=0.03)) == {2: 3.0, 3: 2.0}  # the one too unlikely takes no room
+    assert kept(CodingSettings(expansion=2, least=0.03, certainty=1.0)) == pytest.approx({3: 1.6, 0: 0.5})
+    assert kept(CodingSettings(expansion=9, least=0.03, certainty=1.0)) == pytest.approx({3: 1.6, 0: 0.5, 2: 0.3})
+    assert kept(SURE_CODING) == {3: 2.0, 0: 1.0}
+    assert kept(QUERY_CODING) == pytest.approx({3: 1.6, 0: 0.5, 2: 0.3})
+    many = FirstStep(torch.zeros(1, 50), torch.ones(1, 50), *(nothing,) * 5)
+    assert len(heaviest_expansions(many, QUERY_CODING)[0]) == 32
 
 
 def test_no_text_is_longer_than_the_network_reads(tokenizer: TextTokenizer) -> None:

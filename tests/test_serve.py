@@ -65,13 +65,21 @@ def test_refinements_lead_to_as_many_products_as_they_say(client: TestClient) ->
         assert refined["found"] >= refinement["products"] > 0
 
 
+def test_an_answer_tells_the_heaviest_expansions_of_a_query(shop: Shop) -> None:
+    query = shop.live.snapshot.searcher.represent(["black sofa"], compound=False)[0]
+    assert len(query.expansion.key) > 8
+    told = [weight for _, source, weight in shop.search("black sofa").codes if source == "expansion"]
+    assert told == [round(weight, 4) for weight in sorted(query.expansion.weight.tolist(), reverse=True)[:8]]
+
+
 def test_a_refinement_counts_what_its_filter_lets_through_of_the_found(client: TestClient) -> None:
     def ids(**asked: str | int) -> list[str]:
         answer = client.get("/search", params={"limit": 1000, **asked}).json()
         return [hit["product_id"] for hit in answer["hits"]][: answer["found"]]
 
-    found = set(ids(q="sofa"))
-    for refinement in client.get("/search", params={"q": "sofa"}).json()["refinements"]:
+    found, refinements = set(ids(q="sofa")), client.get("/search", params={"q": "sofa"}).json()["refinements"]
+    assert refinements
+    for refinement in refinements:
         assert refinement["products"] == len(found.intersection(ids(filter=refinement["filter"])))
 
 

@@ -40,7 +40,7 @@ class CodingSettings:
 
     expansion: int = 24  # attributes that the text lacks, the heaviest ones
     least: float = 0.03  # of the probability that such an attribute is right
-    certainty: float = 0.0  # power of that probability by which its weight is multiplied
+    certainty: float = 0.0  # power of that probability by which the encoder multiplies its weight
     codes: int = 12  # compound codes; 0 leaves them out
     beam: int = 6
     starts: int = 6  # first attributes that compound codes begin with
@@ -50,7 +50,10 @@ class CodingSettings:
 PRODUCT_CODING = CodingSettings()
 QUERY_CODING = CodingSettings(expansion=32, certainty=1.0, codes=8)
 SURE = 0.4
-"""Probability from which a query is said to have an attribute that it lacks; it is found by less likely ones too."""
+"""Probability from which a coder is sure of an attribute that a query lacks; less likely ones find products too."""
+SURE_CODING = CodingSettings(expansion=10, least=SURE, codes=8)
+"""Of a query what a coder is sure of alone: what health judges, what co-training teaches products, and what a language
+model's codes say."""
 
 
 class QueryTerms(NamedTuple):

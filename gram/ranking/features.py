@@ -249,7 +249,7 @@ again"."""
 
 DEFAULTS_ALONE: dict[str, dict[str, float]] = {
     "codes": {
-        **{"lexical_lexical": 1.0, "lexical_expansion": 2.5, "expansion_lexical": 12.0, "expansion_expansion": 20.0},
+        **{"lexical_lexical": 1.0, "lexical_expansion": 5.0, "expansion_lexical": 8.0, "expansion_expansion": 20.0},
         **{"code_share": 1.8, "code_pairs": 0.5, "type_agreement": 0.8, "brand_agreement": 1.3},
         **{"material_agreement": 2.5, "type_conflict": -1.8, "brand_conflict": -0.6, "colour_conflict": -1.1},
         **{"material_conflict": -1.5, "prf_codes": 5.0},

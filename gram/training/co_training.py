@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Representations, Side
+from gram.coder.base import PRODUCT_CODING, SURE_CODING, Representations, Side
 from gram.coder.encoder.coder import EncoderCoder
 from gram.codes.targets import co_targets
 from gram.indexing import NO_MODEL, assemble_index
@@ -22,7 +22,7 @@ LEAST = 0.3  # probability of an attribute that the other side is to learn
 
 def make_co_training_samples(coder: EncoderCoder, samples: Samples) -> Samples:
     """The same samples with targets that each side's codes give the other, and negatives from the model's ranks."""
-    queries = coder.represent(samples.queries, Side.QUERY, replace(QUERY_CODING, codes=0))
+    queries = coder.represent(samples.queries, Side.QUERY, replace(SURE_CODING, codes=0))
     coding = replace(PRODUCT_CODING, codes=0)
     products = coder.represent_tokenized(samples.tokenized, Side.PRODUCT, coding, progress="coding products")
     pairs = [(q, p) for q, row in enumerate(samples.clicked) for p in row.tolist()]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gram.arrays import Ints, SparseRow, top_k
-from gram.coder.base import QueryRepresentation
+from gram.coder.base import SURE_CODING, QueryRepresentation
 from gram.codes.space import CodeSpace
 from gram.index.postings import Postings
 from gram.search import Searcher
@@ -39,6 +39,9 @@ def measure_health(
 ) -> dict[str, Any]:
     """Figures by name. `clicks` maps each query to its clicked products; without any the sides' figures are left out.
 
+    Of queries those attributes are read that the coder is sure of: with all that it half knows, nearly any two texts
+    share one.
+
     `grounded`, of queries: of the three best expansion attributes of a query the share that a clicked product holds. Of
     products: of the ten best expansion attributes of a product the share that a query which led to it holds.
     `grounded_by_chance`: the same with random products, or random ones of these queries.
@@ -64,7 +67,8 @@ def measure_health(
             "products_per_code": _mean(space.products[space.products > 0]),
         }
     if clicks:
-        queries = searcher.represent(list(clicks))
+        sure = Searcher(searcher.coder, index, searcher.scorer, SURE_CODING)
+        queries = sure.represent(list(clicks))
         clicked = [[index.table.row(p) for p in row] for row in clicks.values()]
         report["products"] |= _ground_products(of, queries, clicked)
         report["queries"] = _measure_queries(searcher, queries, clicked, of)

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from gram.arrays import SparseRows, offsets
-from gram.coder.base import FORMAT, LEXICON, WEIGHTS, CodingSettings, Representations, Side
+from gram.coder.base import FORMAT, LEXICON, SURE_CODING, WEIGHTS, CodingSettings, Representations, Side
 from gram.coder.beam import BeamOptions, TorchTrie, beam_search
 from gram.coder.causal.cache import CodeCache, TextCodes
 from gram.coder.causal.decoding import NextToken, TokenTrie, code_tokens
@@ -123,6 +123,7 @@ class CausalCoder:
         self, texts: Sequence[str] | Sequence[Product], side: Side, settings: CodingSettings, progress: str = ""
     ) -> Representations:
         """As `Coder.represent`; where no compound codes are asked for, the language model is not asked at all."""
+        kept = SURE_CODING if side == Side.QUERY else settings
         lexical = [self._hold(text) for text in texts]
         said = self.write(texts, side, progress) if settings.codes else [_NOTHING] * len(texts)
         expansion, chances, compound = [], [], []
@@ -131,8 +132,8 @@ class CausalCoder:
             weight = np.sqrt(share) * self._rarity[codes.code]  # shared ones add up as Bhattacharyya's coefficient
             compound.append(dict(zip(codes.code.tolist(), weight.tolist(), strict=True)))
             chance = self._chances(codes.code, share)
-            new = {a: p for a, p in chance.items() if a not in row and p >= settings.least}
-            best = sorted(sorted(new, key=lambda a: -new[a])[: settings.expansion])
+            new = {a: p for a, p in chance.items() if a not in row and p >= kept.least}
+            best = sorted(sorted(new, key=lambda a: -new[a])[: kept.expansion])
             expansion.append({a: EXPANSION_WEIGHT * self._base(a) * new[a] for a in best})
             chances += [new[a] for a in best]
         none = np.zeros((len(texts), 1), dtype=np.float32)

@@ -78,9 +78,10 @@ def heaviest_expansions(
     """The heaviest attributes that are likely enough: row in the batch, attribute, weight, probability, (X,) each."""
     chances = torch.sigmoid(step.logits)  # (B, G)
     weighed = step.expansion * chances**settings.certainty if settings.certainty else step.expansion  # (B, G)
+    weighed = weighed.masked_fill(chances < settings.least, 0.0)
     weights, attributes = weighed.topk(min(settings.expansion, weighed.shape[1]), dim=1)  # (B, kept)
     chance = chances.gather(1, attributes)  # (B, kept)
-    row, column = ((weights > 0) & (chance >= settings.least)).nonzero(as_tuple=True)
+    row, column = (weights > 0).nonzero(as_tuple=True)
     return _np(row), _np(attributes[row, column]), _np(weights[row, column]), _np(chance[row, column])
 
 
