@@ -212,20 +212,11 @@ def search(
 ) -> None:
     """Answers one QUERY, or all of a file as a TREC run (query_id Q0 product_id rank score tag)."""
     from gram.answer import SearchRequest
-    from gram.cli_serving import print_answer, tell_latency, write_shop_run
+    from gram.cli_serving import check_search, print_answer, tell_latency, write_index_run, write_shop_run
     from gram.index.store import has_changes
     from gram.search import Searcher
 
-    if (query is None) == (queries is None):
-        raise click.UsageError("give a QUERY, or --queries FILE with --run FILE")
-    if queries is not None and run_file is None:
-        raise click.UsageError("--queries needs --run FILE, where the run is written")
-    if queries is not None and explain:
-        raise click.UsageError("--explain tells of one QUERY; a run has no room for it")
-    if queries is None and run_file is not None:
-        raise click.UsageError("--run needs --queries FILE, which it answers")
-    if queries is not None and facets:
-        raise click.UsageError("--facets counts for one QUERY; a run has no room for it")
+    check_search(query, queries, run_file, explain, facets)
     if filter_ or facets or sort or fit is not None or (has_changes(index) and (queries is None or not only)):
         if only:
             raise click.UsageError("--only searches the index as it was written, without filters or changes")
@@ -241,14 +232,7 @@ def search(
     if only:
         searcher = searcher.only(_names(only))
     if queries is not None and run_file is not None:
-        from gram.data.log import read_queries
-        from gram.evaluation.measures import check_ids, write_run
-
-        texts = read_queries(queries)
-        check_ids([*texts, *searcher.index.table.ids.tolist()])
-        write_run(run_file, searcher.search_many(texts, k, progress=True), tag="gram")
-        tell_latency(searcher.coder)
-        click.echo(f"run: {run_file}")
+        write_index_run(searcher, queries, run_file, k)
         return
     read, left_out = searcher.read(str(query))
     for line in ([] if read == query or left_out else [f"read as: {read}"]) + ([left_out] if left_out else []):

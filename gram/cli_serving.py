@@ -17,6 +17,7 @@ from gram.display import format_hits, printable
 from gram.errors import DataError, IndexFolderError, MissingExtra, SettingError
 from gram.export import FORMS, write_products, write_queries
 from gram.records import Hit
+from gram.search import Searcher
 
 MERGE_FROM = 5_000
 """Changes from which `gram update` merges by itself."""
@@ -183,6 +184,32 @@ def print_answer(index: Path, model: Path | None, device: str, check: bool, requ
         counts = ", ".join(f"{value} {count}" for value, count in list(found["values"].items())[:10])
         ranges = ", ".join(f"{part['from']:g} to {part['to']:g} {part['count']}" for part in found.get("ranges", ()))
         click.echo(printable(f"{name}: {ranges or counts or 'no product has it'}"))
+
+
+def check_search(query: str | None, queries: Path | None, run_file: Path | None, explain: bool, facets: str) -> None:
+    """Raises click.UsageError for options of `gram search` that do not go together."""
+    if (query is None) == (queries is None):
+        raise click.UsageError("give a QUERY, or --queries FILE with --run FILE")
+    if queries is not None and run_file is None:
+        raise click.UsageError("--queries needs --run FILE, where the run is written")
+    if queries is not None and explain:
+        raise click.UsageError("--explain tells of one QUERY; a run has no room for it")
+    if queries is None and run_file is not None:
+        raise click.UsageError("--run needs --queries FILE, which it answers")
+    if queries is not None and facets:
+        raise click.UsageError("--facets counts for one QUERY; a run has no room for it")
+
+
+def write_index_run(searcher: Searcher, queries: Path, run_file: Path, k: int) -> None:
+    """Writes the answers to a file's queries by an index as it was written."""
+    from gram.data.log import read_queries
+    from gram.evaluation.measures import check_ids, write_run
+
+    texts = read_queries(queries)
+    check_ids([*texts, *searcher.index.table.ids.tolist()])
+    write_run(run_file, searcher.search_many(texts, k, progress=True), tag="gram")
+    tell_latency(searcher.coder)
+    click.echo(f"run: {run_file}")
 
 
 def write_shop_run(
