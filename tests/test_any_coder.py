@@ -112,14 +112,14 @@ def test_a_synonym_is_found_through_the_coders_expansions(searcher: Searcher) ->
     assert [hit.product_id for hit in searcher.search("red couch", k=2)] == ["s1", "c1"]
     hit = searcher.search("red couch", k=1, explain=True)[0]
     assert [(shared.code, shared.query_source, shared.product_source) for shared in hit.codes] == [
-        ((Attribute("type", "couch"),), "lexical", "expansion"),
         ((Attribute("type", "sofa"),), "expansion", "lexical"),
+        ((Attribute("type", "couch"),), "lexical", "expansion"),
         ((Attribute("color", "red"),), "lexical", "lexical"),
         ((Attribute("type", "couch"), Attribute("color", "red")), "lexical", "expansion"),
     ]
     # weights of the two sides are 2 for what a text holds, 1 for expansions
     assert hit.features["lexical_expansion"] == pytest.approx(1.5 * 2 * 1)
-    assert hit.features["expansion_lexical"] == pytest.approx(1.0 * 1 * 2)
+    assert hit.features["expansion_lexical"] == pytest.approx(3.0 * 1 * 2)
     assert hit.features["lexical_lexical"] == pytest.approx(0.4 * 2 * 2)
     assert sum(hit.features.values()) == pytest.approx(hit.score, rel=1e-4)
 
