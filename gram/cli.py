@@ -219,7 +219,10 @@ def search(
     check_search(query, queries, run_file, explain, facets)
     if filter_ or facets or sort or fit is not None or (has_changes(index) and (queries is None or not only)):
         if only:
-            raise click.UsageError("--only searches the index as it was written, without filters or changes")
+            raise click.UsageError(
+                "--only searches the index as it was written: leave out filters, sort, facets, --fit; where the index "
+                "has live changes, gram merge it first"
+            )
         request = SearchRequest(query or "", k, 0, filter_, _names(facets), sort, "", explain, value, fit)
         if queries is None or run_file is None:
             print_answer(index, model, device, check, request)

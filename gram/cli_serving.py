@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -44,6 +45,7 @@ def serve(index: Path, workers: int, path: str | None, **options: Any) -> None:
     On this machine's own address no key is needed until there is one (`gram keys`); on any other one is. SIGHUP, or
     POST /reload, takes in an index that was written anew.
     """
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # one process counts for itself, many have their folder
     try:
         from gram.serve.run import Serving, answer_once
         from gram.serve.run import serve as run

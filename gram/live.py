@@ -80,7 +80,7 @@ class LiveIndex:
             try:
                 lock.enter_context(lock_folder(path))
             except DataError as error:
-                fix = "if that is a service, send it the changes (PUT /products/ID, POST /products); else wait"
+                fix = "if that is a service, send it the changes (PUT /products/ID, POST /products); to read, read_only"
                 raise DataError(folder, error.problem, fix) from error
         try:
             identity = _identity(folder) if folder.is_dir() else (0, 0)
@@ -308,7 +308,7 @@ class LiveIndex:
         with self._writing:
             identity = _identity(self.folder)
             if identity != self._identity:
-                opened = Index.open(self.folder)
+                opened = Index.open(self.folder, check=True)  # what is damaged is not taken in
                 same = opened.meta["model_hash"] == self.searcher.index.meta["model_hash"]
                 alone = self.searcher.alone
                 if same:

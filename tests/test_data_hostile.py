@@ -263,7 +263,7 @@ def test_links_in_a_circle_and_a_file_in_a_file(tmp_path: Path) -> None:
 
 
 def test_no_permission_and_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     (tmp_path / "a.csv").write_text(HEAD)

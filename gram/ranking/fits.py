@@ -31,11 +31,17 @@ WHOLE = 0.99
 """Share of a query's codes from which a product has all of them."""
 
 _WEIGHTS = Scorer.default().weights
+_WITHOUT_FEEDBACK = np.where([f.feedback for f in FEATURES], np.float32(0), _WEIGHTS)
 _FULL_COVERAGE, _CODE_SHARE = NAMES.index("full_coverage"), NAMES.index("code_share")
 # what the sum is of a product whose every share and cosine is 1; sums over shared codes have no bound, and are left out
 _BOUNDED = [f for f in FEATURES if f.weight > 0 and not isinstance(f.first_phase, SharedKeys)]
-_REACH = sum(feature.weight for feature in _BOUNDED)
-_REACH_WITHOUT_VECTORS = sum(f.weight for f in _BOUNDED if f.group not in ("vectors", "tokens"))
+
+
+def _reach(vectors: bool, feedback: bool) -> float:
+    """What the sum comes to at most."""
+    return sum(
+        f.weight for f in _BOUNDED if (vectors or f.group not in ("vectors", "tokens")) and (feedback or not f.feedback)
+    )
 
 
 def find_fitting(found: Candidates, query: QueryRepresentation, lexicon: Lexicon, fit: float) -> NDArray[np.bool_]:
@@ -46,10 +52,11 @@ def find_fitting(found: Candidates, query: QueryRepresentation, lexicon: Lexicon
     """
     if not fit or not len(found.rows):
         return np.ones(len(found.rows), dtype=bool)
-    sums = found.features @ _WEIGHTS  # (C,)
-    ordinary = float(np.quantile(found.ordinary @ _WEIGHTS, ORDINARY_SHARE)) if len(found.ordinary) else 0.0
-    best = float(np.concatenate([sums, found.first @ _WEIGHTS]).max()) - ordinary
-    most = (_REACH if query.dense.any() else _REACH_WITHOUT_VECTORS) - ordinary
+    weights = _WITHOUT_FEEDBACK if len(found.first) else _WEIGHTS  # what is left is like itself, whatever it is
+    sums = found.features @ weights  # (C,)
+    ordinary = float(np.quantile(found.ordinary @ weights, ORDINARY_SHARE)) if len(found.ordinary) else 0.0
+    best = float(np.concatenate([sums, found.first @ weights]).max()) - ordinary
+    most = _reach(bool(query.dense.any()), feedback=not len(found.first)) - ordinary
     fits = np.zeros(len(sums), dtype=bool) if best < STANDS_OUT * most else sums - ordinary >= fit * best
     fits |= found.features[:, _FULL_COVERAGE] > 0
     if codes_say_all(query, lexicon):

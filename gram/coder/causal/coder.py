@@ -123,7 +123,7 @@ class CausalCoder:
         self, texts: Sequence[str] | Sequence[Product], side: Side, settings: CodingSettings, progress: str = ""
     ) -> Representations:
         """As `Coder.represent`; where no compound codes are asked for, the language model is not asked at all."""
-        kept = SURE_CODING if side == Side.QUERY else settings
+        kept = SURE_CODING if settings.certainty else settings  # what it half knows was tried with the encoder alone
         lexical = [self._hold(text) for text in texts]
         said = self.write(texts, side, progress) if settings.codes else [_NOTHING] * len(texts)
         expansion, chances, compound = [], [], []
