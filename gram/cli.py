@@ -324,6 +324,9 @@ def demo(
     if not (serving and (output / "index" / "meta.json").is_file()):
         run(output, products, steps, backbone, seed, Traits.parse(traits))
     if serving:
+        from gram.cli_serving import need_service
+
+        need_service()
         from gram.serve.run import Serving
         from gram.serve.run import serve as serve_shop
 

@@ -45,13 +45,11 @@ def serve(index: Path, workers: int, path: str | None, **options: Any) -> None:
     On this machine's own address no key is needed until there is one (`gram keys`); on any other one is. SIGHUP, or
     POST /reload, takes in an index that was written anew.
     """
-    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # one process counts for itself, many have their folder
-    try:
-        from gram.serve.run import Serving, answer_once
-        from gram.serve.run import serve as run
-        from gram.serve.workers import serve_by_many
-    except ImportError as error:
-        raise MissingExtra("gram serve", "serve") from error
+    need_service()
+    from gram.serve.run import Serving, answer_once
+    from gram.serve.run import serve as run
+    from gram.serve.workers import serve_by_many
+
     if path:
         status, body = answer_once(index, options["model"], path)
         click.echo(body)
@@ -63,6 +61,19 @@ def serve(index: Path, workers: int, path: str | None, **options: Any) -> None:
         serve_by_many(serving, workers)
     else:
         run(serving)
+
+
+def need_service() -> None:
+    """To be called before `gram.serve` is imported. Raises MissingExtra where what it stands on is not installed.
+
+    A folder of somebody else's that prometheus_client is told to count in is forgotten, as it looks for one when it is
+    imported: one process counts for itself, and several have a folder that they make.
+    """
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    try:
+        import gram.serve.workers  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("gram serve", "serve") from error
 
 
 @click.command()

@@ -207,3 +207,15 @@ def test_what_cannot_be_served_by_many_is_told(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 2
     assert "Fix: " in done.stderr
+
+
+def test_a_folder_of_somebody_elses_metrics_is_left_alone(index_folder: Path, tmp_path: Path) -> None:
+    """prometheus_client looks for one when it is imported, so this takes a process of its own."""
+    command = [*COMMAND, str(index_folder), "--get", "/metrics"]
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for folder in (tmp_path / "nowhere", theirs):
+        variables = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(folder)}
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True, timeout=PATIENCE)
+        assert "gram_products " in done.stdout
+    assert not any(theirs.iterdir())
