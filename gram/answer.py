@@ -148,7 +148,7 @@ class Answer:
 
     def _codes(self, query: QueryRepresentation) -> list[tuple[str, str, float]]:
         attributes = self.searcher.lexicon.attributes
-        heaviest = np.argsort(-query.expansion.weight, kind="stable")[:EXPANSIONS]
+        heaviest, _ = top_k(query.expansion.weight, EXPANSIONS)
         expansion = SparseRow(query.expansion.key[heaviest], query.expansion.weight[heaviest])
         codes = [
             (code_text((attributes[key],)), source, round(weight, 4))

@@ -21,7 +21,7 @@ from pyroaring import BitMap
 
 from gram.code_edits import KIND, CodeEdit, CodeEdits
 from gram.coder.added import add_attribute, too_easy
-from gram.coder.base import PRODUCT_CODING, SURE, Representations, Side
+from gram.coder.base import PRODUCT_CODING, SURE_CODING, Representations, Side
 from gram.coder.packing import SPARSE, pack, read_back, unpack
 from gram.errors import DataError, IndexFolderError, SettingError
 from gram.index.bm25 import BM25Index
@@ -163,7 +163,7 @@ class LiveIndex:
             queries = learnt[:: max(1, len(learnt) // TRIED)]
             products = [table[row] for row in range(0, len(table), max(1, len(table) // TRIED))]
             harder = (
-                too_easy(coder, attribute, queries, Side.QUERY, SURE),
+                too_easy(coder, attribute, queries, Side.QUERY, SURE_CODING.least),
                 too_easy(coder, attribute, products, Side.PRODUCT, PRODUCT_CODING.least),
             )
             key = f"{len(self._attributes):06d}"  # in the order in which they are numbered

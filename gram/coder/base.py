@@ -49,11 +49,9 @@ class CodingSettings:
 
 PRODUCT_CODING = CodingSettings()
 QUERY_CODING = CodingSettings(expansion=32, certainty=1.0, codes=8)
-SURE = 0.4
-"""Probability from which a coder is sure of an attribute that a query lacks; less likely ones find products too."""
-SURE_CODING = CodingSettings(expansion=10, least=SURE, codes=8)
-"""Of a query what a coder is sure of alone: what health judges, what co-training teaches products, and what a language
-model's codes say."""
+SURE_CODING = CodingSettings(expansion=10, least=0.4, codes=8)
+"""Of a query what a coder is sure of alone: what health judges, what co-training teaches products, what a language
+model's codes say, and what an attribute that is added is measured by."""
 
 
 class QueryTerms(NamedTuple):

@@ -43,7 +43,7 @@ class Candidates:
     """Products by their rows, best first, with features (C, F). A later segment's rows go on from an earlier's.
     `ordinary` (O, F) are features of products that no query chose, where they were asked for: those that most products
     have some of, of vectors and of the first phase. `first` (≤ BEST, F) are those of the products that postings speak
-    most for in the whole segment, where a part of it was not allowed."""
+    most for in the whole segment, where a part of it was not allowed, without feedback: that is of what was allowed."""
 
     rows: NDArray[np.int64]
     features: NDArray[np.float32]
@@ -111,7 +111,7 @@ def find_in_parts(
     n_products = look.part.index.n_products
     spread = np.arange(0, n_products, max(1, -(-n_products // ordinary)))
     beside = _look_beside(look, view, spread, _OF_VECTORS)
-    return replace(found, ordinary=beside, first=_look_beside(look, view, look.overall, _SECOND + _FEEDBACK))
+    return replace(found, ordinary=beside, first=_look_beside(look, view, look.overall, _SECOND))
 
 
 def _look_beside(

@@ -10,6 +10,8 @@ Letters: C candidates, O ordinary products, F features.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +39,7 @@ _FULL_COVERAGE, _CODE_SHARE = NAMES.index("full_coverage"), NAMES.index("code_sh
 _BOUNDED = [f for f in FEATURES if f.weight > 0 and not isinstance(f.first_phase, SharedKeys)]
 
 
+@cache
 def _reach(vectors: bool, feedback: bool) -> float:
     """What the sum comes to at most."""
     return sum(
