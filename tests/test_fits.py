@@ -83,6 +83,13 @@ def test_the_best_of_the_whole_shop_is_what_others_are_beside() -> None:
     assert fitting(found, ask("red sofa"), fit=0.5, first=rows({"maxsim": 3.0})) == [False, False]
 
 
+def test_under_a_filter_what_is_like_the_first_ten_counts_for_nothing() -> None:
+    """Likeness of 1, by a weight of 4, makes 6 of a sum of 2: 4 beyond the ordinary, of which .38 of 10 are 3.8."""
+    found, first = rows({"maxsim": 1.5}, {"maxsim": 0.25, "prf_dense": 1.0}), rows({"maxsim": 1.0})
+    assert fitting(found, ask("red sofa")) == [True, True]
+    assert fitting(found, ask("red sofa"), first=first) == [True, False]
+
+
 def test_without_vectors_less_can_be_reached() -> None:
     """4 of the 10 that words and codes can bring are more than .34, and 3 less."""
     assert fitting(rows({"bm25": 1.0}, {"bm25": 0.3}), ask("red sofa", vectors=False)) == [True, False]

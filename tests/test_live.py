@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from gram.code_edits import CodeEdit, CodeEdits
 from gram.coder.packing import SPARSE, read_back
 from gram.data.catalogue import read_products
-from gram.errors import DataError, SettingError
+from gram.errors import DataError, IndexFolderError, SettingError
 from gram.index.store import store_path
 from gram.indexing import make_index
 from gram.records import Attribute, Product
@@ -259,6 +260,21 @@ def test_an_index_written_anew_takes_the_place_of_what_changed(index_folder: Pat
     assert len(shop) == 100
     assert shop.product("new") is None
     shop.close()
+
+
+def test_an_index_written_anew_that_is_damaged_is_not_taken_in(index_folder: Path) -> None:
+    with closing(Shop.open(index_folder)) as shop:
+        products = list(shop.live.searcher.index.table)
+        make_index(index_folder.parent / "model", products[:100], index_folder, replace=True)
+        damaged = index_folder / "dense.npy"
+        whole = damaged.read_bytes()
+        damaged.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(IndexFolderError, match=r"dense\.npy"):
+            shop.live.refresh()
+        assert len(shop) == len(products)
+        damaged.write_bytes(whole)
+        assert shop.live.refresh()
+        assert len(shop) == 100
 
 
 def test_changes_that_a_catalogue_lacks_are_not_dropped_unasked(
