@@ -1,0 +1,213 @@
+"""Codes by hand: given to a product and taken from it, and attributes that the coder is taught without training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gram.code_edits import CodeEdit, CodeEdits
+from gram.coder.packing import SPARSE, read_back
+from gram.errors import SettingError
+from gram.indexing import make_index
+from gram.records import Attribute, Product
+from gram.shop import Shop
+
+
+def ids(shop: Shop, query: str, **options: object) -> list[str]:
+    return [hit.product_id for hit in shop.search(query, **options).hits]
+
+
+def test_codes_are_given_and_taken_for_good(index_folder: Path, small_shop: Path) -> None:
+    """Through an update, a restart, a merge and an index written anew, for a reader as well."""
+    shop = Shop.open(index_folder)
+    product_id = ids(shop, "", filter='code = "type: sofa" AND code = "colour: navy"')[0]
+    product, kind, colour = shop.product(product_id), "type: sofa", "colour: navy"
+    assert product is not None
+
+    def has(shop: Shop) -> list[bool]:
+        return [
+            product_id in ids(shop, "", filter=f'code = "{code}"', limit=1000)
+            for code in (kind, colour, "type: console")
+        ]
+
+    def check(shop: Shop) -> None:
+        assert has(shop) == [True, False, True]
+        codes = shop.codes(product_id)
+        assert codes is not None
+        assert [str(code) for code in codes.taken] == [colour]
+        assert [str(one.code) for one in codes.codes if one.source == "given"] == ["type: console"]
+        hits = shop.search("console", explain=True, limit=1000).hits
+        shared = next(hit for hit in hits if hit.product_id == product_id).codes
+        assert {s.product_source for s in shared if s.code == (Attribute("type", "console"),)} == {"given"}
+
+    assert has(shop) == [True, True, False]
+    score = {h.product_id: h.score for h in shop.search("console", limit=1000).hits}.get(product_id, -99.0)
+    reader = Shop.open(index_folder, read_only=True)
+    assert shop.edit_code(product_id, "type", "consoles", given=True) == Attribute("type", "console")
+    shop.edit_code(product_id, "colour", "navy", given=False)
+    check(shop)
+    assert {h.product_id: h.score for h in shop.search("console", limit=1000).hits}[product_id] > score
+    assert reader.refresh()
+    check(reader)
+    reader.close()
+    shop.update([product._replace(description="A navy sofa, written anew.")])
+    shop.patch(product_id, {"price": 5.0})
+    check(shop)
+    shop.close()
+    shop = Shop.open(index_folder)
+    check(shop)
+    shop.live.merge()
+    assert len(shop.live.snapshot.segments) == 1
+    check(shop)
+    make_index(
+        index_folder.parent / "model", [p for s in shop.live.snapshot.segments for p in s.index.table], index_folder
+    )
+    assert shop.refresh()
+    check(shop)
+    shop.edit_code(product_id, "type", "console", given=False)
+    shop.edit_code(product_id, "colour", "navy", given=True)
+    assert has(shop) == [True, True, False]
+    reader = Shop.open(index_folder, read_only=True)
+    for slot, value in (("type", "console"), ("colour", "navy")):
+        shop.edit_code(product_id, slot, value, given=None)
+    assert has(shop) == [True, True, False]
+    assert not shop.live.snapshot.edits
+    shop.edit_code(product_id, "type", "console", given=True)
+    shop.delete([product_id])
+    shop.update([product])
+    assert has(shop) == [True, True, False], "edits go with the product"
+    assert reader.refresh()
+    assert has(reader) == [True, True, False]
+    assert not reader.live.snapshot.edits
+    reader.close()
+    with pytest.raises(SettingError, match=r"no code colour: sofa\. Fix: write type: sofa"):
+        shop.edit_code(product_id, "colour", "sofa", given=True)
+    with pytest.raises(KeyError):
+        shop.edit_code("unknown", "type", "sofa", given=True)
+    shop.close()
+
+
+def test_edits_lie_over_what_the_coder_says(index_folder: Path) -> None:
+    """Of two products the second is edited; a compound code with what was taken goes with it."""
+    shop = Shop.open(index_folder, read_only=True)
+    index, searcher = shop.live.searcher.index, shop.live.searcher
+    row = int(np.flatnonzero(np.bincount(index.compound.product, minlength=index.n_products))[0])
+    other = (row + 1) % index.n_products
+    before = read_back(index, np.array([other, row]))
+    lost = int(searcher.codes[before.compound.of(1).key[0]][0])
+    product_ids = [str(index.table.ids[i]) for i in (other, row)]
+    edits = CodeEdits().plus(CodeEdit(product_ids[1], searcher.lexicon.attributes[lost], given=False))
+    after = edits.lay_over(product_ids, before, searcher.lexicon, searcher.codes, lambda _: 1.0)
+    for name in SPARSE:
+        assert getattr(after, name).of(0).key.tolist() == getattr(before, name).of(0).key.tolist()
+    assert lost not in {*after.lexical.of(1).key.tolist(), *after.expansion.of(1).key.tolist()}
+    kept = [key for key in before.compound.of(1).key.tolist() if lost not in searcher.codes[key]]
+    assert after.compound.of(1).key.tolist() == kept
+    assert len(after.probability) == len(after.expansion.key)
+    back = edits.plus(CodeEdit(product_ids[1], searcher.lexicon.attributes[lost], given=True))
+    again = back.lay_over(product_ids, after, searcher.lexicon, searcher.codes, lambda _: 0.7)
+    assert dict(zip(*map(np.ndarray.tolist, again.lexical.of(1)), strict=True))[lost] == pytest.approx(0.7)
+    elsewhere = searcher.lexicon.attributes[lost]._replace(slot="another slot")  # as the words were once
+    moved = CodeEdits().plus(CodeEdit(product_ids[1], elsewhere, given=False))
+    after = moved.lay_over(product_ids, before, searcher.lexicon, searcher.codes, lambda _: 1.0)
+    assert lost not in {*after.lexical.of(1).key.tolist(), *after.expansion.of(1).key.tolist()}
+    shop.close()
+
+
+def test_an_attribute_is_added_for_good(index_folder: Path) -> None:
+    """Through a restart, a merge and an index written anew, for a reader as well; no other code changes its id."""
+    shop = Shop.open(index_folder)
+    shop.update([Product("v", "Mumbrel Vantor sofa"), Product("w", "Another Mumbrel lamp")])
+    old = str(shop.live.searcher.index.table.ids[3])
+
+    def held(shop: Shop, product_id: str) -> set[str]:
+        codes = shop.codes(product_id)
+        assert codes is not None
+        return {str(one.code) for one in codes.codes if one.source == "lexical"}
+
+    before = held(shop, old)
+    reader = Shop.open(index_folder, read_only=True)
+    attributes = [shop.add_attribute("brand", "Mumbrel Vantor")[0], shop.add_attribute("style", "mumbrels")[0]]
+    assert [str(a) for a in attributes] == ["brand: mumbrel vantor", "style: mumbrels"]
+    assert shop.add_attribute("style", "Mumbrel") == (attributes[1], False)
+    for attribute in attributes:
+        due = shop.live.snapshot.like(attribute)
+        assert due[0] in ("v", "w"), "those that hold its words first"
+        assert shop.live.code_anew(due[:2]) == 2
+    assert reader.refresh()
+
+    def check(shop: Shop) -> None:
+        assert {"brand: mumbrel vantor", "style: mumbrels", "type: sofa"} <= held(shop, "v")
+        assert "style: mumbrels" in held(shop, "w")
+        assert "brand: mumbrel vantor" not in held(shop, "w")
+        assert held(shop, old) == before
+        assert "v" in ids(shop, "", filter='code = "brand: mumbrel vantor"', limit=1000)
+        codes = [code for code, source, _ in shop.search("mumbrel vantor sofa").codes if source == "lexical"]
+        assert {"brand: mumbrel vantor", "style: mumbrels", "type: sofa"} <= set(codes)
+
+    check(shop)
+    check(reader)
+    reader.close()
+    shop.close()
+    shop = Shop.open(index_folder)
+    check(shop)
+    shop.live.merge()
+    assert len(shop.live.snapshot.segments) == 1
+    check(shop)
+    make_index(index_folder.parent / "model", list(shop.live.searcher.index.table), index_folder)
+    assert shop.refresh()
+    assert "style: mumbrels" in held(shop, "v"), "a word of the catalogue, by the number of the new index"
+    shop.live.code_anew(shop.live.snapshot.like(attributes[0]))
+    check(shop)
+    shop.close()
+
+
+def test_an_added_attribute_is_written_where_the_text_lacks_it(index_folder: Path) -> None:
+    """By the ids outside: each lexical and written code is the one that the coder itself gives."""
+    from gram.coder.added import add_attribute
+    from gram.coder.base import PRODUCT_CODING, Side
+
+    coder = Shop.open(index_folder, read_only=True).live.searcher.model_coder.with_words({"aword": 1, "novabrand": 2})
+    first = add_attribute(coder, Attribute("brand", "novabrand"))
+    made = add_attribute(first, Attribute("brand", "zenit"))
+    assert made.lexicon.attributes[: len(coder.lexicon) - 1] == coder.lexicon.attributes[:-1]
+    assert [str(a) for a in made.lexicon.attributes[-2:]] == ["brand: novabrand", "brand: zenit"]
+    assert made.with_words({"aword": 1}) is made
+    texts = ["red novabrand sofa", "zenit aword lamp", "sofa"]
+    settings = replace(PRODUCT_CODING, expansion=1000, least=0.0)
+    inside = made.inner.represent(texts, Side.QUERY, settings)  # type: ignore[attr-defined]
+    outside = made.represent(texts, Side.QUERY, settings)
+    written = set()
+    for name in ("lexical", "expansion"):
+        for row in range(3):
+            a, b = getattr(inside, name).of(row), getattr(outside, name).of(row)
+            names = [made.inner.lexicon.attributes[key] for key in a.key]  # type: ignore[attr-defined]
+            assert [made.lexicon.attributes[key] for key in b.key] == names
+            written |= {str(n) for n in names} if name == "expansion" else set()
+    assert {"brand: novabrand", "brand: zenit"} <= written
+
+
+def test_an_added_attribute_is_written_no_more_than_others_of_its_slot(index_folder: Path) -> None:
+    from gram.coder.added import add_attribute, too_easy
+    from gram.coder.base import Coder, CodingSettings, Side
+
+    searcher = Shop.open(index_folder, read_only=True).live.searcher
+    products, attribute = [searcher.index.table[row] for row in range(60)], Attribute("brand", "novabrand")
+
+    def count(coder: Coder) -> tuple[int, int]:
+        """Products that get it, and those that get a brand which was learnt, on average."""
+        found = coder.represent(products, Side.PRODUCT, CodingSettings(expansion=5000, least=0.3, codes=0)).expansion
+        brands = [a for a in range(coder.lexicon.n_learnt) if coder.lexicon.attributes[a].slot == "brand"]
+        usual = np.isin(found.key, brands).sum() / len(brands)
+        return int((found.key == coder.lexicon.find(*attribute)).sum()), round(usual)
+
+    easy = add_attribute(searcher.coder, attribute)
+    assert count(easy)[0] == 60
+    harder = too_easy(easy, attribute, products, Side.PRODUCT, 0.3)
+    made = add_attribute(searcher.coder, attribute, (0.0, harder))
+    written, usual = count(made)
+    assert usual - 5 < written <= usual < 60
+    assert too_easy(made, attribute, products, Side.PRODUCT, 0.3) == 0.0
