@@ -192,7 +192,8 @@ def _describe_products(report: Mapping[str, Any]) -> Iterator[str]:
 def _describe_queries(queries: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"  of {queries['held_out']:,} queries that training did not see one holds {queries['lexical']:.1f} "
-        f"attributes; of {queries['expansion']:.1f} more the model is sure ({queries['without_expansion']:.0%} get none)"
+        f"attributes; the model is sure of {queries['expansion']:.1f} more "
+        f"({queries['without_expansion']:.0%} get none)"
     )
     bare = queries["without_attribute"]
     yield _judge(bare <= BARE, f"{bare:.1%} of them have no attribute", "their words are not the catalogue's")
