@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from gram.arrays import SparseRow, top_k
+from gram.arrays import SparseRow, offsets, top_k
 from gram.coder.base import QueryRepresentation
 from gram.errors import SettingError
 from gram.index.fields import facet
 from gram.index.filters import parse_filter, quote
 from gram.ranked import Ranked, by_part
-from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Part, find_in_parts
-from gram.ranking.fits import FIT, ORDINARY, find_fitting
+from gram.ranking.candidates import Candidates, Part, find_in_parts
+from gram.ranking.fits import FIT, ORDINARY, find_fitting, having_all
 from gram.records import Attribute, Hit, code_text
 from gram.rules import Rule, Steering, replace_synonyms, steer
 from gram.snapshot import LiveSegment, Snapshot, to_mask
@@ -33,6 +33,9 @@ REFINED_FROM, REFINEMENTS = 50, 8
 """Hits whose codes are offered as refinements, and how many of these."""
 EXPANSIONS = 8
 """Attributes that the model writes for a query which an answer tells, the heaviest: weaker ones find products too."""
+BETWEEN = 0.001
+"""By how much the last score of what fits is above the first of what does not, at least."""
+_NO_ROWS = np.zeros(0, dtype=np.int64)
 REFINING_SLOTS = ("type", "brand", "colour", "material", "size", "style", "audience", "series", "scenario", "season")
 
 
@@ -125,13 +128,11 @@ class Answer:
         if price:
             steering.filters.append(f"price BETWEEN {price.low:g} AND {min(price.high, 1e12):g}")
         parts = self._parts(steering)
-        depth = request.offset + request.limit
-        candidates = self._rank(parts, represented, steering, depth) if query.strip() else self._browse(parts)
-        candidates = candidates.with_first(self._pinned(steering, parts))
-        candidates = self._distinct(self._sort(candidates))
-        fitting = candidates.rows[candidates.fits]
         begins = np.cumsum([0, *(part.index.n_products for part in parts)])
-        shown = slice(request.offset, depth)
+        candidates = self._rank(parts, represented, steering) if query.strip() else self._browse(parts)
+        candidates = self._distinct(self._sort(candidates.with_first(self._pinned(steering, parts))))
+        fitting = np.concatenate([candidates.rows[candidates.fits], candidates.unranked])
+        shown = slice(request.offset, request.offset + request.limit)
         hits = [self._hit(represented, candidates, at, begins) for at in range(len(candidates.rows))[shown]]
         found = [BitMap(part_rows) for part_rows in by_part(fitting, begins)]
         fields = [(segment.fields, rows) for segment, rows in zip(self.snapshot.segments, found, strict=True)]
@@ -165,14 +166,14 @@ class Answer:
         filters = [one for one, text in zip(read, texts, strict=True) if text.strip()]
         parts = []
         for segment in self.snapshot.segments:
-            allowed = segment.mask
+            allowed = None
             if filters or steering.hidden:
                 rows = segment.alive
                 for one in filters:
                     rows = rows & one.rows(segment.fields, lambda code, s=segment: self._having(s, code))  # type: ignore[misc]
                 rows = rows - BitMap(r for r in map(segment.row, steering.hidden) if r is not None)
                 allowed = to_mask(rows, segment.index.n_products)
-            parts.append(Part(segment.index, allowed))
+            parts.append(Part(segment.index, segment.mask, allowed))
         return parts
 
     def _check_names(self, names: Sequence[str]) -> None:
@@ -194,16 +195,33 @@ class Answer:
             found = found & segment.having(self.searcher.lexicon.find(slot.strip(), value))
         return found
 
-    def _rank(self, parts: Sequence[Part], query: QueryRepresentation, steering: Steering, depth: int) -> Ranked:
-        scorer = self.searcher.scorer
-        from_postings = max(FROM_POSTINGS, depth)
-        fit = FIT if self.request.fit is None else self.request.fit
-        ordinary = ORDINARY if fit else 0
-        found = find_in_parts(parts, query, scorer.first_phase, from_postings + NEAREST, from_postings, ordinary)
-        scores = scorer.score(found.features)
-        n_fitting = int(find_fitting(found, query, self.searcher.lexicon, fit).sum())
-        fits = np.zeros(len(scores), dtype=bool)  # as many as fit, of those the ones of the best scores
-        fits[top_k(scores, n_fitting)[0]] = True
+    def _rank(self, parts: Sequence[Part], query: QueryRepresentation, steering: Steering) -> Ranked:
+        """The candidates, the same ones whatever page of them is asked for, those first that fit; behind these what
+        else has all that is asked, and behind all what is found beyond the candidates, where a page reaches there."""
+        request, scorer = self.request, self.searcher.scorer
+        fit = FIT if request.fit is None else request.fit
+        found = find_in_parts(parts, query, scorer.first_phase, ordinary=ORDINARY if fit else 0)
+        ranked = self._in_order(parts, steering, found, find_fitting(found, query, self.searcher.lexicon, fit))
+        begins = offsets(np.array([part.index.n_products for part in parts]))
+        rest = [part.but(rows) for part, rows in zip(parts, by_part(found.rows, begins), strict=True)]
+        more = [having_all(part, query, self.searcher.lexicon) if fit else _NO_ROWS for part in rest]
+        unranked = np.concatenate([rows + begin for rows, begin in zip(more, begins.tolist(), strict=False)])
+        depth, every_one = request.offset + request.limit, bool(request.sort or request.distinct)
+        if depth <= len(found.rows) and (not len(unranked) or (not every_one and depth <= ranked.fits.sum())):
+            return replace(ranked, unranked=unranked)
+        if every_one:  # no page shows what does not fit
+            rest = [part.only(rows) for part, rows in zip(parts, more, strict=True)]
+        beyond = find_in_parts(rest, query, scorer.first_phase, from_postings=max(len(unranked), DEEPEST))
+        return ranked.followed_by(self._in_order(parts, steering, beyond, np.isin(beyond.rows, unranked)))
+
+    def _in_order(
+        self, parts: Sequence[Part], steering: Steering, found: Candidates, fits: NDArray[np.bool_]
+    ) -> Ranked:
+        """By score, those that fit before those that do not, whose scores are lowered so far; boosts move either."""
+        scores = self.searcher.scorer.score(found.features)
+        if fits.any() and not fits.all():
+            over = scores[~fits].max() - scores[fits].min()
+            scores = np.where(fits | (over < 0), scores, scores - over - np.float32(BETWEEN))
         for rule in steering.boosts:
             scores = scores + np.float32(rule.weight) * self._boosted(rule, parts, found.rows)
         order, best = top_k(scores, len(scores))
@@ -225,7 +243,7 @@ class Answer:
         """Without a query: every product that may be found, the most valued first."""
         rows, values, begin = [], [], 0
         for part in parts:
-            allowed = np.arange(part.index.n_products) if part.allowed is None else np.flatnonzero(part.allowed)
+            allowed = np.flatnonzero(part.may_be_found)
             rows.append(allowed + begin)
             values.append(part.index.value[allowed])
             begin += part.index.n_products
@@ -242,7 +260,7 @@ class Answer:
         for segment, part in zip(self.snapshot.segments, parts, strict=True):
             for product_id in steering.pins:
                 row = segment.row(product_id)
-                if row is not None and (part.allowed is None or part.allowed[row]):
+                if row is not None and part.may_be_found[row]:
                     first[product_id] = row + begin
             begin += part.index.n_products
         return np.array([first[p] for p in steering.pins if p in first], dtype=np.int64)
@@ -271,14 +289,14 @@ class Answer:
             return ranked
         begins = np.cumsum([0, *(s.index.n_products for s in self.snapshot.segments)])
         seen, kept = set(), []
-        for at, row in enumerate(ranked.rows.tolist()):
-            segment, inside = self._segment_of(row, begins)
+        for at in np.argsort(~ranked.fits, kind="stable").tolist():  # one that fits stands for its value, if any does
+            segment, inside = self._segment_of(int(ranked.rows[at]), begins)
             column = segment.fields.columns.get(name)
-            value = next((v for v, rows in column.rows.items() if inside in rows), None) if column else None
+            value = column.first.get(inside) if column else None
             if value is None or value not in seen:
                 seen.add(value)
                 kept.append(at)
-        return ranked.take(np.array(kept, dtype=np.int64))
+        return ranked.take(np.array(sorted(kept), dtype=np.int64))
 
     def _segment_of(self, row: int, begins: NDArray[np.int64]) -> tuple[LiveSegment, int]:
         number = int(np.searchsorted(begins, row, side="right")) - 1

@@ -5,7 +5,7 @@ Letters: C products, F features, P products that rules pin.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +20,7 @@ class Ranked:
     scores: NDArray[np.float32]  # (C,)
     features: NDArray[np.float32]  # (C, F)
     fits: NDArray[np.bool_]  # (C,) whether each fits what was asked, see gram.ranking.fits
+    unranked: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # rows that fit as well
 
     @classmethod
     def nothing(cls) -> Ranked:
@@ -27,9 +28,16 @@ class Ranked:
             np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros((0, 0), np.float32), np.zeros(0, dtype=bool)
         )
 
-    def take(self, order: NDArray[np.int64] | NDArray[np.bool_]) -> Ranked:
-        """These of them, by their numbers or a mask (C,)."""
-        return Ranked(self.rows[order], self.scores[order], self.features[order], self.fits[order])
+    def take(self, order: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Ranked:
+        """These of them, by their numbers, a mask (C,) or a slice."""
+        return Ranked(self.rows[order], self.scores[order], self.features[order], self.fits[order], self.unranked)
+
+    def followed_by(self, others: Ranked) -> Ranked:
+        """These and others, of which those that fit come behind as many of these as fit, and the rest at the end."""
+        n_fitting, columns = int(self.fits.sum()), ("rows", "scores", "features", "fits")
+        parts = [self.take(slice(n_fitting)), others.take(others.fits), self.take(slice(n_fitting, None))]
+        parts.append(others.take(~others.fits))
+        return Ranked(*(np.concatenate([getattr(part, column) for part in parts]) for column in columns))
 
     def with_first(self, pinned: NDArray[np.int64]) -> Ranked:
         """The same with these rows (P,) before all others, found or not. They fit: a rule says so."""
@@ -45,6 +53,7 @@ class Ranked:
             np.concatenate([np.full(len(pinned), top, np.float32), rest.scores]),
             np.concatenate([np.array(features, dtype=np.float32), rest.features]),
             np.concatenate([np.ones(len(pinned), dtype=bool), rest.fits]),
+            np.setdiff1d(self.unranked, pinned),
         )
 
 

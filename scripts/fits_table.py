@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from gram.coder.base import QueryRepresentation
 from gram.data.log import read_qrels, read_queries
 from gram.evaluation.measures import threshold
-from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Candidates, Part, find_in_parts
+from gram.ranking.candidates import Candidates, Part, find_in_parts
 from gram.ranking.features import NAMES
 from gram.ranking.fits import ORDINARY, find_fitting
 from gram.search import Searcher
@@ -79,13 +79,8 @@ def behind_best(most: float) -> Rule:
 
 
 def built(fit: float) -> Rule:
-    """What a shop's search does: as many as fit, of those the ones of the best scores."""
-
-    def rule(searcher: Searcher, found: Found) -> NDArray[np.bool_]:
-        n = int(find_fitting(found.candidates, found.query, searcher.lexicon, fit).sum())
-        return np.arange(len(found.scores)) < n
-
-    return rule
+    """What a shop's search does among the candidates."""
+    return lambda searcher, found: find_fitting(found.candidates, found.query, searcher.lexicon, fit)
 
 
 def _either(found: Found) -> NDArray[np.float32]:
@@ -109,13 +104,11 @@ RULES: dict[str, Rule] = {
 
 def search(searcher: Searcher, query: str, grades: Mapping[str, float]) -> Found:
     read, first_phase = searcher.represent([query], compound=False)[0], searcher.scorer.first_phase
-    found = find_in_parts(
-        [Part(searcher.index)], read, first_phase, FROM_POSTINGS + NEAREST, FROM_POSTINGS, ordinary=ORDINARY
-    )
+    found = find_in_parts([Part(searcher.index)], read, first_phase, ordinary=ORDINARY)
     scores = searcher.scorer.score(found.features)
     order = np.argsort(-scores, kind="stable")
     ids = searcher.index.table.ids[found.rows[order]].tolist()
-    candidates = Candidates(found.rows[order], found.features[order], found.ordinary, found.first)
+    candidates = Candidates(found.rows[order], found.features[order], found.ordinary)
     return Found(read, candidates, scores[order], np.array([grades.get(i, -1) for i in ids], dtype=np.float32))
 
 

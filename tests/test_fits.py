@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,12 @@ import pytest
 from click.testing import CliRunner
 from starlette.testclient import TestClient
 
+from gram import answer
 from gram.cli import main
 from gram.coder.base import QueryCodes, QueryTerms
 from gram.errors import SettingError
-from gram.ranking.candidates import Candidates
+from gram.ranking import candidates
+from gram.ranking.candidates import Candidates, find_in_parts
 from gram.ranking.features import NAMES
 from gram.ranking.fits import find_fitting
 from gram.records import Product
@@ -83,13 +86,6 @@ def test_the_best_of_the_whole_shop_is_what_others_are_beside() -> None:
     assert fitting(found, ask("red sofa"), fit=0.5, first=rows({"maxsim": 3.0})) == [False, False]
 
 
-def test_under_a_filter_what_is_like_the_first_ten_counts_for_nothing() -> None:
-    """Likeness of 1, by a weight of 4, makes 6 of a sum of 2: 4 beyond the ordinary, of which .38 of 10 are 3.8."""
-    found, first = rows({"maxsim": 1.5}, {"maxsim": 0.25, "prf_dense": 1.0}), rows({"maxsim": 1.0})
-    assert fitting(found, ask("red sofa")) == [True, True]
-    assert fitting(found, ask("red sofa"), first=first) == [True, False]
-
-
 def test_without_vectors_less_can_be_reached() -> None:
     """4 of the 10 that words and codes can bring are more than .34, and 3 less."""
     assert fitting(rows({"bm25": 1.0}, {"bm25": 0.3}), ask("red sofa", vectors=False)) == [True, False]
@@ -150,6 +146,79 @@ def test_what_a_filter_leaves_does_not_fit_for_being_left(shop: Shop) -> None:
     result = shop.search("zumbrel lounge", filter="price < 1")
     assert (result.found, len(result.hits)) == (0, 5)
     assert shop.search("zumbrel lounge", filter="price > 750").found == 2
+
+
+def test_a_filter_changes_no_score(shop: Shop) -> None:
+    """What is like the best ones is so of the shop's best, so that a filter leaves what it lets through as it was."""
+    for query in ("black sofa", "womens running shoes", "zumbrel lounge"):
+        whole = {hit.product_id: (hit.score, hit.fits) for hit in shop.search(query, limit=1000).hits}
+        dear = shop.search(query, limit=1000, filter="price > 40").hits
+        assert 5 < len(dear) < len(whole)
+        assert {hit.product_id: (hit.score, hit.fits) for hit in dear} == {
+            hit.product_id: whole[hit.product_id] for hit in dear
+        }
+
+
+def test_a_refinement_finds_as_many_as_it_says(shop: Shop) -> None:
+    offered = [(q, r) for q in ("sofa", "dress", "lamp", "shoes") for r in shop.search(q).refinements]
+    assert len(offered) > 5
+    for query, refinement in offered:
+        assert shop.search(query, filter=refinement.filter).found == refinement.products
+
+
+@pytest.fixture
+def few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some 20 candidates, as if the shop were a large one."""
+    monkeypatch.setattr(candidates, "NEAREST", 5)
+    monkeypatch.setattr(candidates, "FROM_FEEDBACK", 5)
+    monkeypatch.setattr(candidates, "BESIDE", 20)
+    monkeypatch.setattr(answer, "find_in_parts", partial(find_in_parts, from_postings=12))
+
+
+@pytest.mark.usefixtures("few_candidates")
+def test_pages_follow_on_each_other_beyond_the_candidates(shop: Shop) -> None:
+    for query in ("black sofa", "zumbrel lounge"):
+        whole = shop.search(query, limit=200, fit=0.4)
+        ids_shown = [hit.product_id for hit in whole.hits]
+        assert len(set(ids_shown)) == len(ids_shown) > 100
+        pages = [shop.search(query, limit=7, offset=offset, fit=0.4) for offset in range(0, 70, 7)]
+        assert [hit.product_id for page in pages for hit in page.hits] == ids_shown[:70]
+        assert {page.found for page in pages} == {whole.found}
+        assert [hit.fits for hit in whole.hits] == [True] * whole.found + [False] * (len(ids_shown) - whole.found)
+
+
+@pytest.mark.usefixtures("few_candidates")
+def test_all_that_hold_every_word_fit_however_many_they_are(shop: Shop) -> None:
+    """Forty products of one name among some twenty candidates: counted, sorted and told apart all the same."""
+    many = {f"q{i}": Product(f"q{i}", "Quibbet tray", price=1.0 + i, brand=f"Brand {i % 4}") for i in range(40)}
+    shop.update(many.values())
+    try:
+        result = shop.search("quibbet tray", facets=("brand",), limit=60)
+        assert (result.found, sum(result.facets["brand"]["values"].values())) == (40, 40)
+        assert {hit.product_id for hit in result.hits[:40]} == set(many)
+        assert [hit.fits for hit in result.hits] == [True] * 40 + [False] * 20
+        assert ids(shop, "quibbet tray", sort="price", limit=60) == list(many)
+        assert ids(shop, "quibbet tray", sort="price", limit=60, filter="price > 30") == list(many)[30:]
+        assert shop.search("quibbet tray", distinct="brand").found == 4
+        shop.put_rule("pin", {"action": "pin", "query": "quibbet tray", "products": ["q39"]})
+        pinned = shop.search("quibbet tray", limit=60)
+        assert (pinned.found, pinned.hits[0].product_id, len({h.product_id for h in pinned.hits})) == (40, "q39", 60)
+    finally:
+        shop.remove_rule("pin")
+        shop.delete(many)
+
+
+def test_of_one_value_that_is_shown_which_fits(shop: Shop) -> None:
+    """A boost brings a peg before the lounges; of the two of their brand the lounge is what was asked for."""
+    shop.update([Product("peg9", "Plain peg", brand="Zumbrel", price=0.01)])
+    shop.put_rule("boost", {"action": "boost", "query": "zumbrel lounge", "products": ["peg9"], "weight": 10})
+    try:
+        assert ids(shop, "zumbrel lounge")[0] == "peg9"
+        result = shop.search("zumbrel lounge", distinct="brand", fit=0.7)
+        assert (result.found, result.hits[0].product_id in LOUNGES) == (1, True)
+    finally:
+        shop.remove_rule("boost")
+        shop.delete(["peg9"])
 
 
 def test_a_filter_alone_means_all_that_match(shop: Shop) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -62,6 +63,11 @@ class Column:
             column.rows.setdefault(value.folded, BitMap()).update(value.rows)
             column.shown.setdefault(value.folded, text)
         return column
+
+    @cached_property
+    def first(self) -> dict[int, str]:
+        """Each product's value, folded; of several the one that the column has first."""
+        return {row: value for value, rows in reversed(self.rows.items()) for row in rows}
 
 
 class Fields:

@@ -31,6 +31,9 @@ COMMON, FEW = 0.02, 100
 """Share, and number, of products that may have such an attribute: what more have tells little and takes long."""
 FEW_ALLOWED = 20_000
 """Products that a filter leaves, up to which every vector of theirs is read."""
+BESIDE = 100
+"""Under a filter: products of the whole segment that postings speak most for, and as many that are nearest, which are
+looked at as well, so that what is like the best ones is so of the shop's best, not of the filter's."""
 
 _FIRST = [i for i, feature in enumerate(FEATURES) if feature.first_phase]
 _SECOND = [i for i, feature in enumerate(FEATURES) if feature.compute and not feature.feedback]
@@ -42,13 +45,13 @@ _OF_VECTORS = [i for i in _SECOND + _FEEDBACK if FEATURES[i].group in ("vectors"
 class Candidates:
     """Products by their rows, best first, with features (C, F). A later segment's rows go on from an earlier's.
     `ordinary` (O, F) are features of products that no query chose, where they were asked for: those that most products
-    have some of, of vectors and of the first phase. `first` (≤ BEST, F) are those of the products that postings speak
-    most for in the whole segment, where a part of it was not allowed, without feedback: that is of what was allowed."""
+    have some of, of vectors and of the first phase. `beside` (B, F) are those of the shop's best where a filter left
+    out some products."""
 
     rows: NDArray[np.int64]
     features: NDArray[np.float32]
     ordinary: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, len(FEATURES)), dtype=np.float32))
-    first: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, len(FEATURES)), dtype=np.float32))
+    beside: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, len(FEATURES)), dtype=np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +59,26 @@ class Part:
     """A segment as one search sees it."""
 
     index: Index
-    allowed: NDArray[np.bool_] | None = None  # (N,) False for products that are gone, or that a filter leaves out
+    alive: NDArray[np.bool_] | None = None  # (N,) False for products that are gone
+    allowed: NDArray[np.bool_] | None = None  # (N,) of those alive, False for the ones that a filter leaves out
+
+    @property
+    def may_be_found(self) -> NDArray[np.bool_]:
+        """(N,)"""
+        mask = self.alive if self.allowed is None else self.allowed
+        return np.ones(self.index.n_products, dtype=bool) if mask is None else mask
+
+    def but(self, rows: NDArray[np.int64]) -> Part:
+        """The same without these rows."""
+        mask = self.may_be_found.copy()
+        mask[rows] = False
+        return replace(self, allowed=mask)
+
+    def only(self, rows: NDArray[np.int64]) -> Part:
+        """The same of these rows, all of which may be found."""
+        mask = np.zeros(self.index.n_products, dtype=bool)
+        mask[rows] = True
+        return replace(self, allowed=mask)
 
 
 def find_candidates(
@@ -79,7 +101,7 @@ def find_in_parts(
     parts: Sequence[Part],
     query: QueryRepresentation,
     weights: NDArray[np.float32],
-    keep: int,
+    keep: int | None = None,
     from_postings: int = FROM_POSTINGS,
     ordinary: int = 0,
 ) -> Candidates:
@@ -102,26 +124,23 @@ def find_in_parts(
     begins = offsets(np.array([part.index.n_products for part in parts]))
     rows = np.concatenate([view.rows + begin for view, begin in zip(views, begins.tolist(), strict=False)])
     every = np.concatenate(features)
-    order, _ = top_k(every @ weights, keep)
-    found = Candidates(rows[order], every[order])
+    let_through = np.concatenate([look.allowed(look.rows) for look in looks])
+    order, _ = top_k(every[let_through] @ weights, from_postings + NEAREST if keep is None else keep)
+    found = Candidates(rows[let_through][order], every[let_through][order], beside=every[~let_through])
     if not ordinary:
         return found
     largest = max(range(len(parts)), key=lambda at: parts[at].index.n_products)
-    look, view = looks[largest], views[largest]
+    return replace(found, ordinary=_ordinary(looks[largest], views[largest], ordinary))
+
+
+def _ordinary(look: _FirstLook, found: CandidateView, n: int) -> NDArray[np.float32]:
+    """(≤ n, F) what is read of rows that are spread over the segment, as these are seen beside the candidates found."""
     n_products = look.part.index.n_products
-    spread = np.arange(0, n_products, max(1, -(-n_products // ordinary)))
-    beside = _look_beside(look, view, spread, _OF_VECTORS)
-    return replace(found, ordinary=beside, first=_look_beside(look, view, look.overall, _SECOND))
-
-
-def _look_beside(
-    look: _FirstLook, found: CandidateView, rows: NDArray[np.int64], numbers: list[int]
-) -> NDArray[np.float32]:
-    """(C, F) some features of other rows, as these are seen beside the candidates found."""
+    rows = np.arange(0, n_products, max(1, -(-n_products // n)))
     view = CandidateView(look.part.index, found.query, rows)
     view.feedback = found.feedback
     features = look.features(rows)
-    _fill(features, view, numbers)
+    _fill(features, view, _OF_VECTORS)
     return features
 
 
@@ -131,14 +150,13 @@ class _FirstLook:
 
     part: Part
     found: NDArray[np.float32]  # (first features, N)
-    first: NDArray[np.int64]  # rows of the best by postings
+    first: NDArray[np.int64]  # (≤ BEST,) rows of the best by postings, whatever a filter says
     scores: NDArray[np.float32]  # of these
-    rows: NDArray[np.int64]  # (C,) of all candidates
-    overall: NDArray[np.int64]  # (≤ BEST,) rows of the best by postings, allowed or not; none where all are allowed
+    rows: NDArray[np.int64]  # (C,) of all candidates, and of those that are looked at beside them
 
     @classmethod
     def at(cls, part: Part, query: QueryRepresentation, weights: NDArray[np.float32], from_postings: int) -> _FirstLook:
-        index, allowed = part.index, part.allowed
+        index = part.index
         found = np.zeros((len(_FIRST), index.n_products), dtype=np.float32)
         for row, i in enumerate(_FIRST):
             first_phase = FEATURES[i].first_phase
@@ -146,18 +164,28 @@ class _FirstLook:
             if sums is not None:
                 found[row] = sums
         scores = weights[_FIRST] @ found  # (N,)
-        overall = np.zeros(0, dtype=np.int64)
-        if allowed is not None:
-            overall = top_k(scores, BEST)[0]
-            scores = np.where(allowed, scores, np.float32(0))
-        any_found = np.flatnonzero(scores > 0)
-        rows, best = top_k(scores[any_found], from_postings, any_found)
-        first, near = rows[:BEST], weights[NAMES.index("dense")] > 0
+        if part.alive is not None:
+            scores = np.where(part.alive, scores, np.float32(0))
+        rows, best = _best(scores, from_postings)
+        look = cls(part, found, rows[:BEST], best[:BEST], rows)
+        near = weights[NAMES.index("dense")] > 0
+        if part.allowed is not None:
+            beside = rows[:BESIDE]
+            rows = _best(np.where(part.allowed, scores, np.float32(0)), from_postings)[0]
+            if near and index.n_products:
+                beside = np.concatenate([beside, _nearest(index, part.alive, query, BESIDE)])
+            rows = np.concatenate([rows, beside])
+        may_be = part.alive if part.allowed is None else part.allowed
         if not near and not weights[_FIRST].any():
-            rows = np.arange(index.n_products) if allowed is None else np.flatnonzero(allowed)
+            rows = np.arange(index.n_products) if may_be is None else np.flatnonzero(may_be)
         elif near and index.n_products:
-            rows = each_once(np.concatenate([rows, _nearest(part, query)]))
-        return cls(part, found, first, best[:BEST], rows, overall)
+            rows = np.concatenate([rows, _nearest(index, may_be, query, NEAREST)])
+        look.rows = each_once(rows)
+        return look
+
+    def allowed(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(C,) which rows a filter lets through."""
+        return np.ones(len(rows), dtype=bool) if self.part.allowed is None else self.part.allowed[rows]
 
     def features(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(C, F) of some rows, with those of the first phase."""
@@ -166,16 +194,21 @@ class _FirstLook:
         return features
 
 
-def _nearest(part: Part, query: QueryRepresentation) -> NDArray[np.int64]:
-    index, allowed = part.index, part.allowed
+def _best(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The rows of the k best scores (N,) above 0, and these."""
+    any_found = np.flatnonzero(scores > 0)
+    return top_k(scores[any_found], k, any_found)
+
+
+def _nearest(index: Index, allowed: NDArray[np.bool_] | None, query: QueryRepresentation, k: int) -> NDArray[np.int64]:
     if allowed is None:
-        return index.sketch.nearest(index.dense, query.dense, NEAREST)
+        return index.sketch.nearest(index.dense, query.dense, k)
     rows = np.flatnonzero(allowed)
     if len(rows) <= FEW_ALLOWED:
-        return top_k(np.take(index.dense, rows, axis=0) @ query.dense, NEAREST, rows)[0]
+        return top_k(np.take(index.dense, rows, axis=0) @ query.dense, k, rows)[0]
     lost = index.n_products - len(rows)
-    near = index.sketch.nearest(index.dense, query.dense, NEAREST + min(lost, NEAREST))
-    return near[allowed[near]][:NEAREST]
+    near = index.sketch.nearest(index.dense, query.dense, k + min(lost, k))
+    return near[allowed[near]][:k]
 
 
 def _add_what_is_like_the_first(looks: Sequence[_FirstLook]) -> None:
@@ -193,7 +226,8 @@ def _add_what_is_like_the_first(looks: Sequence[_FirstLook]) -> None:
     at, weights = top_k(every.weight, FEEDBACK_KEYS)
     keys = every.key[at]
     for look in looks:
-        index, allowed = look.part.index, look.part.allowed
+        index, part = look.part.index, look.part
+        allowed = part.alive if part.allowed is None else part.allowed
         found = np.zeros(index.n_products, dtype=np.float32)
         for postings in (index.lexical, index.expansion):
             known = np.flatnonzero(keys < postings.n_keys)

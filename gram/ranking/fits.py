@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gram.coder.base import QueryRepresentation
 from gram.codes.lexicon import Lexicon
-from gram.ranking.candidates import Candidates
+from gram.ranking.candidates import Candidates, Part
 from gram.ranking.features import FEATURES, NAMES, SharedKeys
 from gram.ranking.scorer import Scorer
 
@@ -33,18 +33,15 @@ WHOLE = 0.99
 """Share of a query's codes from which a product has all of them."""
 
 _WEIGHTS = Scorer.default().weights
-_WITHOUT_FEEDBACK = np.where([f.feedback for f in FEATURES], np.float32(0), _WEIGHTS)
 _FULL_COVERAGE, _CODE_SHARE = NAMES.index("full_coverage"), NAMES.index("code_share")
 # what the sum is of a product whose every share and cosine is 1; sums over shared codes have no bound, and are left out
 _BOUNDED = [f for f in FEATURES if f.weight > 0 and not isinstance(f.first_phase, SharedKeys)]
 
 
 @cache
-def _reach(vectors: bool, feedback: bool) -> float:
+def _reach(vectors: bool) -> float:
     """What the sum comes to at most."""
-    return sum(
-        f.weight for f in _BOUNDED if (vectors or f.group not in ("vectors", "tokens")) and (feedback or not f.feedback)
-    )
+    return sum(f.weight for f in _BOUNDED if vectors or f.group not in ("vectors", "tokens"))
 
 
 def find_fitting(found: Candidates, query: QueryRepresentation, lexicon: Lexicon, fit: float) -> NDArray[np.bool_]:
@@ -55,11 +52,10 @@ def find_fitting(found: Candidates, query: QueryRepresentation, lexicon: Lexicon
     """
     if not fit or not len(found.rows):
         return np.ones(len(found.rows), dtype=bool)
-    weights = _WITHOUT_FEEDBACK if len(found.first) else _WEIGHTS  # what is left is like itself, whatever it is
-    sums = found.features @ weights  # (C,)
-    ordinary = float(np.quantile(found.ordinary @ weights, ORDINARY_SHARE)) if len(found.ordinary) else 0.0
-    best = float(np.concatenate([sums, found.first @ weights]).max()) - ordinary
-    most = _reach(bool(query.dense.any()), feedback=not len(found.first)) - ordinary
+    sums = found.features @ _WEIGHTS  # (C,)
+    ordinary = float(np.quantile(found.ordinary @ _WEIGHTS, ORDINARY_SHARE)) if len(found.ordinary) else 0.0
+    best = float(np.concatenate([sums, found.beside @ _WEIGHTS]).max()) - ordinary
+    most = _reach(bool(query.dense.any())) - ordinary
     fits = np.zeros(len(sums), dtype=bool) if best < STANDS_OUT * most else sums - ordinary >= fit * best
     fits |= found.features[:, _FULL_COVERAGE] > 0
     if codes_say_all(query, lexicon):
@@ -71,3 +67,20 @@ def codes_say_all(query: QueryRepresentation, lexicon: Lexicon) -> bool:
     """Whether a query's codes say each of its telling words."""
     said = {stem for key in query.codes.key.tolist() for stem in lexicon.forms[key][0]}
     return bool(query.terms.telling) and said.issuperset(query.terms.telling)
+
+
+def having_all(part: Part, query: QueryRepresentation, lexicon: Lexicon) -> NDArray[np.int64]:
+    """Rows of a segment that hold every telling word of a query, or every code where its codes say all: they fit,
+    however many they are and whether candidates or not."""
+    index, found = part.index, np.zeros(part.index.n_products, dtype=bool)
+    words = [index.bm25.holding(stem) for stem in query.terms.telling]
+    codes = [index.lexical.of(key)[0] for key in query.codes.key.tolist() if key < index.lexical.n_keys]
+    every_code = codes_say_all(query, lexicon) and len(codes) == len(query.codes.key)
+    for lists in (words, codes if every_code else []):
+        common = np.full(index.n_products, fill_value=bool(lists))
+        for rows in lists:
+            having = np.zeros(index.n_products, dtype=bool)
+            having[rows] = True
+            common &= having
+        found |= common
+    return np.flatnonzero(found & part.may_be_found)
