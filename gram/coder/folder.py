@@ -10,6 +10,7 @@ from typing import Any
 from gram.coder.base import FORMAT, LEXICON, WEIGHTS, Coder
 from gram.errors import ModelError
 from gram.folders import check_folder, read_json
+from gram.index.segment import META
 
 
 def load_coder(folder: Path, device: str = "cpu") -> Coder:
@@ -32,6 +33,9 @@ def load_coder(folder: Path, device: str = "cpu") -> Coder:
 def read_config(folder: Path) -> dict[str, Any]:
     """The configuration of a model folder. Raises ModelError where there is none, or one of another format."""
     if not (folder / "config.json").is_file():
+        if (folder / META).is_file():
+            fix = "name the folder that gram train wrote"
+            raise ModelError(f"{folder}: is an index, and a model is wanted. Fix: {fix}")
         raise ModelError(f"{folder} is not a model folder (no config.json). Fix: gram train PRODUCTS LOG -o {folder}")
     config = read_json(folder / "config.json")
     found = config.get("format_version") if isinstance(config, dict) else None

@@ -177,13 +177,13 @@ def _read_one(folder: Path, read: Callable[[Path], T]) -> T:
 
 
 def _check(folder: Path) -> dict[str, Any]:
-    meta = _read_meta(folder)
+    meta = read_meta(folder)
     check_folder(folder, f"gram index MODEL PRODUCTS -o {folder}", IndexFolderError)
     return meta
 
 
 def _read(folder: Path, mmap: bool, check: bool) -> Index:
-    meta = _check(folder) if check else _read_meta(folder)
+    meta = _check(folder) if check else read_meta(folder)
     index = Index(
         table=ProductTable.load(folder, mmap),
         bm25=BM25Index.load(folder, mmap),
@@ -213,11 +213,15 @@ def _read(folder: Path, mmap: bool, check: bool) -> Index:
     return index
 
 
-def _read_meta(folder: Path) -> dict[str, Any]:
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What `meta.json` of an index folder tells. Raises IndexFolderError where it is none, or of another format."""
     path = folder / META
     try:
         meta = read_json(path)
     except DataError as error:
+        if (folder / "config.json").is_file():
+            fix = f"gram index {folder} PRODUCTS -o INDEX, and name that INDEX"
+            raise IndexFolderError(f"{folder}: is a model, and an index is wanted. Fix: {fix}") from None
         raise IndexFolderError(f"{path}: {error.problem} So this is no index. {_fix(folder)}") from None
     if not isinstance(meta, dict) or "format_version" not in meta:
         raise IndexFolderError(f"{path}: tells no format version, so this is no index. {_fix(folder)}")
