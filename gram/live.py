@@ -71,9 +71,10 @@ class LiveIndex:
     @classmethod
     def open(
         cls, folder: str | Path, model: str | Path | None = None, device: str = "cpu", read_only: bool = False,
-        check: bool = True,
+        check: bool = True, watching: bool = True,
     ) -> LiveIndex:  # fmt: skip
-        """Opens an index folder and its store. Errors as of `Searcher.load`; DataError where another process writes."""
+        """Opens an index folder and its store; a reader that is not `watching` for what others will write makes none.
+        Errors as of `Searcher.load`; DataError where another process writes."""
         folder, path = Path(folder), store_path(folder)
         lock = ExitStack()
         if not read_only:
@@ -85,7 +86,8 @@ class LiveIndex:
         try:
             identity = _identity(folder) if folder.is_dir() else (0, 0)
             searcher = Searcher.load(folder, model, device, check)
-            store = Store.open(path, read_only) if path.exists() or not read_only else _empty_store(path)
+            new = read_only and not path.exists()
+            store = _empty_store(path if watching else ":memory:") if new else Store.open(path, read_only)
             live = cls(folder, searcher, store, read_only, None if model is None else Path(model), device)
             live._lock = lock
             live._read(searcher.index, identity)
@@ -347,7 +349,7 @@ def _keys(represented: Representations, row: int) -> list[list[int]]:
     return [sorted(getattr(represented, name).of(row).key.tolist()) for name in SPARSE]
 
 
-def _empty_store(path: Path) -> Store:
+def _empty_store(path: str | Path) -> Store:
     """The store of an index that nothing has changed yet: a new file, so that a reader sees what a writer will write;
     where this process may not write one, nothing."""
     try:

@@ -59,10 +59,10 @@ class Shop:
     @classmethod
     def open(
         cls, folder: str | Path, model: str | Path | None = None, device: str = "cpu", read_only: bool = False,
-        check: bool = True,
+        check: bool = True, watching: bool = True,
     ) -> Shop:  # fmt: skip
-        """The shop of an index folder. Errors as of `Searcher.load`; DataError where another process writes to it."""
-        return cls(LiveIndex.open(folder, model, device, read_only, check))
+        """The shop of an index folder, as of `LiveIndex.open`."""
+        return cls(LiveIndex.open(folder, model, device, read_only, check, watching))
 
     def close(self) -> None:
         """Gives back the files."""
