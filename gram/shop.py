@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,8 @@ from gram.live import LiveIndex
 from gram.records import Attribute, Product
 from gram.remembered import Remembered
 from gram.rules import Rule, in_force, next_moment, parse_rule
-from gram.search import find_model
+from gram.search import BATCH, find_model
+from gram.text.prices import read_price
 
 REMEMBERED = 100
 """Hits of an answer that is remembered, at most."""
@@ -257,6 +259,18 @@ class Shop:
         if request.limit <= REMEMBERED:  # so that no single one takes the place of many
             self._remembered.put(key, result)
         return result
+
+    def search_many(self, queries: Sequence[str], request: SearchRequest) -> Iterator[SearchResult]:
+        """The answers to many queries, each asked as the request asks: those of `search`, sooner, for queries are
+        represented together. Errors as of `search`."""
+        check_request(request)
+        rules, _ = self._rules_now()
+        snapshot = self.live.snapshot
+        for begin in range(0, len(queries), BATCH):
+            some = queries[begin : begin + BATCH]
+            texts = [price.query if (price := read_price(query)) else query for query in some]
+            ready = replace(snapshot, searcher=snapshot.searcher.with_ready(texts))
+            yield from (Answer(ready, replace(request, query=query), rules).run() for query in some)
 
 
 def _said_by(product: Product) -> Product:
