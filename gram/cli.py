@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,8 +13,8 @@ from gram.cli_causal import causal_options, causal_settings, code, queries
 from gram.cli_measuring import (
     FILE,
     FOLDER,
-    apart,
     bench,
+    check_option,
     convert,
     device_option,
     eval_command,
@@ -23,8 +22,9 @@ from gram.cli_measuring import (
     shop,
     traits_option,
 )
+from gram.cli_searching import search
 from gram.cli_serving import delete, export, keys, merge, serve, update
-from gram.display import format_hits, printable
+from gram.display import printable
 from gram.errors import DataError, GramError, IndexFolderError, ModelError
 from gram.folders import check_folder, check_free, explain_os_error, read_json
 
@@ -69,11 +69,6 @@ def main(verbose: bool) -> None:
     handler.setFormatter(_OneLine("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("gram").setLevel(logging.DEBUG if verbose else logging.INFO)
-
-
-def _check_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    help_ = "Whether to compare files with their checksums when they are opened."
-    return click.option("--check/--no-check", default=True, show_default=True, help=help_)(command)
 
 
 @main.command()
@@ -162,7 +157,7 @@ def train(
 @click.argument("products", type=FILE)
 @click.option("-o", "--output", type=FOLDER, required=True, help="The index folder to write.")
 @click.option("--replace", is_flag=True, help="Drop what changed in the index live and PRODUCTS lacks.")
-@_check_option
+@check_option
 @device_option
 def index_command(model: Path, products: Path, output: Path, replace: bool, check: bool, device: str) -> None:
     """Reads a catalogue with a trained model and writes an index folder, in place of one that is there.
@@ -170,84 +165,13 @@ def index_command(model: Path, products: Path, output: Path, replace: bool, chec
     Where products of that one came, changed or went live, and PRODUCTS does not say so, it stays, unless with
     --replace. Rules, keys, clicks and codes that were given stay.
     """
+    from gram.coder.folder import read_config
     from gram.data.catalogue import read_products
     from gram.indexing import make_index
 
+    read_config(model)  # what is no model is told before a long catalogue is read
     make_index(model, read_products(products, progress=True), output, device, check=check, replace=replace)
     click.echo(f"index: {output}")
-
-
-@main.command()
-@click.argument("index", type=FOLDER)
-@click.argument("query", required=False)
-@click.option("-k", default=10, show_default=True, help="How many products.")
-@click.option("--explain", is_flag=True, help="Show the shared codes and the features behind each hit.")
-@click.option("--queries", type=FILE, help="A file of query_id, query to answer instead of one query.")
-@click.option("--run", "run_file", type=FILE, callback=apart, help="Where to write the TREC run of --queries.")
-@click.option("--model", type=FOLDER, help="The model folder, where it is not where the index says.")
-@click.option("--value", type=float, help="Weight of a product's value (rank in 0 … 1) in the score.")
-@click.option("--filter", "filter_", default="", help='Which products may be found: brand = "nike" AND price < 50.')
-@click.option("--facets", default="", help="Fields whose values are counted, comma between.")
-@click.option("--sort", default="", help="A field with numbers to sort by; -price for falling order.")
-@click.option("--fit", type=float, help="How near to the query's best a product fits: 0 (all) to 1, .38 if not given.")
-@click.option("--only", default="", help="Find and rank by these alone, comma between: codes, words, vectors, tokens.")
-@_check_option
-@device_option
-def search(
-    index: Path,
-    query: str | None,
-    k: int,
-    explain: bool,
-    queries: Path | None,
-    run_file: Path | None,
-    model: Path | None,
-    value: float | None,
-    filter_: str,
-    facets: str,
-    sort: str,
-    fit: float | None,
-    only: str,
-    check: bool,
-    device: str,
-) -> None:
-    """Answers one QUERY, or all of a file as a TREC run (query_id Q0 product_id rank score tag)."""
-    from gram.answer import SearchRequest
-    from gram.cli_serving import check_search, print_answer, tell_latency, write_index_run, write_shop_run
-    from gram.index.store import has_changes
-    from gram.search import Searcher
-
-    check_search(query, queries, run_file, explain, facets)
-    if filter_ or facets or sort or fit is not None or (has_changes(index) and (queries is None or not only)):
-        if only:
-            raise click.UsageError(
-                "--only searches the index as it was written: leave out filters, sort, facets, --fit; where the index "
-                "has live changes, gram merge it first"
-            )
-        request = SearchRequest(query or "", k, 0, filter_, _names(facets), sort, "", explain, value, fit)
-        if queries is None or run_file is None:
-            print_answer(index, model, device, check, request)
-        else:
-            write_shop_run(index, model, device, check, request, queries, run_file)
-        return
-    searcher = Searcher.load(index, model, device, check=check)
-    if value is not None:
-        searcher = searcher.with_scorer(searcher.scorer.with_value(value))
-    if only:
-        searcher = searcher.only(_names(only))
-    if queries is not None and run_file is not None:
-        write_index_run(searcher, queries, run_file, k)
-        return
-    read, left_out = searcher.read(str(query))
-    for line in ([] if read == query or left_out else [f"read as: {read}"]) + ([left_out] if left_out else []):
-        click.echo(printable(line))
-    hits = searcher.search(str(query), k, explain)
-    tell_latency(searcher.coder)
-    click.echo(format_hits(hits, explain) if hits else "nothing found: the query has no word")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    """Names with commas between."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 @main.command("fit")
@@ -333,7 +257,9 @@ def demo(
         serve_shop(Serving(output / "index", port=port))
 
 
-for command in (eval_command, bench, convert, shop, code, queries, serve, update, delete, merge, export, keys):
+for command in (
+    search, eval_command, bench, convert, shop, code, queries, serve, update, delete, merge, export, keys,
+):  # fmt: skip
     main.add_command(command)
 
 

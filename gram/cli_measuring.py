@@ -40,6 +40,11 @@ def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--device", default="cpu", show_default=True, callback=_known_device, help=help_)(command)
 
 
+def check_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    help_ = "Whether to compare files with their checksums when they are opened."
+    return click.option("--check/--no-check", default=True, show_default=True, help=help_)(command)
+
+
 def apart(_: click.Context, __: click.Parameter, file: Path | None) -> Path | None:
     """Of an option that names a file to write: raises DataError for one in a model or an index."""
     if file is not None and (file.is_file() or not file.exists()):

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
 
-from gram.answer import SearchRequest
 from gram.cli_measuring import FILE, FOLDER, apart
-from gram.coder.base import Coder
-from gram.display import format_hits, printable
-from gram.errors import DataError, IndexFolderError, MissingExtra, SettingError
+from gram.display import printable
+from gram.errors import DataError, MissingExtra, SettingError
 from gram.export import FORMS, write_products, write_queries
-from gram.records import Hit
-from gram.search import Searcher
 
 MERGE_FROM = 5_000
 """Changes from which `gram update` merges by itself."""
@@ -162,7 +155,7 @@ def export(index: Path, output: Path, queries: Path | None, form: str, model: Pa
     if queries is not None and resolve(output) == resolve(queries):
         raise DataError(output, "is what the queries are in.", "name another file")
     texts = None if queries is None else read_queries(queries)
-    shop = Shop.open(index, model, read_only=True)
+    shop = Shop.open(index, model, read_only=True, watching=False)
     try:
         snapshot = shop.live.snapshot
         n = write_products(snapshot, output, form) if texts is None else write_queries(snapshot, texts, output, form)
@@ -171,98 +164,15 @@ def export(index: Path, output: Path, queries: Path | None, form: str, model: Pa
     click.echo(f"{n} {'products' if texts is None else 'queries'}: {output}")
 
 
-def tell_latency(coder: Coder) -> None:
-    """What a language model's codes took on the query's path, if a language model codes queries."""
-    spent = getattr(coder, "spent", None)
-    if spent is not None:
-        click.echo(str(spent), err=True)
-
-
-def print_answer(index: Path, model: Path | None, device: str, check: bool, request: SearchRequest) -> None:
-    """Answers one request by the shop as it is now, changes and rules included."""
-    from gram.shop import Shop
-
-    shop = Shop.open(index, model, device, read_only=True, check=check)
-    try:
-        result = shop.search(request)
-    finally:
-        shop.close()
-    tell_latency(shop.live.searcher.coder)
-    if result.read_as != request.query:
-        click.echo(printable(f"read as: {result.read_as}"))
-    if not result.found:
-        click.echo("nothing fits; the nearest:" if result.hits else "nothing found")
-    click.echo(format_hits(result.hits, request.explain))
-    for name, found in result.facets.items():
-        counts = ", ".join(f"{value} {count}" for value, count in list(found["values"].items())[:10])
-        ranges = ", ".join(f"{part['from']:g} to {part['to']:g} {part['count']}" for part in found.get("ranges", ()))
-        click.echo(printable(f"{name}: {ranges or counts or 'no product has it'}"))
-
-
-def check_search(query: str | None, queries: Path | None, run_file: Path | None, explain: bool, facets: str) -> None:
-    """Raises click.UsageError for options of `gram search` that do not go together."""
-    if (query is None) == (queries is None):
-        raise click.UsageError("give a QUERY, or --queries FILE with --run FILE")
-    if queries is not None and run_file is None:
-        raise click.UsageError("--queries needs --run FILE, where the run is written")
-    if queries is not None and explain:
-        raise click.UsageError("--explain tells of one QUERY; a run has no room for it")
-    if queries is None and run_file is not None:
-        raise click.UsageError("--run needs --queries FILE, which it answers")
-    if queries is not None and facets:
-        raise click.UsageError("--facets counts for one QUERY; a run has no room for it")
-
-
-def write_index_run(searcher: Searcher, queries: Path, run_file: Path, k: int) -> None:
-    """Writes the answers to a file's queries by an index as it was written."""
-    from gram.data.log import read_queries
-    from gram.evaluation.measures import check_ids, write_run
-
-    texts = read_queries(queries)
-    check_ids([*texts, *searcher.index.table.ids.tolist()])
-    write_run(run_file, searcher.search_many(texts, k, progress=True), tag="gram")
-    tell_latency(searcher.coder)
-    click.echo(f"run: {run_file}")
-
-
-def write_shop_run(
-    index: Path, model: Path | None, device: str, check: bool, request: SearchRequest, queries: Path, run_file: Path
-) -> None:
-    """Writes the answers to a file's queries by the shop as it is now, each asked as the request asks."""
-    from gram.data.log import read_queries
-    from gram.evaluation.measures import check_ids, write_run
-    from gram.shop import Shop
-
-    texts = read_queries(queries)
-    shop = Shop.open(index, model, device, read_only=True, check=check)
-    try:
-        found = {query_id: shop.search(replace(request, query=text)).hits for query_id, text in texts.items()}
-    finally:
-        shop.close()
-    tell_latency(shop.live.searcher.coder)
-    check_ids([*texts, *(hit.product_id for hits in found.values() for hit in hits)])
-    write_run(run_file, {query_id: _falling(hits) for query_id, hits in found.items()})
-    click.echo(f"run: {run_file}")
-
-
-def _falling(hits: Sequence[Hit]) -> dict[str, float]:
-    """Scores that fall in the order of the hits, which is all that a run keeps of it: their own, or else, where a sort
-    or a rule put them otherwise, minus the rank."""
-    if all(better.score > worse.score for better, worse in pairwise(hits)):
-        return {hit.product_id: hit.score for hit in hits}
-    return {hit.product_id: -float(rank) for rank, hit in enumerate(hits, start=1)}
-
-
 @click.group()
 @click.argument("index", type=FOLDER)
 @click.pass_context
 def keys(ctx: click.Context, index: Path) -> None:
     """Makes, lists and removes the keys of the service of INDEX."""
-    from gram.index.segment import META
+    from gram.index.segment import read_meta
     from gram.index.store import Store, store_path
 
-    if not (index / META).is_file():
-        raise IndexFolderError(f"{index}: is no index. Fix: gram index MODEL PRODUCTS -o {index}")
+    read_meta(index)
     store = Store.open(store_path(index))
     ctx.call_on_close(store.close)
     ctx.obj = store

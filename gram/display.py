@@ -28,12 +28,12 @@ def printable(text: str) -> str:
     return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
-def format_hits(hits: Sequence[Hit], explain: bool = False) -> str:
-    """Hits as lines, best first; with `explain`, why each was found below it."""
+def format_hits(hits: Sequence[Hit], explain: bool = False, first: int = 1) -> str:
+    """Hits as lines, best first, from the rank `first` on; with `explain`, why each was found below it."""
     lines = []
-    for rank, hit in enumerate(hits, start=1):
+    for rank, hit in enumerate(hits, start=first):
         lines.append(f"{rank:3d}  {hit.score:7.3f}  {printable(hit.product_id)}  {printable(hit.title)}")
-        lines += [format_hit(hit)] if explain else []
+        lines += [why] if explain and (why := format_hit(hit)) else []
     return "\n".join(lines)
 
 

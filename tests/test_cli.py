@@ -116,7 +116,8 @@ def test_training_tells_the_codes_health_and_where_the_model_is(made: Made) -> N
 
 def test_a_query_is_answered_with_rank_score_id_and_title(made: Made) -> None:
     lines = done("search", made / "index", made.data.products[7].title, "-k", "3").splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
+    assert re.fullmatch(r"\d+ products fit", lines[3])
     assert re.fullmatch(r"  1  +-?\d+\.\d{3}  (\S+)  (.+)", lines[0])
     assert f"{made.data.products[7].product_id}  {made.data.products[7].title}" in lines[0]
 
@@ -129,9 +130,10 @@ def test_an_explained_hit_shows_its_codes_and_its_features(made: Made) -> None:
     assert re.search(r"\+\d+\.\d\d words: .*bm25 \+\d", text)
 
 
-def test_a_query_that_shares_nothing_is_told_so(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Searcher, "search", lambda *_: [])
-    assert "nothing found" in done("search", made / "index", "!?")
+@pytest.mark.parametrize("query", ["", " ", "!?"])
+def test_a_query_without_a_word_is_told_so(made: Made, query: str) -> None:
+    for more in ((), ("--only", "words")):
+        assert done("search", made / "index", query, *more) == "nothing found: the query has no word\n"
 
 
 def test_the_shops_value_can_be_weighed(made: Made) -> None:
@@ -281,13 +283,19 @@ def test_a_log_that_is_not_there_is_named(made: Made, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("shoe", "-k", "0"), "a whole number from 1, not 0"),
+        (("shoe", "-k", "0"), "0 is not in the range 1<=x<=10000"),
         (("shoe", "-k", "many"), "not a valid integer"),
         (("shoe", "-k", "1.5"), "not a valid integer"),
         ((), "give a QUERY, or --queries"),
         (("shoe", "--queries", "q.tsv", "--run", "r"), "give a QUERY, or --queries"),
-        (("--queries", "q.tsv"), "--queries needs --run"),
+        (("--queries", "q.tsv"), "--queries FILE needs --run FILE"),
+        (("--queries", "q.tsv", "--run", "r", "--explain"), "--explain tells of one QUERY"),
         (("shoe", "--run", "r"), "--run needs --queries"),
+        (("--run", "r"), "give a QUERY, or --queries"),
+        (("--fit", "0.5"), "give a QUERY, or --queries"),
+        (("shoe", "--only", "codes", "--fit", "0.5"), "leave out filters, sort, facets, --fit"),
+        (("shoe", "--fit", "2"), "fit is a number from 0"),
+        (("shoe", "--sort", "prize"), "no product has a number in 'prize'. Fix: sort by price"),
         (("shoe", "--value", "nan"), "a plain number such as 0.5, not nan"),
         (("shoe", "--device", "abacus"), "no device that PyTorch can compute on"),
         (("shoe", "--device", "meta"), "no device that PyTorch can compute on"),
@@ -462,6 +470,9 @@ def test_terminal_escapes_of_a_shop_are_shown_not_obeyed(tmp_path: Path, monkeyp
     class Found:
         coder = None
 
+        def only(self, *_: object) -> Found:
+            return self
+
         def read(self, query: str) -> ClippedQuery:
             return ClippedQuery(query, "")
 
@@ -469,7 +480,7 @@ def test_terminal_escapes_of_a_shop_are_shown_not_obeyed(tmp_path: Path, monkeyp
             return [hit]
 
     monkeypatch.setattr(Searcher, "load", lambda *_, **__: Found())
-    assert done("search", tmp_path, "sofa", "--explain").splitlines() == [
+    assert done("search", tmp_path, "sofa", "--explain", "--only", "codes").splitlines() == [
         r"  1    1.500  id\x07  Sofa\x1b]0;owned\x07\u202e 靴 👟",
         r"        75.0%  type: s\x1b[2Jofa  (query lexical 0.50 × product expansion 0.25)",
         r"         0.1%  type: s\x1b[2Jofa  (query lexical 0.50 × product expansion 0.25)",

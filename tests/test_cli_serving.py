@@ -43,6 +43,14 @@ def test_what_is_wrong_is_told(index_folder: Path, tmp_path: Path) -> None:
     assert "there are no ids" in run("delete", index_folder, code=2)
     assert "cannot be read at character 8" in run("search", index_folder, "sofa", "--filter", "price <", code=2)
     assert "is no index. Fix: gram index" in run("keys", tmp_path / "none", "list", code=2)
+    model, products = tmp_path / "model", tmp_path / "products.csv"
+    wanted = f"{model}: is a model, and an index is wanted. Fix: gram index {model} PRODUCTS -o INDEX"
+    for command in (("search", model, "sofa"), ("serve", model), ("keys", model, "list"), ("update", model, products)):
+        products.write_text("product_id,title\na,Sofa\n", encoding="utf-8")
+        assert wanted in run(*command, code=2)
+    other = f"{index_folder}: is an index, and a model is wanted. Fix: name the folder that gram train wrote"
+    assert other in run("index", index_folder, tmp_path / "no.csv", "-o", tmp_path / "new", code=2)
+    assert other in run("search", index_folder, "sofa", "--model", index_folder, code=2)
     assert not list(tmp_path.glob("none*"))
     assert "there is no key" in run("serve", index_folder, "--host", "0.0.0.0", code=2)
 

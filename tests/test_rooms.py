@@ -18,7 +18,7 @@ ROOMS = (
     "rules", "code_edits", "snapshot", "export", "live", "ranked", "answer", "remembered", "shop", "near_line",
     "training", "evaluation", "baselines", "bench",
     "serve", "display", "demo",
-    "cli_measuring", "cli_causal", "cli_serving", "cli", "__init__",
+    "cli_measuring", "cli_causal", "cli_serving", "cli_searching", "cli", "__init__",
 )  # fmt: skip
 """From the top down, every room on a floor of its own: no two may import each other."""
 
@@ -28,7 +28,7 @@ WITHOUT_TORCH = (
     "records", "errors", "locks", "folders", "arrays", "text", "data", "codes", "index", "coder/base", "coder/added",
     "coder/folder", "ranking/features", "ranking/candidates", "ranking/scorer", "ranking/fits", "indexing", "search",
     "rules", "code_edits", "snapshot", "export", "live", "ranked", "answer", "remembered", "shop", "near_line", "serve",
-    "evaluation", "display", "cli_measuring", "cli_causal", "cli_serving", "cli", "__init__",
+    "evaluation", "display", "cli_measuring", "cli_causal", "cli_serving", "cli_searching", "cli", "__init__",
 )  # fmt: skip
 """Rooms and modules that do not compute with it. What they import inside a function is theirs to choose, so that the
 one place that opens an encoder may."""

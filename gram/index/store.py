@@ -69,18 +69,6 @@ def store_path(index: str | Path) -> Path:
     return folder.with_name(folder.name + STORE)
 
 
-def has_changes(index: str | Path) -> bool:
-    """Whether something changed since an index folder was written."""
-    path = store_path(index)
-    if not path.is_file():
-        return False
-    store = Store.open(path, read_only=True)
-    try:
-        return bool(store.all("rule") or store.all("attribute")) or store.last() > 0
-    finally:
-        store.close()
-
-
 class Store:
     """One connection, shared by the threads of a process."""
 

@@ -1,0 +1,169 @@
+"""The command that searches: one query answered as the service answers it, or a file's as a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from gram.answer import DEEPEST, SearchRequest, SearchResult, check_request
+from gram.cli_measuring import FILE, FOLDER, apart, check_option, device_option
+from gram.data.log import read_queries
+from gram.display import format_hits, printable
+from gram.evaluation.measures import Run, check_ids, ranking, write_run
+from gram.search import Searcher
+from gram.shop import Shop
+
+NO_WORD = "nothing found: the query has no word"
+
+
+@click.command()
+@click.argument("index", type=FOLDER)
+@click.argument("query", required=False)
+@click.option("-k", default=10, type=click.IntRange(1, DEEPEST), show_default=True, help="How many products.")
+@click.option("--explain", is_flag=True, help="Show the shared codes and the features behind each hit.")
+@click.option("--queries", type=FILE, help="A file of query_id, query to answer instead of one query.")
+@click.option("--run", "run_file", type=FILE, callback=apart, help="Where to write the TREC run of --queries.")
+@click.option("--model", type=FOLDER, help="The model folder, where it is not where the index says.")
+@click.option("--value", type=float, help="Weight of a product's value (rank in 0 … 1) in the score.")
+@click.option("--filter", "filter_", default="", help='Which products may be found: brand = "nike" AND price < 50.')
+@click.option("--facets", default="", help="Fields whose values are counted, comma between.")
+@click.option("--sort", default="", help="A field with numbers to sort what fits by; -price for falling order.")
+@click.option(
+    "--fit", type=float,
+    help="How near to the query's best a product fits: 0 (all) to 1, .38 if not given. With --run, what "
+    "does not is left out of the run.",
+)  # fmt: skip
+@click.option(
+    "--only", default="",
+    help="Find and rank by these alone, comma between (codes, words, vectors, tokens), in the index as it was written.",
+)  # fmt: skip
+@check_option
+@device_option
+def search(
+    index: Path,
+    query: str | None,
+    k: int,
+    explain: bool,
+    queries: Path | None,
+    run_file: Path | None,
+    model: Path | None,
+    value: float | None,
+    filter_: str,
+    facets: str,
+    sort: str,
+    fit: float | None,
+    only: str,
+    check: bool,
+    device: str,
+) -> None:
+    """Answers one QUERY as the service does, or all of a file as a TREC run (query_id Q0 product_id rank score tag).
+
+    Without a QUERY --filter, --sort or --facets list products. What fits the query comes first, then what is near.
+    """
+    request = SearchRequest(query or "", k, 0, filter_, _names(facets), sort, "", explain, value, fit)
+    _check(query, queries, run_file, bool(only), request)
+    texts = None if queries is None else read_queries(queries)
+    if only:
+        searcher = Searcher.load(index, model, device, check=check).only(_names(only))
+        searcher = searcher if value is None else searcher.with_scorer(searcher.scorer.with_value(value))
+        if texts is None:
+            hits = searcher.search(request.query, k, explain)
+            lines = _tell_reading(searcher, request.query, searcher.read(request.query).text)
+            click.echo("\n".join([*lines, format_hits(hits, explain) if hits else NO_WORD]))
+        else:
+            check_ids([*texts, *searcher.index.table.ids.tolist()])
+            _write(run_file, searcher.search_many(texts, k, progress=True))
+    else:
+        with closing(Shop.open(index, model, device, read_only=True, check=check, watching=False)) as shop:
+            searcher = shop.live.searcher
+            if texts is None:
+                click.echo("\n".join(_tell(searcher, request, shop.search(request))))
+            else:
+                _write(run_file, _answer_all(shop, request, texts))
+    spent = getattr(searcher.coder, "spent", None)
+    if spent is not None:  # what a language model's codes took on the query's path, if one codes queries
+        click.echo(str(spent), err=True)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names with commas between."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _check(query: str | None, queries: Path | None, run_file: Path | None, only: bool, request: SearchRequest) -> None:
+    """Raises click.UsageError for options that do not go together, SettingError for numbers out of range."""
+    lists = bool(request.filter or request.sort or request.facets)
+    if query is not None and queries is not None:
+        raise click.UsageError("give a QUERY, or --queries FILE with --run FILE, not both")
+    if query is None and queries is None and not lists:
+        raise click.UsageError("give a QUERY, or --queries FILE with --run FILE, or list products by a --filter")
+    if (queries is None) != (run_file is None):
+        raise click.UsageError("--queries FILE needs --run FILE, where its run is written, and --run needs --queries")
+    if queries is not None and request.explain:
+        raise click.UsageError("--explain tells of one QUERY; a run has no room for it")
+    if queries is not None and request.facets:
+        raise click.UsageError("--facets counts for one QUERY; a run has no room for it")
+    if only and (lists or request.fit is not None):
+        raise click.UsageError("--only searches the index as it was written: leave out filters, sort, facets, --fit")
+    check_request(request)
+
+
+def _tell_reading(searcher: Searcher, query: str, read_as: str) -> list[str]:
+    """What of the query was left out, or what it was read as, where that is something else."""
+    left_out = searcher.read(query).left_out
+    return [printable(left_out or f"read as: {read_as}")] if left_out or read_as != query else []
+
+
+def _tell(searcher: Searcher, request: SearchRequest, result: SearchResult) -> list[str]:
+    """An answer as lines: how the query was read, the hits, those that do not fit behind the others as on the page, how
+    many fit, and facets of these."""
+    fitting, near = ([hit for hit in result.hits if hit.fits is fits] for fits in (True, False))
+    lines = _tell_reading(searcher, request.query, result.read_as)
+    lines += [printable(f"redirect: {result.redirect}")] if result.redirect else []
+    lines += [format_hits(fitting, request.explain)] if fitting else []
+    if near:
+        lines += ["near, but not quite what was asked:" if result.found else "nothing fits; the nearest:"]
+        lines += [format_hits(near, request.explain, len(fitting) + 1)]
+    elif not fitting:
+        wordless = not (request.filter or searcher.lexicon.analyzer.stems(request.query))
+        nothing = (
+            "nothing fits: without --sort the nearest are shown"
+            if request.sort and request.query.strip()
+            else "nothing found"
+        )
+        lines += [NO_WORD if wordless else nothing]
+    lines += [f"{result.found} product{'s fit' if result.found > 1 else ' fits'}"] if result.found else []
+    for name, found in result.facets.items():
+        values, ranges = found["values"], found.get("ranges", ())
+        counts = [f"{value} {count}" for value, count in list(values.items())[:10]]
+        if sum(part["count"] for part in ranges) >= sum(values.values()):  # one brand that is a number says little
+            counts = [f"{part['from']:g} to {part['to']:g} {part['count']}" for part in ranges]
+        lines.append(printable(f"{name}: {', '.join(counts) or 'no product has it'}"))
+    return lines
+
+
+def _answer_all(shop: Shop, request: SearchRequest, texts: Mapping[str, str]) -> Run:
+    """Query id → product id → score of what the shop answers to each text, asked as the request asks; with a `fit` what
+    does not fit is left out."""
+    check_ids([*texts, *(i for segment in shop.live.snapshot.segments for i in segment.index.table.ids.tolist())])
+    answers = tqdm(shop.search_many(list(texts.values()), request), "searching", len(texts), unit="query")
+    return {
+        query_id: {hit.product_id: hit.score for hit in result.hits if request.fit is None or hit.fits}
+        for query_id, result in zip(texts, answers, strict=True)
+    }
+
+
+def _write(run_file: Path | None, run: Run) -> None:
+    """Writes a run of products in their order: their own scores, or minus the ranks where a sort, a rule or a tie puts
+    them otherwise."""
+    assert run_file is not None
+    ranked = {
+        query_id: scores if ranking(scores) == list(scores) else {p: -float(rank) for rank, p in enumerate(scores, 1)}
+        for query_id, scores in run.items()
+    }
+    write_run(run_file, ranked)
+    click.echo(f"run: {run_file}")

@@ -1,0 +1,118 @@
+"""`gram search`: one query is answered as the service answers it, and a run ranks as the service does."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gram.cli import main
+from gram.data.catalogue import write_products
+from gram.records import Product
+from gram.shop import Shop
+
+BOOTS = [
+    Product("cheap", "Zumbrel boots", price=20.0, brand="Zumbrel"),
+    Product("dear", "Zumbrel boots", price=90.0, brand="Zumbrel"),
+]
+QUERIES = {"q1": "bed", "q2": "red lamp", "q3": "zumbrel boots under $50", "q4": "zumbrel boots"}
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result.stdout if code == 0 else result.output
+
+
+@pytest.fixture
+def boots(index_folder: Path, tmp_path: Path) -> Path:
+    """The small shop's index with two products more, written anew: nothing of it changed live."""
+    with closing(Shop.open(index_folder, read_only=True, watching=False)) as shop:
+        products = [*shop.live.searcher.index.table, *BOOTS]
+    write_products(tmp_path / "more.jsonl", products)
+    run("index", tmp_path / "model", tmp_path / "more.jsonl", "-o", index_folder)
+    return index_folder
+
+
+@pytest.fixture
+def queries(tmp_path: Path) -> Path:
+    lines = ["query_id\tquery", *(f"{query_id}\t{query}" for query_id, query in QUERIES.items())]
+    (tmp_path / "queries.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return tmp_path / "queries.tsv"
+
+
+def ranked(queries: Path, index: Path, *options: object) -> dict[str, list[str]]:
+    """Query id → product ids of a run, whose scores must fall."""
+    written = queries.with_name("run.trec")
+    run("search", index, "--queries", queries, "--run", written, *options)
+    rows = [line.split() for line in written.read_text(encoding="utf-8").splitlines()]
+    for one, other in pairwise(rows):
+        assert one[0] != other[0] or float(one[4]) >= float(other[4])
+    return {query_id: [row[2] for row in rows if row[0] == query_id] for query_id in QUERIES}
+
+
+def test_a_price_in_a_query_is_a_filter(boots: Path) -> None:
+    said = run("search", boots, QUERIES["q3"], "-k", 2).splitlines()
+    assert said[0] == "read as: zumbrel boots (price 0 to 50)"
+    assert "cheap  Zumbrel boots" in said[1]
+    assert "dear" not in "".join(said)
+    assert "dear  Zumbrel boots" in run("search", boots, QUERIES["q4"], "-k", 2)
+
+
+def test_what_does_not_fit_stands_behind_a_line(boots: Path) -> None:
+    said = run("search", boots, QUERIES["q4"], "-k", 4, "--fit", 0.9, "--facets", "brand").splitlines()
+    marks = [said.index(line) for line in ("near, but not quite what was asked:", "2 products fit", "brand: Zumbrel 2")]
+    assert marks == [2, 5, 6]
+    assert [line.split()[0] for line in said[:2] + said[3:5]] == ["1", "2", "3", "4"]
+    assert {line.split()[2] for line in said[:2]} == {"cheap", "dear"}
+    nothing = run("search", boots, "qwxzv plorf", "--sort", "price")
+    assert nothing == "nothing fits: without --sort the nearest are shown\n"
+    assert run("search", boots, "!?", "--sort", "price") == "nothing found: the query has no word\n"
+
+
+def test_without_a_query_products_are_listed(boots: Path) -> None:
+    said = run("search", boots, "--filter", "brand = zumbrel", "--sort", "-price", "--explain").splitlines()
+    assert [line.split()[2] for line in said[:2]] == ["dear", "cheap"]
+    assert said[2:] == ["2 products fit"]
+    assert run("search", boots, "--filter", "brand = zumbrel AND price < 50").splitlines()[1:] == ["1 product fits"]
+    assert run("search", boots, "--facets", "price", "-k", 1).splitlines()[-1].startswith("price: ")
+    for more in ((), ("--sort", "price")):
+        assert run("search", boots, "--filter", "price < 0", *more) == "nothing found\n"
+
+
+def test_a_brand_that_is_a_number_hides_no_others(index_folder: Path, tmp_path: Path) -> None:
+    write_products(tmp_path / "new.jsonl", [BOOTS[0], Product("n", "Zumbrel hat", price=3.0, brand="5665")])
+    run("update", index_folder, tmp_path / "new.jsonl")
+    said = run("search", index_folder, "zumbrel", "--fit", 0.9, "--facets", "brand", "--filter", "price > 0")
+    assert re.search(r"brand: .*5665 1.*Zumbrel 1", said)
+
+
+@pytest.mark.parametrize("more", [(), ("--value", 2)])
+def test_a_run_ranks_as_the_service_does(boots: Path, queries: Path, more: tuple[object, ...]) -> None:
+    found = ranked(queries, boots, "-k", 50, *more)
+    with closing(Shop.open(boots, read_only=True, watching=False)) as shop:
+        options = {"limit": 50, "value": more[1] if more else None}
+        for query_id, query in QUERIES.items():  # one by one, not together
+            assert found[query_id] == [hit.product_id for hit in shop.search(query, **options).hits]
+    assert "dear" in found["q4"]
+    assert "dear" not in found["q3"]
+    assert not list(boots.parent.glob("*sqlite*")), "who searches leaves nothing behind"
+
+
+def test_a_run_follows_rules_and_changes(boots: Path, queries: Path) -> None:
+    with closing(Shop.open(boots)) as shop:
+        shop.put_rule("pin", {"action": "pin", "query": "bed", "products": ["dear"]})
+    assert ranked(queries, boots)["q1"][0] == "dear"
+    assert run("search", boots, "bed", "-k", 1).split()[2] == "dear"
+    run("delete", boots, "dear")
+    assert "dear" not in ranked(queries, boots)["q4"]
+    assert "dear" in ranked(queries, boots, "--only", "words")["q4"], "the index as it was written"
+
+
+def test_a_run_with_a_fit_holds_what_fits(boots: Path, queries: Path) -> None:
+    assert set(ranked(queries, boots, "--fit", 0.9)["q4"]) == {"cheap", "dear"}
+    assert len(ranked(queries, boots)["q4"]) == 10
