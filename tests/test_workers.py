@@ -57,6 +57,12 @@ def answers(http: httpx.Client, path: str = "/ready") -> bool:
         return False
 
 
+def children(pid: int) -> list[int]:
+    """Of the processes that answer for another one."""
+    pids = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    return [int(child) for child in pids if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
 class Served:
     """An index served by two processes."""
 
@@ -77,9 +83,7 @@ class Served:
 
     def pids(self) -> list[int]:
         """Of the processes that answer."""
-        pid = self.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-        return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        return children(self.process.pid)
 
     def writer(self) -> int:
         return int(self.lock.read_text(encoding="ascii") or 0)
@@ -172,6 +176,26 @@ def test_a_signal_reaches_all(served: Served) -> None:
             await_(lambda http=http: http.get("/ready").json()["status"] == "stopping")
             assert http.get("/search?q=sofa").json()["hits"]
     assert served.process.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_hangup_while_it_begins_is_no_end(index_folder: Path, workers: str) -> None:
+    """Sent from when the index is being opened, which takes some tenths of a second, until it answers."""
+    port, lock = free_port(), index_folder.with_name(".lock.index.shop.sqlite")
+    begun = subprocess.Popen([*COMMAND[:-1], workers, str(index_folder), "--port", str(port), "--drain", "0"])
+    await_(lock.exists)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as http:
+
+        def told() -> bool:
+            begun.send_signal(signal.SIGHUP)
+            assert begun.poll() is None
+            return answers(http)
+
+        pids = children(begun.pid)
+        await_(told)
+        assert children(begun.pid) == pids
+    begun.terminate()
+    assert begun.wait(PATIENCE) == 0
 
 
 def test_who_reads_only_is_never_behind(small_shop: Path, tmp_path: Path) -> None:

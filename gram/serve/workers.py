@@ -106,7 +106,9 @@ class _Workers:
         process = multiprocessing.get_context("spawn").Process(
             target=_work, args=(*self._tasks[number], logging.getLogger("gram").level)
         )
+        told = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as it begins: until it heeds it, it is not to die of it
         process.start()
+        signal.signal(signal.SIGHUP, told)
         self._processes[number : number + 1] = [process]
         if self._stopping:  # it was told while this one began
             process.terminate()
