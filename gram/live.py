@@ -27,6 +27,7 @@ from gram.errors import DataError, IndexFolderError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
 from gram.index.segment import Index, value_scores
+from gram.index.state import State, identity_of, state_of
 from gram.index.store import FROM_MODEL, MERGED, PENDING, Change, Entry, Store, store_path
 from gram.index.table import product_of, to_json
 from gram.indexing import NO_MODEL, assemble_index, product_stems, unique_ids
@@ -62,6 +63,7 @@ class LiveIndex:
         self._writing = threading.RLock()
         self._lock = ExitStack()
         self._identity = (0, 0)
+        self.refused: State = frozenset()  # of the files that could not be taken in, until they change
         self._seen = 0
         self._values: NDArray[np.float64] = np.zeros(0)  # of the segment on disk, in rising order
         self._edits = CodeEdits()
@@ -83,7 +85,7 @@ class LiveIndex:
                 fix = "if that is a service, send it the changes (PUT /products/ID, POST /products); to read, read_only"
                 raise DataError(folder, error.problem, fix) from error
         try:
-            identity = _identity(folder) if folder.is_dir() else (0, 0)
+            identity = identity_of(folder) if folder.is_dir() else (0, 0)
             searcher = Searcher.load(folder, model, device, check)
             store = Store.open(path, read_only) if path.exists() or not read_only else _empty_store(path)
             live = cls(folder, searcher, store, read_only, None if model is None else Path(model), device)
@@ -304,10 +306,15 @@ class LiveIndex:
         return represented
 
     def refresh(self) -> bool:
-        """Takes in what other processes wrote: a new segment, changes. Whether there was something."""
+        """Takes in what other processes wrote: a new segment, changes. Whether there was something.
+
+        Raises IndexFolderError or ModelError, once, for a segment that cannot be used; until its files change what was
+        there goes on.
+        """
         with self._writing:
-            identity = _identity(self.folder)
-            if identity != self._identity:
+            identity = identity_of(self.folder)
+            if identity != self._identity and (state := state_of(self.folder, self.model)) != self.refused:
+                self.refused = state
                 opened = Index.open(self.folder, check=True)  # what is damaged is not taken in
                 same = opened.meta["model_hash"] == self.searcher.index.meta["model_hash"]
                 alone = self.searcher.alone
@@ -318,6 +325,7 @@ class LiveIndex:
                     self.searcher = Searcher.load(self.folder, self.model, self._device)
                     opened = self.searcher.index
                 self._read(opened, identity)
+                self.refused = frozenset()
                 if not self.read_only:
                     self.store.forget(int(opened.meta.get(MERGED, 0)))
                 return True
@@ -336,7 +344,7 @@ class LiveIndex:
             number = self._seen if self.read_only else self.store.last()  # what a reader has not read is not merged
             snapshot, identity = self.snapshot, self._identity
         merged = merge_segments(self.searcher, snapshot.segments, number)
-        if _identity(self.folder) != identity:
+        if identity_of(self.folder) != identity:
             raise SettingError(f"{self.folder} was written anew while it was merged: the new one stays")
         merged.save(self.folder)
         self.refresh()
@@ -360,12 +368,3 @@ def _numbering(index: Index) -> str:
     """Tells two indexes apart where an attribute's id in one is not its id in the other."""
     named = "\n".join([index.meta["model_hash"], *index.extra_words])
     return hashlib.sha256(named.encode()).hexdigest()[:16]
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    try:
-        found = folder.stat()
-    except OSError as error:
-        fix = "put it back, or write it by gram index"
-        raise IndexFolderError(f"{folder}: cannot be read ({error.strerror}). Fix: {fix}") from None
-    return found.st_dev, found.st_ino
