@@ -233,6 +233,19 @@ def test_what_cannot_be_served_by_many_is_told(tmp_path: Path) -> None:
     assert "Fix: " in done.stderr
 
 
+def test_a_port_that_is_taken_is_told_with_one_that_is_free(index_folder: Path) -> None:
+    command = [sys.executable, "-m", "gram.cli", "serve", str(index_folder), "--port"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run([*command, str(port)], capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert done.returncode == 2
+    assert f"port {port} of 127.0.0.1: Address already in use. Fix: end what listens there, or" in done.stderr
+    free = re.search("--port ([0-9]+) is free", done.stderr)
+    assert free is not None
+    with socket.create_server(("127.0.0.1", int(free[1]))):
+        pass
+
+
 def test_a_folder_of_somebody_elses_metrics_is_left_alone(index_folder: Path, tmp_path: Path) -> None:
     """prometheus_client looks for one when it is imported, so this takes a process of its own."""
     command = [*COMMAND, str(index_folder), "--get", "/metrics"]
