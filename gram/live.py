@@ -23,7 +23,7 @@ from gram.code_edits import KIND, CodeEdit, CodeEdits
 from gram.coder.added import add_attribute, too_easy
 from gram.coder.base import PRODUCT_CODING, SURE_CODING, Representations, Side
 from gram.coder.packing import SPARSE, pack, read_back, unpack
-from gram.errors import DataError, IndexFolderError, SettingError
+from gram.errors import DataError, IndexFolderError, ModelError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
 from gram.index.segment import Index, value_scores
@@ -314,26 +314,29 @@ class LiveIndex:
         with self._writing:
             identity = identity_of(self.folder)
             if identity != self._identity and (state := state_of(self.folder, self.model)) != self.refused:
-                self.refused = state
-                opened = Index.open(self.folder, check=True)  # what is damaged is not taken in
-                same = opened.meta["model_hash"] == self.searcher.index.meta["model_hash"]
-                alone = self.searcher.alone
-                if same:
-                    self.searcher = Searcher(self.searcher.model_coder, opened, self.searcher.scorer)
-                    self.searcher.alone = alone
-                else:  # trained anew: the model that the new segment names
-                    self.searcher = Searcher.load(self.folder, self.model, self._device)
-                    opened = self.searcher.index
-                self._read(opened, identity)
-                self.refused = frozenset()
+                try:
+                    searcher = self._open_anew()
+                except (IndexFolderError, ModelError):
+                    self.refused = state
+                    raise
+                self.searcher = searcher
+                self._read(searcher.index, identity)
                 if not self.read_only:
-                    self.store.forget(int(opened.meta.get(MERGED, 0)))
+                    self.store.forget(int(searcher.index.meta.get(MERGED, 0)))
                 return True
             learnt = len(self.store.all(ATTRIBUTE)) != len(self._attributes)
             if self.read_only and (learnt or self.store.last() != self._seen):
                 self._take_in(self.snapshot.segments, self._seen)
                 return True
             return False
+
+    def _open_anew(self) -> Searcher:
+        opened = Index.open(self.folder, check=True)  # what is damaged is not taken in
+        if opened.meta["model_hash"] != self.searcher.index.meta["model_hash"]:  # trained anew: by the model it names
+            return Searcher.load(self.folder, self.model, self._device)
+        searcher = Searcher(self.searcher.model_coder, opened, self.searcher.scorer)
+        searcher.alone = self.searcher.alone
+        return searcher
 
     def merge(self) -> int:
         """Writes one segment of all, in the old one's place; how many products it holds.

@@ -87,9 +87,7 @@ def parse_rule(rule_id: str, data: Any) -> Rule:
         )
     weight, draft = data.get("weight", 1.0), data.get("draft", False)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) <= STRONGEST:
-        raise RuleError(
-            f"rule {rule_id!r}: weight is {weight!r}. Fix: write a number from -{STRONGEST:g} to {STRONGEST:g}"
-        )
+        raise RuleError(f"rule {rule_id!r}: weight is {weight!r}. Fix: a number from -{STRONGEST:g} to {STRONGEST:g}")
     if not isinstance(draft, bool):
         raise RuleError(f"rule {rule_id!r}: draft is {draft!r}. Fix: write true or false")
     if texts["filter"]:
