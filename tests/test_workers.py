@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from gram.records import Product
 from gram.serve.app import make_app
 from gram.serve.run import Serving
 from gram.serve.service import ServeSettings
+from gram.serve.statistics import EVERY, UNTOLD, Statistics, hear, tell
 from gram.serve.workers import serve_by_many
 from gram.shop import Shop
 
@@ -145,7 +147,10 @@ def test_what_one_was_told_the_other_knows(served: Served) -> None:
             metrics = http.get("/metrics").text
             assert answered in metrics
             assert re.findall("^gram_products .*", metrics, re.M) == [f"gram_products {PRODUCTS + 9}.0"]
-        assert one.get("/stats").json()["searches"] == other.get("/stats").json()["searches"] > 0
+        for http in (one, other):
+            await_(lambda http=http: http.get("/stats").json()["searches"] == 401)
+        told = other.get("/stats").json()
+        assert (told["timed"], ["stores", 1] in told["top"] + told["without_hits"]) == (401, True)
 
 
 def test_one_that_is_killed_is_replaced(served: Served) -> None:
@@ -176,6 +181,33 @@ def test_a_signal_reaches_all(served: Served) -> None:
             await_(lambda http=http: http.get("/ready").json()["status"] == "stopping")
             assert http.get("/search?q=sofa").json()["hits"]
     assert served.process.wait(PATIENCE) == 0
+
+
+def test_searches_wait_for_who_hears_of_them_and_are_counted_once(tmp_path: Path) -> None:
+    """Those of a process whose writer is away, up to a bound, and of one that comes in its place."""
+    address, stopping, telling = tmp_path / "searches", threading.Event(), Statistics()
+    first, second = Statistics(), Statistics()
+    for number in range(UNTOLD + 5):
+        telling.note_search(f"q{number}", number % 2, 1.0)
+    address.touch()  # of one that died
+    threads = [threading.Thread(target=tell, args=(telling, address, stopping))]
+    threads[0].start()
+    time.sleep(2 * EVERY)
+    assert len(telling.untold) == UNTOLD, "they could not be told"
+    for heard in (first, second):
+        before = address.stat().st_ctime_ns
+        threads.append(threading.Thread(target=hear, args=(heard, address, stopping)))
+        threads[-1].start()
+        await_(lambda before=before: address.exists() and address.stat().st_ctime_ns != before)
+        if heard is second:
+            telling.note_search("again", 0, 1.0)
+        await_(lambda heard=heard: heard.searches)
+    stopping.set()
+    for thread in threads:
+        thread.join()
+    assert (first.searches, first.queries["q5"], first.queries["q4"]) == (UNTOLD, 1, 0)
+    assert len(first.without_hits) == UNTOLD // 2
+    assert second.queries == {"again": 1}
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

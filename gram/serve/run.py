@@ -21,7 +21,8 @@ import uvicorn
 
 from gram.errors import SettingError
 from gram.serve.app import make_app
-from gram.serve.service import ServeSettings, Service
+from gram.serve.service import METRICS_FOLDER, ServeSettings, Service
+from gram.serve.statistics import hear, tell
 from gram.shop import Shop
 
 log = logging.getLogger("gram.serve")
@@ -109,6 +110,10 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None) -> None:
             signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_take_in, args=(shop.reload,)).start())
         stopping = threading.Event()
         threading.Thread(target=_watch, args=(shop, stopping), daemon=True).start()
+        if METRICS_FOLDER in os.environ:  # one of several processes
+            share, counted = tell if serving.writer else hear, Path(os.environ[METRICS_FOLDER], "searches")
+            args = app.state.service.statistics, counted, stopping
+            threading.Thread(target=share, args=args, daemon=True).start()
         log.info("%d products at %s", len(shop), serving.address)
         server.run(sockets)
         stopping.set()
