@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
+from gram.apart import check_apart
 from gram.display import printable
 from gram.errors import DataError, SettingError
-from gram.folders import check_apart, check_free
+from gram.folders import check_free
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)

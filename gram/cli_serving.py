@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ def serve(index: Path, workers: int, path: str | None, **options: Any) -> None:
     On this machine's own address no key is needed until there is one (`gram keys`); on any other one is. SIGHUP, or
     POST /reload, takes in an index that was written anew.
     """
+    if hasattr(signal, "SIGHUP") and not path:  # until it is heeded; what is written meanwhile is taken in anyway
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     need_service()
     from gram.serve.run import Serving, answer_once
     from gram.serve.run import serve as run

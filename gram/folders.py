@@ -26,13 +26,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gram.apart import CHECKSUMS, check_file
 from gram.errors import DataError, GramError, IndexFolderError
 from gram.locks import beside, lock_folder, resolve
 
-CHECKSUMS = "checksums.json"
-"""{file: {bytes, crc32}} of a folder. CRC-32 is for damage, not for malice; it reads 3 GB a second, sha256 0.7."""
 CHUNK = 1 << 20
-STORE = ".shop.sqlite"  # in the names of a live shop's store
 
 FIXES = {
     errno.ENOSPC: "free some space, or name a place on another disk",
@@ -98,7 +96,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
 
     The yielded name ends like the given one (`.npy`, `.csv.gz`), for writers that look at it. A pipe or a device, such
     as `/dev/stdout`, is written to directly. A second writer waits for the first. Raises DataError where `path` is a
-    folder, or as `check_apart` does.
+    folder, is a live shop's store, or lies in a model or an index.
     """
     given = Path(path)
     if given.is_dir():
@@ -106,9 +104,10 @@ def new_file(path: str | Path) -> Iterator[Path]:
     if given.exists() and not given.is_file():
         yield given
         return
-    final = check_apart(given)
+    final = check_file(given)
     with _naming(final), lock_folder(final, wait=True):
         draft = beside(final, "draft")
+        _remove(draft)
         try:
             yield draft
             _sync(draft)
@@ -175,19 +174,6 @@ def check_free(folder: str | Path, *names: str) -> None:
     for name in names:
         if Path(folder, name).exists():
             raise DataError(folder, f"holds {name} already.", "name another folder, or replace it with --replace")
-
-
-def check_apart(file: str | Path) -> Path:
-    """The path without links. Raises DataError for one in a model or an index, which its own writer writes as a whole,
-    and for a live shop's store; `new_file` asks, and so does whoever would work for hours before."""
-    final = resolve(file)
-    if STORE in final.name:
-        raise DataError(file, "is the store of a live shop.", "name another file")
-    for folder in final.parents:
-        with suppress(OSError):
-            if b'"crc32"' in (folder / CHECKSUMS).read_bytes():  # others have files of this name too
-                raise DataError(file, "lies in the folder of a model or an index.", "write it elsewhere")
-    return final
 
 
 def check_folder(path: str | Path, fix: str, error: type[GramError] = GramError) -> None:
@@ -309,7 +295,15 @@ def _clean_up(final: Path) -> None:
     if aside.is_dir() and not final.exists():
         aside.rename(final)
     for left in (draft, aside):
+        _remove(left)
+
+
+def _remove(left: Path) -> None:
+    """What a process left that died, a folder or a file."""
+    if left.is_dir():
         shutil.rmtree(left, ignore_errors=True)
+    else:
+        left.unlink(missing_ok=True)
 
 
 def _put_back(folder: Path) -> None:

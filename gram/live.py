@@ -23,10 +23,11 @@ from gram.code_edits import KIND, CodeEdit, CodeEdits
 from gram.coder.added import add_attribute, too_easy
 from gram.coder.base import PRODUCT_CODING, SURE_CODING, Representations, Side
 from gram.coder.packing import SPARSE, pack, read_back, unpack
-from gram.errors import DataError, IndexFolderError, SettingError
+from gram.errors import DataError, IndexFolderError, ModelError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
 from gram.index.segment import Index, value_scores
+from gram.index.state import State, identity_of, state_of
 from gram.index.store import FROM_MODEL, MERGED, PENDING, Change, Entry, Store, store_path
 from gram.index.table import product_of, to_json
 from gram.indexing import NO_MODEL, assemble_index, product_stems, unique_ids
@@ -62,6 +63,7 @@ class LiveIndex:
         self._writing = threading.RLock()
         self._lock = ExitStack()
         self._identity = (0, 0)
+        self.refused: State = frozenset()  # of the files that could not be taken in, until they change
         self._seen = 0
         self._values: NDArray[np.float64] = np.zeros(0)  # of the segment on disk, in rising order
         self._edits = CodeEdits()
@@ -84,7 +86,7 @@ class LiveIndex:
                 fix = "if that is a service, send it the changes (PUT /products/ID, POST /products); to read, read_only"
                 raise DataError(folder, error.problem, fix) from error
         try:
-            identity = _identity(folder) if folder.is_dir() else (0, 0)
+            identity = identity_of(folder) if folder.is_dir() else (0, 0)
             searcher = Searcher.load(folder, model, device, check)
             new = read_only and not path.exists()
             store = _empty_store(path if watching else ":memory:") if new else Store.open(path, read_only)
@@ -306,28 +308,37 @@ class LiveIndex:
         return represented
 
     def refresh(self) -> bool:
-        """Takes in what other processes wrote: a new segment, changes. Whether there was something."""
+        """Takes in what other processes wrote: a new segment, changes. Whether there was something.
+
+        Raises IndexFolderError or ModelError, once, for a segment that cannot be used; until its files change what was
+        there goes on.
+        """
         with self._writing:
-            identity = _identity(self.folder)
-            if identity != self._identity:
-                opened = Index.open(self.folder, check=True)  # what is damaged is not taken in
-                same = opened.meta["model_hash"] == self.searcher.index.meta["model_hash"]
-                alone = self.searcher.alone
-                if same:
-                    self.searcher = Searcher(self.searcher.model_coder, opened, self.searcher.scorer)
-                    self.searcher.alone = alone
-                else:  # trained anew: the model that the new segment names
-                    self.searcher = Searcher.load(self.folder, self.model, self._device)
-                    opened = self.searcher.index
-                self._read(opened, identity)
+            identity = identity_of(self.folder)
+            if identity != self._identity and (state := state_of(self.folder, self.model)) != self.refused:
+                try:
+                    searcher = self._open_anew()
+                except (IndexFolderError, ModelError):
+                    self.refused = state
+                    raise
+                self.searcher = searcher
+                self._read(searcher.index, identity)
                 if not self.read_only:
-                    self.store.forget(int(opened.meta.get(MERGED, 0)))
+                    self.store.forget(int(searcher.index.meta.get(MERGED, 0)))
                 return True
             learnt = len(self.store.all(ATTRIBUTE)) != len(self._attributes)
             if self.read_only and (learnt or self.store.last() != self._seen):
                 self._take_in(self.snapshot.segments, self._seen)
                 return True
             return False
+
+    def _open_anew(self) -> Searcher:
+        opened = Index.open(self.folder, check=True)  # what is damaged is not taken in
+        if opened.meta["model_hash"] != self.searcher.index.meta["model_hash"]:  # trained anew: by the model it names
+            return Searcher.load(self.folder, self.model, self._device)
+        searcher = Searcher(self.searcher.model_coder, opened, self.searcher.scorer)
+        searcher.alone = self.searcher.alone
+        return searcher
 
     def merge(self) -> int:
         """Writes one segment of all, in the old one's place; how many products it holds.
@@ -338,7 +349,7 @@ class LiveIndex:
             number = self._seen if self.read_only else self.store.last()  # what a reader has not read is not merged
             snapshot, identity = self.snapshot, self._identity
         merged = merge_segments(self.searcher, snapshot.segments, number)
-        if _identity(self.folder) != identity:
+        if identity_of(self.folder) != identity:
             raise SettingError(f"{self.folder} was written anew while it was merged: the new one stays")
         merged.save(self.folder)
         self.refresh()
@@ -362,12 +373,3 @@ def _numbering(index: Index) -> str:
     """Tells two indexes apart where an attribute's id in one is not its id in the other."""
     named = "\n".join([index.meta["model_hash"], *index.extra_words])
     return hashlib.sha256(named.encode()).hexdigest()[:16]
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    try:
-        found = folder.stat()
-    except OSError as error:
-        fix = "put it back, or write it by gram index"
-        raise IndexFolderError(f"{folder}: cannot be read ({error.strerror}). Fix: {fix}") from None
-    return found.st_dev, found.st_ino

@@ -77,7 +77,7 @@ def parse_rule(rule_id: str, data: Any) -> Rule:
         raise RuleError(f"rule {rule_id!r}: action is {action!r}. Fix: choose from {', '.join(ACTIONS)}")
     texts = {name: _text(rule_id, data, name) for name in ("query", "code", "filter", "target")}
     if bool(texts["query"].strip()) == bool(texts["code"].strip()):
-        raise RuleError(f"rule {rule_id!r}: says when by a query or by a code, one of them. Fix: give one")
+        raise RuleError(f"rule {rule_id!r}: says when by a query or by a code. Fix: give one of the two, not both")
     products = data.get("products", [])
     if not isinstance(products, list) or not all(isinstance(p, str) for p in products):
         raise RuleError(f'rule {rule_id!r}: products is no list of ids. Fix: write ["a1", "b2"]')
@@ -110,10 +110,16 @@ def _check_object(rule: Rule) -> None:
         "redirect": bool(rule.target),
         "synonym": bool(rule.target and rule.query),
     }
-    lacking = {"pin": "products", "filter": "a filter", "redirect": "a target", "synonym": "a query and a target"}
+    lacking = {
+        "pin": ("products", '"products": ["a1", "b2"]'),
+        "filter": ("a filter", '"filter": "price < 50"'),
+        "redirect": ("a target", '"target": "/stores"'),
+        "synonym": ("a query and a target, and no code", '"query": "settee", "target": "sofa"'),
+    }
     if not needs[rule.action]:
-        what = lacking.get(rule.action, "products or a filter")
-        raise RuleError(f"rule {rule.rule_id!r}: {rule.action} needs {what}. Fix: give it")
+        either = "products or a filter", '"products": ["a1", "b2"] or "filter": "price < 50"'
+        what, example = lacking.get(rule.action, either)
+        raise RuleError(f"rule {rule.rule_id!r}: {rule.action} needs {what}. Fix: add them as in {example}")
     if rule.begins and rule.ends and rule.begins >= rule.ends:
         raise RuleError(f"rule {rule.rule_id!r}: ends before it begins. Fix: exchange from and until")
 

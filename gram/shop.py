@@ -237,6 +237,7 @@ class Shop:
         """
         meta = check_index(self.live.folder)
         check_model(self.live.model or find_model(self.live.folder, meta))
+        self.live.refused = frozenset()  # whatever it was refused for
         return self.refresh()
 
     # --- searching --------------------------------------------------------------------------------------------------

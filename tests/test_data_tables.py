@@ -179,7 +179,7 @@ def test_in_jsonl_the_first_row_with_another_name_decides(tmp_path: Path) -> Non
     ("header", "fix"),
     [
         ("prodct_id,size", "found 'prodct_id', 'size'. Fix: rename column 'prodct_id' to 'product_id'"),
-        ("length,size", "found 'length', 'size'. Fix: name the column that holds it 'product_id'."),
+        ("length,size", "found 'length', 'size'. Fix: name the column that holds it 'product_id', or add one."),
         ("product_id;size", "this one uses ';'"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -156,6 +157,27 @@ def test_facets_count_values_and_ranges() -> None:
     assert (prices["min"], prices["max"]) == (50.0, 80.0)
     assert sum(part["count"] for part in prices["ranges"]) == 3
     assert facet([(FIELDS, FIELDS.every())], "unknown") == {"values": {}}
+
+
+@pytest.mark.parametrize(
+    ("prices", "counts"),
+    [
+        ([5, 5], [2]),
+        ([0.001, 0.002, 0.004], [3]),
+        ([1, 2, 3, 50, 50, 60, 70, 80], [2, 1, 2, 1, 2]),
+        (range(11), [2] * 4 + [3]),
+    ],
+)
+def test_ranges_count_what_filters_of_them_let_through(prices: Sequence[float], counts: list[int]) -> None:
+    """Each price in one: a range holds its lower end, the last one its upper end too."""
+    fields = Fields([Product(str(row), "", price=price) for row, price in enumerate(prices)])
+    ranges = facet([(fields, fields.every())], "price")["ranges"]
+    signs = ["<"] * (len(ranges) - 1) + ["<="]
+    filters = [
+        f"price >= {one['from']!r} AND price {sign} {one['to']!r}" for one, sign in zip(ranges, signs, strict=True)
+    ]
+    through = [len(parse_filter(text).rows(fields, lambda _: BitMap())) for text in filters]
+    assert through == [one["count"] for one in ranges] == counts
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import gram.folders
+from gram.apart import check_apart
 from gram.errors import DataError, IndexFolderError, ModelError
 from gram.folders import (
     check_folder,
@@ -310,15 +311,51 @@ def test_new_file_replaces_whole_and_keeps_the_ending(tmp_path: Path) -> None:
         pytest.fail("the block ran")
 
 
+STORES = [f"index.shop.sqlite{file}" for file in ("", "-wal", "-shm", "-journal")]
+
+
 def test_a_file_of_a_whole_folder_or_a_store_is_not_written_by_itself(tmp_path: Path) -> None:
     with new_folder(tmp_path / "index") as folder:
         write_json(folder / "meta.json", {"version": 1})
     (tmp_path / "link").symlink_to("index")
-    for name in ("index/meta.json", "index/new.trec", "index/deep/new.trec", "link/new.trec", "index.shop.sqlite-wal"):
+    for name in ("index/meta.json", "index/new.trec", "index/deep/new.trec", "link/new.trec", *STORES):
         with pytest.raises(DataError, match=r"write it elsewhere|name another file"), new_file(tmp_path / name):
             pytest.fail("the block ran")
     assert names(tmp_path / "index") == ["checksums.json", "meta.json"]
     check_folder(tmp_path / "index", "")
+
+
+def test_a_draft_or_an_index_without_its_checksums_is_known_before_the_work(index_folder: Path) -> None:
+    (index_folder / "checksums.json").unlink()
+    (index_folder.with_name("model") / "checksums.json").unlink()
+    for name in ("index/run.trec", "model/deep/run.trec"):
+        with pytest.raises(DataError, match="lies in the folder of a model or an index"):
+            check_apart(index_folder.parent / name)
+
+    def refuse() -> None:
+        draft = index_folder.with_name(".draft.new")
+        with pytest.raises(DataError, match="lies in what becomes new, and goes with it"):
+            check_apart(draft / "data" / "run.trec")
+
+    write(index_folder.with_name("new"), 1, then=refuse)
+    (index_folder.parent / ".draft.blog").mkdir()
+    assert check_apart(index_folder.parent / ".draft.blog" / "run.trec").name == "run.trec"
+
+
+@pytest.mark.parametrize("name", ["my.shop.sqlite.jsonl", "shop.sqlite", "my.shop.sqlite-walk.trec"])
+def test_a_name_that_holds_a_stores_is_no_store(tmp_path: Path, name: str) -> None:
+    with new_file(tmp_path / name) as draft:
+        draft.write_text("a")
+    assert names(tmp_path) == [name]
+
+
+def test_what_a_dead_writer_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    """Of a folder under the name of a file, and the other way round."""
+    (tmp_path / ".draft.run.csv.gz").mkdir()
+    (tmp_path / ".draft.index").write_text("half")
+    write_file(tmp_path / "run.csv.gz", "0")
+    write(tmp_path / "index", 1)
+    assert names(tmp_path) == ["index", "run.csv.gz"]
 
 
 def test_another_tools_checksums_keep_no_file_away(tmp_path: Path) -> None:

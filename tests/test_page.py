@@ -159,6 +159,25 @@ def test_a_number_field_has_a_least_and_a_greatest_value(page: Any) -> None:
     assert all(200 <= price <= 900 for price in prices)
 
 
+def test_ranges_of_numbers_lead_to_as_many_products_as_they_say(page: Any) -> None:
+    """One and one are both together: no product is in two. Asked without words, so that all that match fit."""
+    page.goto(f"{page.url.partition('?')[0]}?filter=EXISTS+price")
+    labels = page.locator("fieldset:has([aria-label='price from']) label")
+    labels.first.wait_for()
+    counts = [int(text) for text in labels.locator(".count").all_inner_texts()]
+    assert len(counts) == 5
+    for n in (1, 2, 5):
+        for number in range(n):
+            box = labels.nth(number).locator("input")
+            if not box.is_checked():
+                box.click()
+        page.wait_for_selector(f"#status >> text='{sum(counts[:n])} products'")
+    chips = page.locator("#chips button").all_inner_texts()
+    assert [(">=" in chip, " < " in chip, "<=" in chip) for chip in chips[1:]] == [(True, True, False)] * 4 + [
+        (True, False, True)
+    ]
+
+
 def test_what_speaks_against_a_product_is_drawn_so(page: Any) -> None:
     page.fill("#q", "black sofa")
     page.wait_for_selector(".hit")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import runpy
 import shutil
 import signal
@@ -188,7 +189,43 @@ def test_rules_are_kept_tried_and_taken_out(client: TestClient) -> None:
     assert client.delete("/rules/h").json() == {"deleted": "h"}
     client.delete("/rules/r")
     error_of(client.get("/rules/h"), 404)
-    assert error_of(client.put("/rules/x", json={"action": "pin", "query": "x"}), 400)["fix"] == "give it"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"action": "pin", "query": "x"}, {"action": "bury", "code": "type: sofa"}, {"action": "filter", "query": "x"},
+        {"action": "redirect", "query": "x"}, {"action": "synonym", "query": "x"},
+    ],
+)  # fmt: skip
+def test_a_rule_with_what_the_fix_adds_is_kept(client: TestClient, rule: dict[str, str]) -> None:
+    fix = error_of(client.put("/rules/x", json=rule), 400)["fix"]
+    for example in fix.removeprefix("add them as in ").split(" or "):
+        assert client.put("/rules/x", json=rule | json.loads(f"{{{example}}}")).status_code == 200
+    client.delete("/rules/x")
+
+
+def test_a_limit_as_the_fix_says_is_answered(client: TestClient) -> None:
+    for asked, told in (
+        ({"limit": "20000"}, "10000"),
+        ({"limit": "9" * 30}, "10000"),
+        ({"limit": 20, "offset": 9990}, "10"),
+    ):
+        fix = error_of(client.get("/search", params=asked), 400)["fix"]
+        limit = re.findall("[0-9]+", fix)[-1]
+        assert limit == told
+        assert client.get("/search", params=asked | {"limit": limit}).status_code == 200
+    fix = error_of(client.get("/search", params={"offset": 10_000}), 400)["fix"]
+    assert fix == "send an offset below 10000; a filter brings others within reach"
+
+
+def test_a_product_without_a_title_is_told_to_have_one(client: TestClient) -> None:
+    fixes = [
+        client.post("/products", json=[{"product_id": "x"}]).json()["rejected"][0]["error"].partition("Fix: ")[2],
+        error_of(client.put("/products/x", json={"brand": "Aldo"}), 400)["fix"],
+    ]
+    assert fixes == ["name the column that holds it 'title', or add one."] * 2
+    assert "Fix: send a JSON object" in client.post("/products", content=b"x").json()["rejected"][0]["error"]
 
 
 def test_clicks_become_a_log(client: TestClient) -> None:

@@ -74,6 +74,36 @@ def test_what_no_one_should_send(client: TestClient, method: str, path: str, sen
         assert len(response.text) < 1000
 
 
+@pytest.mark.parametrize(
+    ("method", "address", "status", "told"),
+    [
+        ("GET", "/nothing", 404, "not_found"), ("GET", "/search/", 404, "not_found"),
+        ("POST", "/clicks/", 404, "not_found"), ("GET", "//health", 404, "not_found"), ("GET", "//", 404, "not_found"),
+        ("PUT", "/rules/a/b", 404, "not_found"), ("PUT", "/attributes/brand", 404, "not_found"),
+        ("GET", "/page/", 404, "not_found"), ("GET", "/Search", 404, "not_found"), ("GET", "/reload", 405, "POST"),
+        ("DELETE", "/search", 405, "GET, HEAD, POST"), ("FOO", "/search", 405, "GET, HEAD, POST"),
+        ("OPTIONS", "/rules", 405, "GET, HEAD"), ("POST", "/products/a", 405, "DELETE, GET, HEAD, PATCH, PUT"),
+        ("PUT", "/products/a/codes", 405, "GET, HEAD"), ("GET", "/products/a/codes/type/sofa", 405, "DELETE, PUT"),
+    ],
+)  # fmt: skip
+def test_an_address_or_a_method_that_is_none_is_told_so(
+    client: TestClient, method: str, address: str, status: int, told: str
+) -> None:
+    """In our form, and never by a redirect: its address would be of whatever host the request names."""
+    answer = client.request(method, f"http://127.0.0.1{address}", follow_redirects=False)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    if status == 404:
+        assert error["code"] == told
+        assert "leave out a slash" in error["fix"]
+    else:
+        assert (error["code"], answer.headers["allow"]) == ("method_not_allowed", told)
+        assert error["message"].endswith(f"takes {told} alone")
+    if method == "GET":
+        head = client.head(f"http://127.0.0.1{address}", follow_redirects=False)
+        assert (head.status_code, head.headers["content-length"]) == (status, answer.headers["content-length"])
+
+
 def test_drawn_requests_break_nothing(client: TestClient) -> None:
     rng = np.random.default_rng(0)
     pieces = [

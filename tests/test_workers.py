@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from gram.records import Product
 from gram.serve.app import make_app
 from gram.serve.run import Serving
 from gram.serve.service import ServeSettings
+from gram.serve.statistics import EVERY, UNTOLD, Statistics, hear, tell
 from gram.serve.workers import serve_by_many
 from gram.shop import Shop
 
@@ -57,6 +59,12 @@ def answers(http: httpx.Client, path: str = "/ready") -> bool:
         return False
 
 
+def children(pid: int) -> list[int]:
+    """Of the processes that answer for another one."""
+    pids = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    return [int(child) for child in pids if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
 class Served:
     """An index served by two processes."""
 
@@ -77,9 +85,7 @@ class Served:
 
     def pids(self) -> list[int]:
         """Of the processes that answer."""
-        pid = self.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-        return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        return children(self.process.pid)
 
     def writer(self) -> int:
         return int(self.lock.read_text(encoding="ascii") or 0)
@@ -141,7 +147,10 @@ def test_what_one_was_told_the_other_knows(served: Served) -> None:
             metrics = http.get("/metrics").text
             assert answered in metrics
             assert re.findall("^gram_products .*", metrics, re.M) == [f"gram_products {PRODUCTS + 9}.0"]
-        assert one.get("/stats").json()["searches"] == other.get("/stats").json()["searches"] > 0
+        for http in (one, other):
+            await_(lambda http=http: http.get("/stats").json()["searches"] == 401)
+        told = other.get("/stats").json()
+        assert (told["timed"], ["stores", 1] in told["top"] + told["without_hits"]) == (401, True)
 
 
 def test_one_that_is_killed_is_replaced(served: Served) -> None:
@@ -172,6 +181,53 @@ def test_a_signal_reaches_all(served: Served) -> None:
             await_(lambda http=http: http.get("/ready").json()["status"] == "stopping")
             assert http.get("/search?q=sofa").json()["hits"]
     assert served.process.wait(PATIENCE) == 0
+
+
+def test_searches_wait_for_who_hears_of_them_and_are_counted_once(tmp_path: Path) -> None:
+    """Those of a process whose writer is away, up to a bound, and of one that comes in its place."""
+    address, stopping, telling = tmp_path / "searches", threading.Event(), Statistics()
+    first, second = Statistics(), Statistics()
+    for number in range(UNTOLD + 5):
+        telling.note_search(f"q{number}", number % 2, 1.0)
+    address.touch()  # of one that died
+    threads = [threading.Thread(target=tell, args=(telling, address, stopping))]
+    threads[0].start()
+    time.sleep(2 * EVERY)
+    assert len(telling.untold) == UNTOLD, "they could not be told"
+    for heard in (first, second):
+        before = address.stat().st_ctime_ns
+        threads.append(threading.Thread(target=hear, args=(heard, address, stopping)))
+        threads[-1].start()
+        await_(lambda before=before: address.exists() and address.stat().st_ctime_ns != before)
+        if heard is second:
+            telling.note_search("again", 0, 1.0)
+        await_(lambda heard=heard: heard.searches)
+    stopping.set()
+    for thread in threads:
+        thread.join()
+    assert (first.searches, first.queries["q5"], first.queries["q4"]) == (UNTOLD, 1, 0)
+    assert len(first.without_hits) == UNTOLD // 2
+    assert second.queries == {"again": 1}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_hangup_while_it_begins_is_no_end(index_folder: Path, workers: str) -> None:
+    """Sent from when the index is being opened, which takes some tenths of a second, until it answers."""
+    port, lock = free_port(), index_folder.with_name(".lock.index.shop.sqlite")
+    begun = subprocess.Popen([*COMMAND[:-1], workers, str(index_folder), "--port", str(port), "--drain", "0"])
+    await_(lock.exists)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as http:
+
+        def told() -> bool:
+            begun.send_signal(signal.SIGHUP)
+            assert begun.poll() is None
+            return answers(http)
+
+        pids = children(begun.pid)
+        await_(told)
+        assert children(begun.pid) == pids
+    begun.terminate()
+    assert begun.wait(PATIENCE) == 0
 
 
 def test_who_reads_only_is_never_behind(small_shop: Path, tmp_path: Path) -> None:
@@ -207,6 +263,19 @@ def test_what_cannot_be_served_by_many_is_told(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 2
     assert "Fix: " in done.stderr
+
+
+def test_a_port_that_is_taken_is_told_with_one_that_is_free(index_folder: Path) -> None:
+    command = [sys.executable, "-m", "gram.cli", "serve", str(index_folder), "--port"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run([*command, str(port)], capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert done.returncode == 2
+    assert f"port {port} of 127.0.0.1: Address already in use. Fix: end what listens there, or" in done.stderr
+    free = re.search("--port ([0-9]+) is free", done.stderr)
+    assert free is not None
+    with socket.create_server(("127.0.0.1", int(free[1]))):
+        pass
 
 
 def test_a_folder_of_somebody_elses_metrics_is_left_alone(index_folder: Path, tmp_path: Path) -> None:

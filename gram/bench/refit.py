@@ -16,12 +16,13 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from gram.apart import CHECKSUMS
 from gram.coder.base import LEXICON
 from gram.data.log import read_log, read_qrels, read_queries
 from gram.errors import SettingError
 from gram.evaluation.measures import Result, evaluate, threshold
 from gram.evaluation.significance import LEVEL, significance
-from gram.folders import CHECKSUMS, new_folder, read_json, write_json
+from gram.folders import new_folder, read_json, write_json
 from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Candidates, find_candidates
 from gram.ranking.fit import JudgedQuery, fit_move
 from gram.ranking.scorer import COMPARED, Scorer

@@ -238,12 +238,13 @@ class _Columns:
 def _missing_column(table: Table, names: Names, field: str) -> DataError:
     found = ", ".join(map(repr, table.columns)) or "none"
     also = f" (or {', '.join(names[field])})" if names[field] else ""
-    close = {normalise(column): column for column in table.columns}
+    taken = {normalise(name) for other, aliases in names.items() for name in (other, *aliases)}
+    close = {name: column for column in table.columns if (name := normalise(column)) not in taken}
     match = next((m for name in (field, *names[field]) for m in get_close_matches(name, close, 1, 0.75)), "")
     if len(table.columns) == 1 and (mark := next((m for m in ",;\t|" if m in table.columns[0]), "")):
         fix = f"separate the columns by what the file's ending says, or change it; this one uses {mark!r}."
     elif match:
         fix = f"rename column '{close[match]}' to '{field}' if that is what it holds."
     else:
-        fix = f"name the column that holds it '{field}'."
+        fix = f"name the column that holds it '{field}', or add one."
     return MissingColumn(table.path, f"there is no column '{field}'{also}; found {found}.", fix)

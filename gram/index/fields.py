@@ -156,7 +156,10 @@ def to_number(value: str) -> float | None:
 
 
 def facet(parts: Sequence[tuple[Fields, Rows]], name: str) -> dict[str, Any]:
-    """How many of some products have each value of a field; of numbers also the range, in `RANGES` parts."""
+    """How many of some products have each value of a field; of numbers also the range, in `RANGES` parts.
+
+    A part holds its lower end and not its upper one, but for the last, which holds both: no product is in two.
+    """
     counts: dict[str, int] = {}
     shown: dict[str, str] = {}
     numbers: list[float] = []
@@ -178,9 +181,7 @@ def facet(parts: Sequence[tuple[Fields, Rows]], name: str) -> dict[str, Any]:
 
 def _ranges(numbers: NDArray[np.float64]) -> list[Mapping[str, float]]:
     edges = np.unique(np.quantile(numbers, np.linspace(0, 1, RANGES + 1)).round(2))
-    edges[0], edges[-1] = numbers.min(), numbers.max()
-    if len(edges) < 2:
-        return [{"from": float(edges[0]), "to": float(edges[0]), "count": len(numbers)}]
+    edges = np.array([numbers.min(), *edges[1:-1], numbers.max()])
     counts, _ = np.histogram(numbers, edges)
     return [
         {"from": float(a), "to": float(b), "count": int(n)}

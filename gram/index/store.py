@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from gram.apart import STORE
 from gram.errors import IndexFolderError
-from gram.folders import STORE
 from gram.locks import resolve
 
 SCHEMA = """

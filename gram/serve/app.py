@@ -87,17 +87,20 @@ def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
         route("/openapi.json", {"GET": ("", watching.document)}),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _as_ours, Exception: _unforeseen})
+    app.router.redirect_slashes = False  # it would lead to whatever host a request names
     app.state.service = service
     app.add_middleware(_Headers)
     return app
 
 
 async def _as_ours(_: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "error")
     headers = error.headers if isinstance(error, HTTPException) else None
-    problem = "there is nothing here by this name and method"
-    return respond_error(HTTPError(status, code, problem, "see /openapi.json", headers))
+    if headers and "Allow" in headers:
+        allowed = ", ".join(sorted(headers["Allow"].split(", ")))
+        problem = f"this address takes {allowed} alone"
+        return respond_error(HTTPError(405, "method_not_allowed", problem, "see /openapi.json", {"Allow": allowed}))
+    fix = "see /openapi.json, or leave out a slash too many"
+    return respond_error(HTTPError(404, "not_found", "there is nothing at this address", fix))
 
 
 async def _unforeseen(_: Request, error: Exception) -> Response:

@@ -10,7 +10,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from gram.answer import SearchRequest, SearchResult
+from gram.answer import DEEPEST, SearchRequest, SearchResult
 from gram.records import Hit, Product, code_text
 
 BODY = 1_000_000  # bytes of a body but for those of products, which are streamed
@@ -95,11 +95,16 @@ def search_request(given: Mapping[str, Any]) -> tuple[SearchRequest, list[str] |
     query = _text(given, "q")
     if len(query) > LONGEST_QUERY:
         raise _bad("too_long", f"q has {len(query):,} characters", f"send {LONGEST_QUERY:,} at most")
+    limit, offset = _whole(given, "limit", 10), _whole(given, "offset", 0)
+    if limit + offset > DEEPEST:
+        fix = f"send a limit of {DEEPEST - offset} at most" if offset < DEEPEST else f"send an offset below {DEEPEST}"
+        problem = f"offset and limit are {limit + offset} together, and {DEEPEST} hits can be reached"
+        raise _bad("too_deep", problem, f"{fix}; a filter brings others within reach")
     value, fit = given.get("value"), given.get("fit")
     request = SearchRequest(
         query=query,
-        limit=_whole(given, "limit", 10),
-        offset=_whole(given, "offset", 0),
+        limit=limit,
+        offset=offset,
         filter=_text(given, "filter"),
         facets=tuple(_names(given, "facets")),
         sort=_text(given, "sort"),
@@ -129,7 +134,7 @@ def _whole(given: Mapping[str, Any], name: str, default: int) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # JSON knows no whole numbers: 10.0 is one
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _bad("bad_parameter", f"{name} is {value!r:.60}", "write a whole number from 0")
+        raise _bad("bad_parameter", f"{name} is {value!r:.60}", f"write a whole number from 0 to {DEEPEST}")
     return value
 
 

@@ -272,7 +272,7 @@ def _id_of(request: Request) -> str:
     """The id in a product's path; an HTTPError where the path is one of codes, which takes other methods."""
     product_id = str(request.path_params["product_id"])
     if is_of_codes(product_id):
-        allowed = "GET" if product_id.endswith("/codes") else "PUT, DELETE"
+        allowed = "GET, HEAD" if product_id.endswith("/codes") else "DELETE, PUT"
         problem = f"an address of a product's codes takes {allowed} alone"
         raise HTTPError(405, "method_not_allowed", problem, "see /openapi.json", {"Allow": allowed})
     return product_id

@@ -104,7 +104,7 @@ async def _put_all(request: Request, write: Callable[[Iterable[Product]], Awaita
                 raise data
             product = read_sent(data, line)
         except HTTPError as error:
-            tally.reject(line, error.message)
+            tally.reject(line, f"{error.message}. Fix: {error.fix}")
             continue
         except DataError as error:
             tally.reject(line, f"{error.problem} Fix: {error.fix}")

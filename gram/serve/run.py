@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import ipaddress
 import logging
@@ -20,7 +21,8 @@ import uvicorn
 
 from gram.errors import SettingError
 from gram.serve.app import make_app
-from gram.serve.service import ServeSettings, Service
+from gram.serve.service import METRICS_FOLDER, ServeSettings, Service
+from gram.serve.statistics import hear, tell
 from gram.shop import Shop
 
 log = logging.getLogger("gram.serve")
@@ -86,8 +88,10 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None) -> None:
     """Serves an index folder until it is told to stop (see `Server`), and takes in a new segment at SIGHUP; where it is
     told to, on sockets that listen already.
 
-    Raises SettingError for an address that other machines can reach while there is no key.
+    Raises SettingError for an address that other machines can reach while there is no key, and as of `listen`.
     """
+    if sockets is None:
+        listen(serving.host, serving.port).close()  # uvicorn asks for it later, and says less where it is taken
     with _nothing_collected():
         shop = Shop.open(serving.index, serving.model, read_only=serving.read_only)
     try:
@@ -106,11 +110,28 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None) -> None:
             signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_take_in, args=(shop.reload,)).start())
         stopping = threading.Event()
         threading.Thread(target=_watch, args=(shop, stopping), daemon=True).start()
+        if METRICS_FOLDER in os.environ:  # one of several processes
+            share, counted = tell if serving.writer else hear, Path(os.environ[METRICS_FOLDER], "searches")
+            args = app.state.service.statistics, counted, stopping
+            threading.Thread(target=share, args=args, daemon=True).start()
         log.info("%d products at %s", len(shop), serving.address)
         server.run(sockets)
         stopping.set()
     finally:
         shop.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises SettingError for an address that is taken or not this machine's."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        problem, fix = (error.strerror or str(error)).partition(" (while")[0], "choose another --host or --port"
+        if error.errno == errno.EADDRINUSE:
+            with socket.create_server((host, 0), family=family) as free:
+                fix = f"end what listens there, or choose another port: --port {free.getsockname()[1]} is free"
+        raise SettingError(f"port {port} of {host}: {problem}. Fix: {fix}") from None
 
 
 @contextlib.contextmanager

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 from collections import Counter, deque
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,10 @@ MOST = 5_000
 """Different queries that are counted; the rarest half is forgotten when there are more."""
 TIMED = 10_000
 """The last searches, whose time is told."""
+UNTOLD = 1_000
+"""The last searches that another process is yet to be told of."""
+EVERY = 1.0
+"""Seconds between one process's telling another, and for which either waits for the other."""
 
 
 class Statistics:
@@ -24,12 +32,14 @@ class Statistics:
         self.clicked: Counter[str] = Counter()
         self.searches = 0
         self.took_ms: deque[float] = deque(maxlen=TIMED)
+        self.untold: deque[tuple[str, int, float]] = deque(maxlen=UNTOLD)
 
     def note_search(self, query: str, found: int, took_ms: float) -> None:
         """`found` of its products fit."""
         with self._lock:
             self.searches += 1
             self.took_ms.append(took_ms)
+            self.untold.append((query[:200], found, took_ms))
             if query:
                 self._count(self.queries, query)
                 if not found:
@@ -60,3 +70,33 @@ class Statistics:
                 "without_hits": self.without_hits.most_common(most),
                 "without_clicks": unclicked.most_common(most),
             }
+
+
+def tell(statistics: Statistics, address: Path, stopping: threading.Event) -> None:
+    """Tells the process that hears at a socket's path of this one's searches, until `stopping`. While that one is away
+    they wait."""
+    while not stopping.wait(EVERY):
+        searches = [statistics.untold.popleft() for _ in range(len(statistics.untold))]
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as speaking:
+            speaking.settimeout(EVERY)
+            if searches:
+                speaking.connect(str(address))
+                speaking.sendall(json.dumps(searches).encode())
+                continue
+        statistics.untold.extendleft(reversed(searches))
+
+
+def hear(statistics: Statistics, address: Path, stopping: threading.Event) -> None:
+    """Counts what other processes tell at a socket's path, until `stopping`."""
+    address.unlink(missing_ok=True)  # of one that died
+    with socket.socket(socket.AF_UNIX) as hearing:
+        hearing.bind(str(address))
+        hearing.listen()
+        hearing.settimeout(EVERY)
+        while not stopping.wait(0.01):
+            with suppress(OSError, ValueError):  # nobody comes, or one that ends half way
+                speaking = hearing.accept()[0]
+                speaking.settimeout(EVERY)
+                with speaking, speaking.makefile("rb") as said:
+                    for search in json.load(said):
+                        statistics.note_search(*search)

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 
 from gram.errors import GramError, SettingError
-from gram.serve.run import Serving, serve
+from gram.serve.run import Serving, listen, serve
 from gram.serve.service import METRICS_FOLDER
 
 log = logging.getLogger("gram.serve")
@@ -41,8 +41,8 @@ def serve_by_many(serving: Serving, workers: int) -> None:
     if sys.platform == "win32":
         raise SettingError("--workers needs Linux or macOS. Fix: leave it out")
     with ExitStack() as stack:
-        public = stack.enter_context(_listen(serving.host, serving.port))
-        private = stack.enter_context(_listen("127.0.0.1", 0))
+        public = stack.enter_context(listen(serving.host, serving.port))
+        private = stack.enter_context(listen("127.0.0.1", 0))
         writer = f"http://127.0.0.1:{private.getsockname()[1]}"
         others = replace(serving, read_only=True, writer=writer), [public]
         stack.enter_context(_counting_together())
@@ -61,14 +61,6 @@ def _counting_together() -> Iterator[None]:
             del os.environ[METRICS_FOLDER]
             if before is not None:
                 os.environ[METRICS_FOLDER] = before
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise SettingError(f"{host}:{port}: {error.strerror}. Fix: choose another --host or --port") from None
 
 
 class _Workers:
@@ -106,7 +98,9 @@ class _Workers:
         process = multiprocessing.get_context("spawn").Process(
             target=_work, args=(*self._tasks[number], logging.getLogger("gram").level)
         )
+        told = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as it begins: until it heeds it, it is not to die of it
         process.start()
+        signal.signal(signal.SIGHUP, told)
         self._processes[number : number + 1] = [process]
         if self._stopping:  # it was told while this one began
             process.terminate()

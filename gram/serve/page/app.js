@@ -143,7 +143,8 @@ const unfiltered = new Map();
 function facet(name, values, ranges) {
   if (!state.filters.some((filter) => filter.startsWith(quote(name)))) unfiltered.set(name, [values, ranges]);
   else [values, ranges] = unfiltered.get(name) ?? [values, ranges];
-  const choices = ranges ? ranges.map((r) => [`${r.from} to ${r.to}`, r.count, `${quote(name)} BETWEEN ${r.from} AND ${r.to}`])
+  const part = (r, i) => `${quote(name)} >= ${r.from} AND ${quote(name)} ${i + 1 < ranges.length ? "<" : "<="} ${r.to}`; // no product is in two
+  const choices = ranges ? ranges.map((r, i) => [`${r.from} to ${r.to}`, r.count, part(r, i)])
     : Object.entries(values).slice(0, 8).map(([value, count]) => [value, count, `${quote(name)} = ${quote(value)}`]);
   if (!choices.length) return null;
   return element("fieldset", {}, element("legend", {}, name), ...choices.map(([text, count, filter]) => {
@@ -157,7 +158,7 @@ function facet(name, values, ranges) {
 // A number field's least and greatest value, in place of what it was filtered by.
 function bounds(name) {
   const field = quote(name), own = state.filters.filter((filter) => filter.startsWith(`${field} `));
-  const [, low, high] = own.length === 1 ? /BETWEEN (\S+) AND (\S+)$/.exec(own[0]) ?? [0, />= (\S+)$/.exec(own[0])?.[1], /<= (\S+)$/.exec(own[0])?.[1]] : [];
+  const [, low, high] = own.length === 1 ? /BETWEEN (\S+) AND (\S+)$/.exec(own[0]) ?? [0, />= (\S+)/.exec(own[0])?.[1], /<=? (\S+)$/.exec(own[0])?.[1]] : [];
   const inputs = [["from", low], ["to", high]].map(([word, value]) => element("input",
     { type: "number", step: "any", value: value ?? "", placeholder: word, "aria-label": `${name} ${word}`, "data-filter": `${field} ${word}` }));
   const change = () => {
