@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gram.arrays import top_k
+from gram.arrays import SparseRow, top_k
 from gram.coder.added import add_attribute
 from gram.coder.base import QUERY_CODING, Coder, CodingSettings, QueryRepresentation, QueryTerms, Side
 from gram.coder.folder import check_model, load_coder, model_hash
@@ -34,6 +34,8 @@ from gram.text.spelling import RARE, Speller
 log = logging.getLogger("gram.search")
 
 BATCH = 256  # queries represented at a time
+PRODUCTS = 50_000
+"""Of an index in which a query's expansions touch as many postings as is set; of more in a larger one."""
 SHOWN_PAIRS = 3  # compound codes of a hit that an explanation shows
 
 
@@ -109,7 +111,14 @@ class Searcher:
         coding = self.coding if compound else dataclasses.replace(self.coding, codes=0)
         represented = self.coder.represent(read, Side.QUERY, coding)
         terms = [QueryTerms.read(query, self.lexicon.analyzer) for query in read]
-        return [represented.query(row, terms[row], self.lexicon) for row in range(len(read))]
+        rows = (represented.query(row, terms[row], self.lexicon) for row in range(len(read)))
+        return [row._replace(expansion=self._affordable(row.expansion)) for row in rows]
+
+    def _affordable(self, expansion: SparseRow) -> SparseRow:
+        keys = expansion.key.astype(np.int64)  # (K,)
+        touched = self.index.lexical.lengths(keys) + self.index.expansion.lengths(keys)  # (K,)
+        most = self.coding.postings * max(1.0, self.index.n_products / PRODUCTS)
+        return affordable(expansion, touched, most) if self.coding.postings else expansion
 
     def represent_in_parts(
         self, queries: Sequence[str], progress: str = "", size: int = BATCH
@@ -271,6 +280,16 @@ class Searcher:
         """The code of an id, as its attributes."""
         row = self.codes[code_id]
         return tuple(Attribute(*self.lexicon.attributes[a]) for a in row.tolist() if a >= 0)
+
+
+def affordable(expansion: SparseRow, touched: NDArray[np.int64], most: float) -> SparseRow:
+    """Of the attributes that a coder writes for a query (K,) those of the greatest weight a posting, as many as touch
+    no more postings than `most`: what half of the shop has tells little and costs most. `touched` (K,) of each."""
+    kept = np.zeros(len(touched), dtype=bool)
+    for at in np.argsort(-expansion.weight / np.maximum(touched, 1), kind="stable").tolist():
+        if touched[at] <= most:
+            kept[at], most = True, most - touched[at]
+    return SparseRow(expansion.key[kept], expansion.weight[kept])
 
 
 def make_speller(index: Index, lexicon: Lexicon) -> Speller:

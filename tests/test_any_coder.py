@@ -9,15 +9,15 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from gram.arrays import SparseRows, offsets
-from gram.coder.base import Coder, CodingSettings, Representations, Side
+from gram.arrays import SparseRow, SparseRows, offsets
+from gram.coder.base import QUERY_CODING, Coder, CodingSettings, Representations, Side
 from gram.codes.lexicon import Lexicon
 from gram.codes.trie import CodeTrie
 from gram.index.token_vectors import UNIT, TokenVectors
 from gram.indexing import build_index
 from gram.ranking.scorer import Scorer
 from gram.records import Attribute, Product
-from gram.search import Searcher
+from gram.search import Searcher, affordable
 from gram.text.fields import field_texts
 from gram.text.words import stems
 from gram.training.health import measure_health
@@ -135,6 +135,23 @@ def test_one_by_one_and_many_at_once_are_the_same(searcher: Searcher) -> None:
     run = searcher.search_many(queries, k=3)
     assert run == {i: {hit.product_id: hit.score for hit in searcher.search(q, k=3)} for i, q in queries.items()}
     assert run["c"] == {}
+
+
+def test_of_a_querys_expansions_those_are_kept_that_are_worth_their_postings() -> None:
+    """1, .5, .4 and .1 a posting; of 12 that may be touched 2 + 4 + 5 are, and the third's 10 are too many."""
+    expansion = SparseRow(np.array([7, 3, 9, 4]), np.array([2.0, 2.0, 4.0, 0.5], dtype=np.float32))
+    kept = affordable(expansion, np.array([2, 4, 10, 5]), 12)
+    assert (kept.key.tolist(), kept.weight.tolist()) == ([7, 3, 4], [2.0, 2.0, 0.5])
+    assert affordable(expansion, np.array([2, 4, 10, 5]), 0).key.tolist() == []
+    assert affordable(expansion, np.zeros(4, dtype=np.int64), 0).key.tolist() == [7, 3, 9, 4], "newer than the index"
+
+
+def test_a_searcher_asks_for_what_is_worth_its_postings(searcher: Searcher) -> None:
+    """Couches are 3 postings, of those that hold the word and those that were given it: not for 2, for any number."""
+    few = Searcher(searcher.coder, searcher.index, searcher.scorer, replace(QUERY_CODING, postings=2))
+    every = Searcher(searcher.coder, searcher.index, searcher.scorer, replace(QUERY_CODING, postings=0))
+    assert few.represent(["sofa"])[0].expansion.key.tolist() == []
+    assert every.represent(["sofa"])[0].expansion.key.tolist() == [COUCH]
 
 
 def test_its_health_can_be_measured(searcher: Searcher) -> None:

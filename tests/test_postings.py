@@ -79,6 +79,7 @@ def test_by_hand() -> None:
     assert postings.product.tolist() == [2, 1, 0, 6]
     assert postings.weight.tolist() == [1.0, 2.0, 0.5, 0.5]
     assert postings.score([3, 0], [2.0, 10.0], N_PRODUCTS).tolist() == [1.0, 4.0, 10.0, 0.0, 0.0, 0.0, 1.0]
+    assert postings.lengths(np.array([3, 0, 1, N_KEYS])).tolist() == [3, 1, 0, 0]
 
 
 @pytest.mark.parametrize("mmap", [True, False])

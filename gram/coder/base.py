@@ -45,10 +45,11 @@ class CodingSettings:
     beam: int = 6
     starts: int = 6  # first attributes that compound codes begin with
     batch: int = 64
+    postings: int = 0  # that a query's expansions touch at most in an index of 50,000 products; 0 for any number
 
 
 PRODUCT_CODING = CodingSettings()
-QUERY_CODING = CodingSettings(expansion=32, certainty=1.0, codes=8)
+QUERY_CODING = CodingSettings(expansion=32, certainty=1.0, codes=8, postings=3_000)
 SURE_CODING = CodingSettings(expansion=10, least=0.4, codes=8)
 """Of a query what a coder is sure of alone: what health judges, what co-training teaches products, what a language
 model's codes say, and what an attribute that is added is measured by."""

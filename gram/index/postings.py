@@ -69,6 +69,11 @@ class Postings:
         at = slice(int(self.start[key]), int(self.start[key + 1]))
         return self.product[at], self.weight[at]
 
+    def lengths(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many postings each key (G,) has, (G,); one that is newer than the postings has none."""
+        known = np.minimum(keys, self.n_keys - 1)
+        return np.where(keys < self.n_keys, self.start[known + 1] - self.start[known], 0)
+
     def score(self, keys: ArrayLike, weights: ArrayLike, n_products: int) -> NDArray[np.float32]:
         """(D,) the sum, over the query's keys (G,), of its weight (G,) times the product's weight under that key."""
         return self._sums(keys, weights, n_products).astype(np.float32)
