@@ -17,7 +17,7 @@ from gram.coder.base import QueryRepresentation
 from gram.errors import SettingError
 from gram.index.fields import facet
 from gram.index.filters import parse_filter, quote
-from gram.ranked import Ranked, by_part
+from gram.ranked import BETWEEN, Ranked, by_part
 from gram.ranking.candidates import Candidates, Part, find_in_parts
 from gram.ranking.fits import FIT, ORDINARY, find_fitting, having_all
 from gram.records import Attribute, Hit, code_text
@@ -33,8 +33,6 @@ REFINED_FROM, REFINEMENTS = 50, 8
 """Hits whose codes are offered as refinements, and how many of these."""
 EXPANSIONS = 8
 """Attributes that the model writes for a query which an answer tells, the heaviest: weaker ones find products too."""
-BETWEEN = 0.001
-"""By how much the last score of what fits is above the first of what does not, at least."""
 _NO_ROWS = np.zeros(0, dtype=np.int64)
 REFINING_SLOTS = ("type", "brand", "colour", "material", "size", "style", "audience", "series", "scenario", "season")
 
@@ -92,15 +90,25 @@ def check_request(request: SearchRequest) -> None:
     for name in ("limit", "offset"):
         number = getattr(request, name)
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-            raise SettingError(f"{name} is a whole number from 0, not {number!r}")
+            raise SettingError(f"{name} is {number!r:.60}. Fix: give a whole number from 0")
     fit = 0 if request.fit is None else request.fit
     if isinstance(fit, bool) or not isinstance(fit, int | float) or not 0 <= fit <= 1:
-        raise SettingError(f"fit is a number from 0, where each candidate fits, to 1, not {fit!r}")
+        raise SettingError(f"fit is {fit!r:.60}. Fix: give a number from 0, where each candidate fits, to 1")
     if request.limit + request.offset > DEEPEST:
         raise SettingError(f"offset and limit reach beyond {DEEPEST} hits. Fix: narrow the search by a filter")
     for name in ("query", "filter", "sort", "distinct"):
         if not isinstance(getattr(request, name), str):
-            raise SettingError(f"{name} is a text, not {getattr(request, name)!r}")
+            raise SettingError(f"{name} is {getattr(request, name)!r:.60}. Fix: give a text")
+
+
+def check_names(snapshot: Snapshot, names: Sequence[str]) -> None:
+    """Raises SettingError for a field that no product of the shop could have: a misspelt one finds nothing."""
+    known = {name for segment in snapshot.segments for name in segment.fields.columns} | ALWAYS
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, 1, 0.5)
+            fix = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(sorted(known)[:30])}"
+            raise SettingError(f"no product has a field {name!r:.60}. Fix: {fix}")
 
 
 class Answer:
@@ -126,10 +134,11 @@ class Answer:
         lexical = [code for code, source, _ in codes if source == "lexical"]
         steering = steer(self.rules, [request.query, query], searcher.lexicon.analyzer, lexical)
         if price:
-            steering.filters.append(f"price BETWEEN {price.low:g} AND {min(price.high, 1e12):g}")
+            steering.filters.append(f"price BETWEEN {price.low:.2f} AND {min(price.high, 1e12):.2f}")
         parts = self._parts(steering)
         begins = np.cumsum([0, *(part.index.n_products for part in parts)])
-        candidates = self._rank(parts, represented, steering) if query.strip() else self._browse(parts)
+        asked = bool(request.filter.strip() or request.sort or request.facets or price)
+        candidates = self._rank(parts, represented, steering) if query.strip() else self._browse(parts, asked)
         candidates = self._distinct(self._sort(candidates.with_first(self._pinned(steering, parts))))
         fitting = np.concatenate([candidates.rows[candidates.fits], candidates.unranked])
         shown = slice(request.offset, request.offset + request.limit)
@@ -141,7 +150,7 @@ class Answer:
             len(fitting),
             {name: facet(fields, name) for name in request.facets},
             self._refinements(represented, fitting, begins) if query.strip() else [],
-            f"{read_as} (price {price.low:g} to {price.high:g})" if price else read_as,
+            f"{read_as} ({price})".strip() if price else read_as,
             codes,
             [*synonyms, *steering.rules],
             steering.redirect,
@@ -162,7 +171,7 @@ class Answer:
         """The segments with what may be found of them: alive, let through by every filter, not hidden."""
         texts = (self.request.filter, *steering.filters)
         read = [parse_filter(text) for text in texts]
-        self._check_names(read[0].names)
+        check_names(self.snapshot, read[0].names)
         filters = [one for one, text in zip(read, texts, strict=True) if text.strip()]
         parts = []
         for segment in self.snapshot.segments:
@@ -175,17 +184,6 @@ class Answer:
                 allowed = to_mask(rows, segment.index.n_products)
             parts.append(Part(segment.index, segment.mask, allowed))
         return parts
-
-    def _check_names(self, names: Sequence[str]) -> None:
-        """Raises SettingError for a field that no product of the shop could have: a misspelt one finds nothing."""
-        if not names:
-            return
-        known = {name for segment in self.snapshot.segments for name in segment.fields.columns} | ALWAYS
-        for name in names:
-            if name not in known:
-                near = get_close_matches(name, known, 1, 0.5)
-                fix = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(sorted(known)[:30])}"
-                raise SettingError(f"no product has a field {name!r:.60}. Fix: {fix}")
 
     def _having(self, segment: LiveSegment, code: str) -> BitMap:
         """The products that hold or were given each attribute of a code's text."""
@@ -209,7 +207,7 @@ class Answer:
         depth, every_one = request.offset + request.limit, bool(request.sort or request.distinct)
         if depth <= len(found.rows) and (not len(unranked) or (not every_one and depth <= ranked.fits.sum())):
             return replace(ranked, unranked=unranked)
-        if every_one:  # no page shows what does not fit
+        if every_one:  # what does not fit stands on no page of a sort, and for no value but its own
             rest = [part.only(rows) for part, rows in zip(parts, more, strict=True)]
         beyond = find_in_parts(rest, query, scorer.first_phase, from_postings=max(len(unranked), DEEPEST))
         return ranked.followed_by(self._in_order(parts, steering, beyond, np.isin(beyond.rows, unranked)))
@@ -217,13 +215,13 @@ class Answer:
     def _in_order(
         self, parts: Sequence[Part], steering: Steering, found: Candidates, fits: NDArray[np.bool_]
     ) -> Ranked:
-        """By score, those that fit before those that do not, whose scores are lowered so far; boosts move either."""
+        """By score and what rules boost and bury, those that fit before those that do not, whose scores are lowered."""
         scores = self.searcher.scorer.score(found.features)
+        for rule in steering.boosts:
+            scores = scores + np.float32(rule.weight) * self._boosted(rule, parts, found.rows)
         if fits.any() and not fits.all():
             over = scores[~fits].max() - scores[fits].min()
             scores = np.where(fits | (over < 0), scores, scores - over - np.float32(BETWEEN))
-        for rule in steering.boosts:
-            scores = scores + np.float32(rule.weight) * self._boosted(rule, parts, found.rows)
         order, best = top_k(scores, len(scores))
         return Ranked(found.rows[order], best, found.features[order], fits[order])
 
@@ -239,8 +237,8 @@ class Answer:
             begin += part.index.n_products
         return np.array([row in every for row in rows.tolist()], dtype=np.float32)
 
-    def _browse(self, parts: Sequence[Part]) -> Ranked:
-        """Without a query: every product that may be found, the most valued first."""
+    def _browse(self, parts: Sequence[Part], asked: bool) -> Ranked:
+        """Without a query: every product that may be found, the most valued first, where anything was asked."""
         rows, values, begin = [], [], 0
         for part in parts:
             allowed = np.flatnonzero(part.may_be_found)
@@ -248,7 +246,7 @@ class Answer:
             values.append(part.index.value[allowed])
             begin += part.index.n_products
         scores = np.concatenate(values)
-        if not (self.request.filter.strip() or self.request.sort or self.request.facets):
+        if not asked:
             return Ranked.nothing()
         order, best = top_k(scores, len(scores))
         rows_in_order, none = np.concatenate(rows)[order], np.zeros((len(order), 0), dtype=np.float32)
@@ -289,14 +287,14 @@ class Answer:
             return ranked
         begins = np.cumsum([0, *(s.index.n_products for s in self.snapshot.segments)])
         seen, kept = set(), []
-        for at in np.argsort(~ranked.fits, kind="stable").tolist():  # one that fits stands for its value, if any does
-            segment, inside = self._segment_of(int(ranked.rows[at]), begins)
+        for at, row in enumerate(ranked.rows.tolist()):
+            segment, inside = self._segment_of(row, begins)
             column = segment.fields.columns.get(name)
             value = column.first.get(inside) if column else None
             if value is None or value not in seen:
                 seen.add(value)
                 kept.append(at)
-        return ranked.take(np.array(sorted(kept), dtype=np.int64))
+        return ranked.take(np.array(kept, dtype=np.int64))
 
     def _segment_of(self, row: int, begins: NDArray[np.int64]) -> tuple[LiveSegment, int]:
         number = int(np.searchsorted(begins, row, side="right")) - 1

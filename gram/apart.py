@@ -38,6 +38,8 @@ def check_file(file: str | Path, marks: Collection[str] = (CHECKSUMS,)) -> Path:
         raise DataError(file, "is the store of a live shop.", "name another file")
     for folder in final.parents:
         for mark in marks:
+            if not (folder / mark).is_file():  # a pipe would be waited for
+                continue
             with suppress(OSError), (folder / mark).open("rb") as opened:
                 if _OURS[mark] in opened.read(FIRST):
                     raise DataError(file, "lies in the folder of a model or an index.", "write it elsewhere")

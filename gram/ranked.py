@@ -11,6 +11,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+BETWEEN = 0.001
+"""By how much a score that is lowered stands below the one before it."""
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -33,11 +36,19 @@ class Ranked:
         return Ranked(self.rows[order], self.scores[order], self.features[order], self.fits[order], self.unranked)
 
     def followed_by(self, others: Ranked) -> Ranked:
-        """These and others, of which those that fit come behind as many of these as fit, and the rest at the end."""
-        n_fitting, columns = int(self.fits.sum()), ("rows", "scores", "features", "fits")
+        """These and others, of which those that fit come behind as many of these as fit, and the rest at the end, their
+        scores lowered below those before them: these are on pages that know of no others."""
+        if not len(others.rows):
+            return self
+        n_fitting, least, scores = int(self.fits.sum()), np.inf, []
         parts = [self.take(slice(n_fitting)), others.take(others.fits), self.take(slice(n_fitting, None))]
-        parts.append(others.take(~others.fits))
-        return Ranked(*(np.concatenate([getattr(part, column) for part in parts]) for column in columns))
+        parts = [part for part in [*parts, others.take(~others.fits)] if len(part.rows)]
+        for part in parts:
+            over = float(part.scores[0]) - least
+            scores.append(part.scores - np.float32(over + BETWEEN if over >= 0 else 0))
+            least = float(scores[-1][-1])
+        rows, features, fits = (np.concatenate([getattr(p, c) for p in parts]) for c in ("rows", "features", "fits"))
+        return Ranked(rows, np.concatenate(scores), features, fits)
 
     def with_first(self, pinned: NDArray[np.int64]) -> Ranked:
         """The same with these rows (P,) before all others, found or not. They fit: a rule says so."""

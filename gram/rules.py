@@ -166,7 +166,7 @@ def steer(rules: Sequence[Rule], queries: Sequence[str], analyzer: Analyzer, cod
             continue
         steering.rules.append(rule.rule_id)
         if rule.action == "pin":
-            steering.pins += [p for p in rule.products if p not in steering.pins]
+            steering.pins = list(dict.fromkeys([*steering.pins, *rule.products]))
         elif rule.action == "redirect":
             steering.redirect = steering.redirect or rule.target
         elif rule.action == "filter":

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gram.answer import Answer, SearchRequest, SearchResult, check_request
+from gram.answer import Answer, SearchRequest, SearchResult, check_names, check_request
 from gram.code_edits import CodeEdit
 from gram.coder.folder import check_model
 from gram.coder.packing import read_back
 from gram.errors import SettingError
 from gram.export import query_vector, shown
+from gram.index.filters import parse_filter
 from gram.index.segment import check_index
 from gram.index.store import FROM_MODEL, Entry, Store
 from gram.live import LiveIndex
@@ -190,8 +191,11 @@ class Shop:
         return list(self._rules)
 
     def put_rule(self, rule_id: str, data: Mapping[str, Any]) -> Rule:
-        """Keeps a rule in place of one of the same id. Raises RuleError for one that cannot be kept."""
+        """Keeps a rule in place of one of the same id. Raises RuleError for one that cannot be kept, SettingError for a
+        filter by a field that no product has."""
         rule = parse_rule(rule_id, data)
+        if rule.filter:
+            check_names(self.live.snapshot, parse_filter(rule.filter).names)
         with self._ruling:
             self.store.put("rule", rule_id, dict(data))
             self._set_rules([*(r for r in self._rules if r.rule_id != rule_id), rule])

@@ -116,3 +116,18 @@ def test_a_run_follows_rules_and_changes(boots: Path, queries: Path) -> None:
 def test_a_run_with_a_fit_holds_what_fits(boots: Path, queries: Path) -> None:
     assert set(ranked(queries, boots, "--fit", 0.9)["q4"]) == {"cheap", "dear"}
     assert len(ranked(queries, boots)["q4"]) == 10
+
+
+def test_a_run_does_not_take_the_place_of_its_queries(boots: Path, queries: Path, tmp_path: Path) -> None:
+    before = queries.read_bytes()
+    (tmp_path / "link").symlink_to(queries)
+    for named in (queries, tmp_path / "link"):
+        result = CliRunner().invoke(main, ["search", str(boots), "--queries", str(queries), "--run", str(named)])
+        assert (result.exit_code, "is what the queries are in" in result.output) == (2, True)
+    assert queries.read_bytes() == before
+
+
+def test_a_price_alone_lists_what_costs_that(boots: Path) -> None:
+    said = run("search", boots, "under $1,000", "-k", 1000).splitlines()
+    assert said[0] == "read as: (price 0 to 1000)"
+    assert said[1:] == run("search", boots, "--filter", "price <= 1000", "-k", 1000).splitlines()

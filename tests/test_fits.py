@@ -71,12 +71,20 @@ def test_nothing_fits_where_the_best_hardly_stands_out() -> None:
     assert fitting(found, ask("zebra submarine"), fit=0.01) == [False, False]
 
 
+def test_nothing_fits_a_query_of_stop_words_alone() -> None:
+    """However near it is: the sum of 12 that fits "red sofa" above."""
+    query = ask("red sofa")
+    query.terms = QueryTerms(["in", "the"], [], [])
+    assert fitting(rows({"maxsim": 1.5}, {"maxsim": 0.75}), query) == [False, False]
+    assert fitting(rows({"maxsim": 1.5}), query, fit=0) == [True]
+
+
 def test_what_has_all_that_is_asked_fits() -> None:
     """Every word, or every code where the codes say all words: "red sofa" has no word but its codes'."""
     found = rows({"maxsim": 1.25}, {"full_coverage": 1.0}, {"code_share": 1.0}, {"code_share": 0.9})
     assert fitting(found, ask("red sofa", [0, 1])) == [False, True, True, False]
     assert fitting(found, ask("red zebra", [0])) == [False, True, False, False], "no code says zebra"
-    assert fitting(found, ask("", [])) == [False, True, False, False], "no word is no code"
+    assert fitting(found, ask("", [])) == [False] * 4, "no word is no code"
 
 
 def test_the_best_of_the_whole_shop_is_what_others_are_beside() -> None:
@@ -184,6 +192,8 @@ def test_pages_follow_on_each_other_beyond_the_candidates(shop: Shop) -> None:
         pages = [shop.search(query, limit=7, offset=offset, fit=0.4) for offset in range(0, 70, 7)]
         assert [hit.product_id for page in pages for hit in page.hits] == ids_shown[:70]
         assert {page.found for page in pages} == {whole.found}
+        scores = [hit.score for hit in whole.hits]
+        assert scores == sorted(scores, reverse=True)
         assert [hit.fits for hit in whole.hits] == [True] * whole.found + [False] * (len(ids_shown) - whole.found)
 
 
@@ -208,16 +218,23 @@ def test_all_that_hold_every_word_fit_however_many_they_are(shop: Shop) -> None:
         shop.delete(many)
 
 
-def test_of_one_value_that_is_shown_which_fits(shop: Shop) -> None:
-    """A boost brings a peg before the lounges; of the two of their brand the lounge is what was asked for."""
+def test_rules_move_what_fits_and_what_does_not_each_among_themselves(shop: Shop) -> None:
+    """A peg that is boosted comes first of what is near, not before a lounge, and stands for no lounge's brand; a
+    lounge that is buried comes last of the three."""
     shop.update([Product("peg9", "Plain peg", brand="Zumbrel", price=0.01)])
     shop.put_rule("boost", {"action": "boost", "query": "zumbrel lounge", "products": ["peg9"], "weight": 10})
+    shop.put_rule("bury", {"action": "bury", "query": "zumbrel lounge", "products": ["z700"]})
     try:
-        assert ids(shop, "zumbrel lounge")[0] == "peg9"
+        result = shop.search("zumbrel lounge", limit=100, fit=0.7)
+        assert [hit.fits for hit in result.hits] == [True] * 3 + [False] * 97
+        assert [hit.product_id for hit in result.hits[2:4]] == ["z700", "peg9"]
+        scores = [hit.score for hit in result.hits]
+        assert scores == sorted(scores, reverse=True)
         result = shop.search("zumbrel lounge", distinct="brand", fit=0.7)
         assert (result.found, result.hits[0].product_id in LOUNGES) == (1, True)
     finally:
         shop.remove_rule("boost")
+        shop.remove_rule("bury")
         shop.delete(["peg9"])
 
 
@@ -228,7 +245,7 @@ def test_a_filter_alone_means_all_that_match(shop: Shop) -> None:
 
 
 def test_a_pinned_product_fits(shop: Shop) -> None:
-    rule = {"action": "pin", "query": "zumbrel lounge", "products": ["peg1"]}
+    rule = {"action": "pin", "query": "zumbrel lounge", "products": ["peg1", "peg1"]}
     shop.put_rule("pin", rule)
     try:
         result = shop.search("zumbrel lounge")
@@ -240,7 +257,7 @@ def test_a_pinned_product_fits(shop: Shop) -> None:
 
 @pytest.mark.parametrize("fit", [-0.1, 1.1, True, "0.5", float("nan")])
 def test_a_fit_out_of_range_is_refused(shop: Shop, fit: Any) -> None:
-    with pytest.raises(SettingError, match="fit is a number from 0"):
+    with pytest.raises(SettingError, match="Fix: give a number from 0"):
         shop.search("zumbrel lounge", fit=fit)
 
 

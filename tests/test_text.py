@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gram.errors import SettingError
 from gram.text.analysis import MAX_QUERY, MAX_QUERY_WORDS, Analyzer, default_analyzer
+from gram.text.prices import read_price
 from gram.text.scripts import join_words
 from gram.text.stemming import MAX_WORD, stem_short
 from gram.text.words import check_language, has_digit, stem, stems, words
@@ -183,3 +184,24 @@ def test_no_text_takes_long(unit: str) -> None:
 def test_an_analyzer_stems_in_its_language() -> None:
     assert Analyzer("german").stems("2 Kinderschuhe") == ["2", "kinderschuh"]
     assert Analyzer("").stem("openers") == "openers"
+
+
+@pytest.mark.parametrize(
+    ("query", "read"),
+    [
+        ("sofa under $1,000", (0, 1000, "sofa")),
+        ("sofa under $1,234.50", (0, 1234.5, "sofa")),
+        ("sofa under 1.000 euros", (0, 1000, "sofa")),
+        ("sofa under 1.234,50 €", (0, 1234.5, "sofa")),
+        ("sofa under $12.5", (0, 12.5, "sofa")),
+        ("tv over $500 under $1,000", (500, 1000, "tv")),
+        ("tv under $500 over $1,000", (500, 1000, "tv")),
+        ("tv between 1,000 and 2,000 dollars", (1000, 2000, "tv")),
+        ("under $50", (0, 50, "")),
+        ("sofa under $1,0000", None),
+        ("tv under 50 in", None),
+        ("tv $500", None),
+    ],
+)
+def test_prices_that_a_query_names(query: str, read: tuple[float, float, str] | None) -> None:
+    assert read_price(query) == read

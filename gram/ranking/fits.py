@@ -45,13 +45,15 @@ def _reach(vectors: bool) -> float:
 
 
 def find_fitting(found: Candidates, query: QueryRepresentation, lexicon: Lexicon, fit: float) -> NDArray[np.bool_]:
-    """(C,) which candidates fit; every one where `fit` is 0.
+    """(C,) which candidates fit; every one where `fit` is 0, and none where a query has no telling word.
 
     The best is looked for in the whole shop: what a filter leaves does not fit for being all that is left. Words that
     no code of the query says are asked too: a product that has its every code has not all then.
     """
     if not fit or not len(found.rows):
         return np.ones(len(found.rows), dtype=bool)
+    if not query.terms.telling:
+        return np.zeros(len(found.rows), dtype=bool)
     sums = found.features @ _WEIGHTS  # (C,)
     ordinary = float(np.quantile(found.ordinary @ _WEIGHTS, ORDINARY_SHARE)) if len(found.ordinary) else 0.0
     best = float(np.concatenate([sums, found.beside @ _WEIGHTS]).max()) - ordinary

@@ -34,7 +34,8 @@ class Searching:
         result = self.service.shop.search(sought)
         took = (time.perf_counter() - begin) * 1000
         if counted and not sought.offset:
-            self.service.statistics.note_search(sought.query.strip(), result.found, took)
+            found = result.found or int(bool(sought.filter))  # what a filter leaves is no fault of the query
+            self.service.statistics.note_search(sought.query.strip(), found, took)
         return self._shown(result, fields, sought.explain, took)
 
     def _shown(self, result: SearchResult, fields: list[str] | None, explain: bool, took: float) -> dict[str, Any]:

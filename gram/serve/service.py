@@ -143,7 +143,7 @@ class Service:
             except DataError as error:
                 response = respond_error(HTTPError(400, "bad_product", error.problem, error.fix))
             except GramError as error:
-                response = respond_error(HTTPError(400, type(error).__name__, *split_fix(str(error))))
+                response = respond_error(HTTPError(400, _code_of(error), *split_fix(str(error))))
             except asyncio.CancelledError:  # the service stops, and waits for nothing more
                 response = respond_error(HTTPError(503, "stopping", "the service stops", "send it again", RETRY))
             except Exception:  # answered in our form, counted, and told in full where the service is run
@@ -155,6 +155,11 @@ class Service:
             return response
 
         return run
+
+
+def _code_of(error: GramError) -> str:
+    """Such as bad_filter of a FilterError."""
+    return f"bad_{type(error).__name__.removesuffix('Error').lower()}"
 
 
 class _Products(Collector):

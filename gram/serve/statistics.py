@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
 from collections import Counter, deque
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+log = logging.getLogger("gram.serve")
 
 MOST = 5_000
 """Different queries that are counted; the rarest half is forgotten when there are more."""
@@ -90,13 +93,18 @@ def hear(statistics: Statistics, address: Path, stopping: threading.Event) -> No
     """Counts what other processes tell at a socket's path, until `stopping`."""
     address.unlink(missing_ok=True)  # of one that died
     with socket.socket(socket.AF_UNIX) as hearing:
-        hearing.bind(str(address))
+        try:
+            hearing.bind(str(address))
+        except OSError as error:  # a long TMPDIR, say
+            log.warning("/stats are of one process: %s: %s. Fix: name a shorter TMPDIR", address, error)
+            return
         hearing.listen()
         hearing.settimeout(EVERY)
         while not stopping.wait(0.01):
-            with suppress(OSError, ValueError):  # nobody comes, or one that ends half way
+            # nobody comes, or one that ends half way, or says something else
+            with suppress(OSError, ValueError, TypeError, RecursionError):
                 speaking = hearing.accept()[0]
                 speaking.settimeout(EVERY)
                 with speaking, speaking.makefile("rb") as said:
-                    for search in json.load(said):
-                        statistics.note_search(*search)
+                    for query, found, took_ms in json.load(said):
+                        statistics.note_search(str(query), int(found), float(took_ms))

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_AMOUNT = r"(\d{1,7}(?:[.,]\d{1,2})?)"
+_AMOUNT = r"(\d{1,3}(?:,\d{3})+(?:\.\d{1,2})?|\d{1,3}(?:\.\d{3})+(?:,\d{1,2})?|\d{1,9}(?:[.,]\d{1,2})?)"
 _SIGN, _WORD = r"(?:us\s?)?[$€£]\s?", r"\s?(?:dollars?|bucks|usd|euros?|eur|pounds? sterling|gbp|[$€£])"
 _MONEY = rf"(?:{_SIGN}{_AMOUNT}|{_AMOUNT}{_WORD})"
 _UNDER = r"(?:under|below|less than|cheaper than|up to|at most|max(?:imum)?|no more than)"
 _OVER = r"(?:over|above|more than|from|at least|min(?:imum)?)"
+_END = r"(?![\w]|[.,]\d)"
 _BETWEEN = re.compile(
-    rf"\b(?:between|from)\s+(?:{_SIGN})?{_AMOUNT}(?:{_WORD})?\s*(?:and|to|-)\s*{_MONEY}(?!\w)", re.IGNORECASE
+    rf"\b(?:between|from)\s+(?:{_SIGN})?{_AMOUNT}(?:{_WORD})?\s*(?:and|to|-)\s*{_MONEY}{_END}", re.IGNORECASE
 )
-_BELOW = re.compile(rf"\b{_UNDER}\s+{_MONEY}(?!\w)", re.IGNORECASE)
-_ABOVE = re.compile(rf"\b{_OVER}\s+{_MONEY}(?!\w)", re.IGNORECASE)
+_BELOW = re.compile(rf"\b{_UNDER}\s+{_MONEY}{_END}", re.IGNORECASE)
+_ABOVE = re.compile(rf"\b{_OVER}\s+{_MONEY}{_END}", re.IGNORECASE)
 
 
 class PriceRange(NamedTuple):
@@ -24,6 +25,9 @@ class PriceRange(NamedTuple):
     high: float
     query: str
 
+    def __str__(self) -> str:
+        return f"price from {self.low:g}" if self.high == float("inf") else f"price {self.low:g} to {self.high:g}"
+
 
 def read_price(query: str) -> PriceRange | None:
     """The price that a query asks for, if it names one with a sign or word of money: a bare number may be a size.
@@ -32,17 +36,22 @@ def read_price(query: str) -> PriceRange | None:
     PriceRange(low=0.0, high=500.0, query='leather sofa')
     >>> read_price("lamp between 20 and 40 dollars").query, read_price("tv under 50 in")
     ('lamp', None)
+    >>> read_price("tv over $500 under $1,000")
+    PriceRange(low=500.0, high=1000.0, query='tv')
     """
+    low, high, rest = 0.0, float("inf"), query
     for pattern in (_BETWEEN, _BELOW, _ABOVE):
-        found = pattern.search(query)
+        found = pattern.search(rest)
         if not found:
             continue
-        amounts = [float(amount.replace(",", ".")) for amount in found.groups() if amount]
-        low, high = min(amounts), max(amounts)
-        if pattern is _BELOW:
-            low = 0.0
-        elif pattern is _ABOVE:
-            high = float("inf")
-        rest = " ".join(f"{query[: found.start()]} {query[found.end() :]}".split())
-        return PriceRange(low, high, rest) if rest else None
-    return None
+        amounts = [_number(amount) for amount in found.groups() if amount]
+        low = low if pattern is _BELOW else max(low, min(amounts))
+        high = high if pattern is _ABOVE else min(high, max(amounts))
+        rest = f"{rest[: found.start()]} {rest[found.end() :]}"
+    return None if rest == query else PriceRange(min(low, high), max(low, high), " ".join(rest.split()))
+
+
+def _number(amount: str) -> float:
+    """Of an amount whose last two digits at most are behind a comma or a point; others part thousands."""
+    *whole, last = amount.replace(",", ".").split(".")
+    return float(f"{''.join(whole)}.{last}") if whole and len(last) < 3 else float("".join([*whole, last]))
