@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from gram.arrays import SparseRow, top_k
 from gram.coder.added import add_attribute
-from gram.coder.base import QUERY_CODING, Coder, CodingSettings, QueryRepresentation, QueryTerms, Side
+from gram.coder.base import Coder, CodingSettings, QueryRepresentation, QueryTerms, Side
 from gram.coder.folder import check_model, load_coder, model_hash
 from gram.codes.lexicon import Lexicon
 from gram.errors import GramError, IndexFolderError, SettingError
@@ -49,10 +49,10 @@ class Searcher:
 
     name = "GRAM"
 
-    def __init__(self, coder: Coder, index: Index, scorer: Scorer, coding: CodingSettings = QUERY_CODING) -> None:
+    def __init__(self, coder: Coder, index: Index, scorer: Scorer, coding: CodingSettings | None = None) -> None:
         extra = dict(zip(index.extra_words, index.extra_counts.tolist(), strict=True))
         self.model_coder, self.coder = coder, coder.with_words(extra)  # as the model has it; with this index's words
-        self.index, self.scorer, self.coding = index, scorer, coding
+        self.index, self.scorer, self.coding = index, scorer, coding or coder.query_coding
         self.alone: dict[tuple[str, ...], Scorer] = {}  # of some groups of features alone
         self.lexicon = self.coder.lexicon
         self.speller = make_speller(index, self.lexicon)

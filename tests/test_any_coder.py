@@ -53,6 +53,8 @@ PRODUCTS = [
 class SynonymCoder:
     """Knows that a couch is a sofa; a stem's vector is random, a text's the sum of its stems'."""
 
+    query_coding = QUERY_CODING
+
     lexicon: Lexicon
     trie: CodeTrie
 
@@ -151,6 +153,7 @@ def test_a_searcher_asks_for_what_is_worth_its_postings(searcher: Searcher) -> N
     few = Searcher(searcher.coder, searcher.index, searcher.scorer, replace(QUERY_CODING, postings=2))
     every = Searcher(searcher.coder, searcher.index, searcher.scorer, replace(QUERY_CODING, postings=0))
     assert few.represent(["sofa"])[0].expansion.key.tolist() == []
+    assert searcher.coding.postings == 3_000
     assert every.represent(["sofa"])[0].expansion.key.tolist() == [COUCH]
 
 

@@ -21,7 +21,7 @@ from gram.errors import SettingError
 from gram.ranking import candidates
 from gram.ranking.candidates import Candidates, find_in_parts
 from gram.ranking.features import NAMES
-from gram.ranking.fits import find_fitting
+from gram.ranking.fits import find_fitting, having_all
 from gram.records import Product
 from gram.serve.app import make_app
 from gram.shop import Shop
@@ -92,6 +92,22 @@ def test_the_best_of_the_whole_shop_is_what_others_are_beside() -> None:
     found = rows({"maxsim": 1.5}, {"maxsim": 0.75})
     assert fitting(found, ask("red sofa"), first=rows({"maxsim": 3.0})) == [True, False]
     assert fitting(found, ask("red sofa"), fit=0.5, first=rows({"maxsim": 3.0})) == [False, False]
+
+
+def test_rows_that_hold_every_word_or_every_code() -> None:
+    """Of six: 0 holds both words, 1 one of them, 2 and 3 both codes by other words, 4 both words but is gone."""
+    words, codes = {"red": [0, 1, 4], "sofa": [0, 4, 5]}, {0: [2, 3, 1], 1: [3, 2]}
+    index = SimpleNamespace(
+        n_products=6,
+        bm25=SimpleNamespace(holding=lambda stem: np.array(words.get(stem, []), dtype=np.int32)),
+        lexical=SimpleNamespace(n_keys=2, of=lambda key: (np.array(codes[key]), np.ones(len(codes[key])))),
+    )
+    part: Any = candidates.Part(index, np.array([True, True, True, True, False, True]))  # type: ignore[arg-type]
+    assert having_all(part, ask("red sofa", [0, 1]), LEXICON).tolist() == [0, 2, 3]
+    assert having_all(part, ask("red sofa", []), LEXICON).tolist() == [0]
+    assert having_all(part, ask("red sofa", [0]), LEXICON).tolist() == [0], "the code says not all"
+    assert having_all(part.but(np.array([0])), ask("red sofa", [0, 1]), LEXICON).tolist() == [2, 3]
+    assert having_all(part, ask("", []), LEXICON).tolist() == []
 
 
 def test_without_vectors_less_can_be_reached() -> None:
@@ -211,6 +227,7 @@ def test_all_that_hold_every_word_fit_however_many_they_are(shop: Shop) -> None:
         assert ids(shop, "quibbet tray", sort="price", limit=60, filter="price > 30") == list(many)[30:]
         assert shop.search("quibbet tray", distinct="brand").found == 4
         shop.put_rule("pin", {"action": "pin", "query": "quibbet tray", "products": ["q39"]})
+        assert shop.search("quibbet tray", limit=5).found == 40, "counted once, though it was none of the candidates"
         pinned = shop.search("quibbet tray", limit=60)
         assert (pinned.found, pinned.hits[0].product_id, len({h.product_id for h in pinned.hits})) == (40, "q39", 60)
     finally:

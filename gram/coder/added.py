@@ -40,6 +40,7 @@ class AddedAttributes:
         """`outside` (A,) is the id outside of each attribute of `inner`."""
         self.inner, self.trie, self.outside, self.added = inner, trie, outside, added
         self.lexicon = _renumber(inner.lexicon, outside, n_learnt)
+        self.query_coding = inner.query_coding
 
     def represent(
         self, texts: Sequence[str] | Sequence[Product], side: Side, settings: CodingSettings, progress: str = ""

@@ -129,7 +129,13 @@ class Representations(NamedTuple):
 
 
 class Coder(Protocol):
-    """Turns texts into representations over one lexicon and one space of codes."""
+    """Turns texts into representations over one lexicon and one space of codes.
+
+    Of a query a search asks it for what `query_coding` says: all that it half knows, where its weights tell how sure it
+    is, or what it is sure of."""
+
+    @property
+    def query_coding(self) -> CodingSettings: ...
 
     @property
     def lexicon(self) -> Lexicon: ...

@@ -77,6 +77,8 @@ class Spent:
 class CausalCoder:
     """A `Coder` of a language model. `codes` (C,) tells of each code how many texts of training had it as a target."""
 
+    query_coding = SURE_CODING  # what it half knows was tried with the encoder alone
+
     def __init__(
         self,
         model: LanguageModel,
@@ -123,7 +125,6 @@ class CausalCoder:
         self, texts: Sequence[str] | Sequence[Product], side: Side, settings: CodingSettings, progress: str = ""
     ) -> Representations:
         """As `Coder.represent`; where no compound codes are asked for, the language model is not asked at all."""
-        kept = SURE_CODING if settings.certainty else settings  # what it half knows was tried with the encoder alone
         lexical = [self._hold(text) for text in texts]
         said = self.write(texts, side, progress) if settings.codes else [_NOTHING] * len(texts)
         expansion, chances, compound = [], [], []
@@ -132,8 +133,8 @@ class CausalCoder:
             weight = np.sqrt(share) * self._rarity[codes.code]  # shared ones add up as Bhattacharyya's coefficient
             compound.append(dict(zip(codes.code.tolist(), weight.tolist(), strict=True)))
             chance = self._chances(codes.code, share)
-            new = {a: p for a, p in chance.items() if a not in row and p >= kept.least}
-            best = sorted(sorted(new, key=lambda a: -new[a])[: kept.expansion])
+            new = {a: p for a, p in chance.items() if a not in row and p >= settings.least}
+            best = sorted(sorted(new, key=lambda a: -new[a])[: settings.expansion])
             expansion.append({a: EXPANSION_WEIGHT * self._base(a) * new[a] for a in best})
             chances += [new[a] for a in best]
         none = np.zeros((len(texts), 1), dtype=np.float32)

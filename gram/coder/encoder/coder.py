@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gram.coder.base import FORMAT, LEXICON, WEIGHTS, CodingSettings, Representations, Side
+from gram.coder.base import FORMAT, LEXICON, QUERY_CODING, WEIGHTS, CodingSettings, Representations, Side
 from gram.coder.beam import TorchTrie
 from gram.coder.encoder.backbone import Backbone, rebuild
 from gram.coder.encoder.coding import RepresentationBuilder, likeliest_codes
@@ -34,6 +34,8 @@ PROGRESS_FROM = 2000  # texts; fewer take no time worth a bar
 
 class EncoderCoder(nn.Module):
     """A `Coder` of one encoder pass and a small decoder. `device` is where its weights are."""
+
+    query_coding = QUERY_CODING
 
     def __init__(
         self, backbone: Backbone, lexicon: Lexicon, trie: CodeTrie, settings: NetworkSettings | None = None
