@@ -137,8 +137,8 @@ class Answer:
             steering.filters.append(f"price BETWEEN {price.low:.2f} AND {min(price.high, 1e12):.2f}")
         parts = self._parts(steering)
         begins = np.cumsum([0, *(part.index.n_products for part in parts)])
-        asked = bool(request.filter.strip() or request.sort or request.facets or price)
-        candidates = self._rank(parts, represented, steering) if query.strip() else self._browse(parts, asked)
+        lists = bool(request.filter.strip() or request.sort or request.facets or price)
+        candidates = self._rank(parts, represented, steering) if query.strip() else self._browse(parts, lists)
         candidates = self._distinct(self._sort(candidates.with_first(self._pinned(steering, parts))))
         fitting = np.concatenate([candidates.rows[candidates.fits], candidates.unranked])
         shown = slice(request.offset, request.offset + request.limit)
@@ -237,7 +237,7 @@ class Answer:
             begin += part.index.n_products
         return np.array([row in every for row in rows.tolist()], dtype=np.float32)
 
-    def _browse(self, parts: Sequence[Part], asked: bool) -> Ranked:
+    def _browse(self, parts: Sequence[Part], lists: bool) -> Ranked:
         """Without a query: every product that may be found, the most valued first, where anything was asked."""
         rows, values, begin = [], [], 0
         for part in parts:
@@ -246,7 +246,7 @@ class Answer:
             values.append(part.index.value[allowed])
             begin += part.index.n_products
         scores = np.concatenate(values)
-        if not asked:
+        if not lists:
             return Ranked.nothing()
         order, best = top_k(scores, len(scores))
         rows_in_order, none = np.concatenate(rows)[order], np.zeros((len(order), 0), dtype=np.float32)
