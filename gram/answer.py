@@ -130,7 +130,7 @@ class Answer:
         )
         represented = searcher.represent([query], compound=False)[0]
         read_as = searcher.read(query)[0]
-        codes = self._codes(represented)
+        codes = self._codes(represented) if query.strip() else []  # of no words the model writes what is frequent
         lexical = [code for code, source, _ in codes if source == "lexical"]
         steering = steer(self.rules, [request.query, query], searcher.lexicon.analyzer, lexical)
         if price:
