@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from gram.arrays import SparseRow, offsets, top_k
+from gram.arrays import SparseRow, top_k
 from gram.coder.base import QueryRepresentation
 from gram.errors import SettingError
 from gram.index.fields import facet
@@ -23,7 +23,7 @@ from gram.ranking.fits import FIT, ORDINARY, find_fitting, having_all
 from gram.records import Attribute, Hit, code_text
 from gram.rules import Rule, Steering, replace_synonyms, steer
 from gram.snapshot import LiveSegment, Snapshot, to_mask
-from gram.text.prices import read_price
+from gram.text.prices import PriceRange, read_price
 
 ALWAYS = frozenset({"code", "brand", "category", "price", "value", "stock"})
 """What filters may ask of any shop, whether a product of it has one or not."""
@@ -111,6 +111,16 @@ def check_names(snapshot: Snapshot, names: Sequence[str]) -> None:
             raise SettingError(f"no product has a field {name!r:.60}. Fix: {fix}")
 
 
+def read_query(snapshot: Snapshot, query: str, rules: Sequence[Rule]) -> tuple[str, PriceRange | None, list[str]]:
+    """The words that are searched for, without the price that a shop with prices is asked for, and with what rules put
+    in their place; that price; and the ids of these rules."""
+    price = read_price(query)
+    if price and not any("price" in segment.fields.columns for segment in snapshot.segments):
+        price = None
+    words, synonyms = replace_synonyms(rules, price.query if price else query, snapshot.searcher.lexicon.analyzer)
+    return words, price, synonyms
+
+
 class Answer:
     """One request on one snapshot, step by step."""
 
@@ -122,12 +132,7 @@ class Answer:
 
     def run(self) -> SearchResult:
         searcher, request = self.searcher, self.request
-        price = read_price(request.query)
-        if price and not any("price" in segment.fields.columns for segment in self.snapshot.segments):
-            price = None
-        query, synonyms = replace_synonyms(
-            self.rules, price.query if price else request.query, searcher.lexicon.analyzer
-        )
+        query, price, synonyms = read_query(self.snapshot, request.query, self.rules)
         represented = searcher.represent([query], compound=False)[0]
         read_as = searcher.read(query)[0]
         codes = self._codes(represented) if query.strip() else []  # of no words the model writes what is frequent
@@ -136,20 +141,23 @@ class Answer:
         if price:
             steering.filters.append(f"price BETWEEN {price.low:.2f} AND {min(price.high, 1e12):.2f}")
         parts = self._parts(steering)
-        begins = np.cumsum([0, *(part.index.n_products for part in parts)])
-        lists = bool(request.filter.strip() or request.sort or request.facets or price)
-        candidates = self._rank(parts, represented, steering) if query.strip() else self._browse(parts, lists)
+        if query.strip():
+            candidates = self._rank(parts, represented, steering)
+        elif request.filter.strip() or request.sort or request.facets or price:
+            candidates = self._browse(parts)
+        else:
+            candidates = Ranked.nothing()
         candidates = self._distinct(self._sort(candidates.with_first(self._pinned(steering, parts))))
         fitting = np.concatenate([candidates.rows[candidates.fits], candidates.unranked])
         shown = slice(request.offset, request.offset + request.limit)
-        hits = [self._hit(represented, candidates, at, begins) for at in range(len(candidates.rows))[shown]]
-        found = [BitMap(part_rows) for part_rows in by_part(fitting, begins)]
+        hits = [self._hit(represented, candidates, at) for at in range(len(candidates.rows))[shown]]
+        found = [BitMap(part_rows) for part_rows in by_part(fitting, self.snapshot.begins)]
         fields = [(segment.fields, rows) for segment, rows in zip(self.snapshot.segments, found, strict=True)]
         return SearchResult(
             hits,
             len(fitting),
             {name: facet(fields, name) for name in request.facets},
-            self._refinements(represented, fitting, begins) if query.strip() else [],
+            self._refinements(represented, fitting) if query.strip() else [],
             f"{read_as} ({price})".strip() if price else read_as,
             codes,
             [*synonyms, *steering.rules],
@@ -200,7 +208,7 @@ class Answer:
         fit = FIT if request.fit is None else request.fit
         found = find_in_parts(parts, query, scorer.first_phase, ordinary=ORDINARY if fit else 0)
         ranked = self._in_order(parts, steering, found, find_fitting(found, query, self.searcher.lexicon, fit))
-        begins = offsets(np.array([part.index.n_products for part in parts]))
+        begins = self.snapshot.begins
         rest = [part.but(rows) for part, rows in zip(parts, by_part(found.rows, begins), strict=True)]
         more = [having_all(part, query, self.searcher.lexicon) if fit else _NO_ROWS for part in rest]
         unranked = np.concatenate([rows + begin for rows, begin in zip(more, begins.tolist(), strict=False)])
@@ -237,8 +245,8 @@ class Answer:
             begin += part.index.n_products
         return np.array([row in every for row in rows.tolist()], dtype=np.float32)
 
-    def _browse(self, parts: Sequence[Part], lists: bool) -> Ranked:
-        """Without a query: every product that may be found, the most valued first, where anything was asked."""
+    def _browse(self, parts: Sequence[Part]) -> Ranked:
+        """Without a query: every product that may be found, the most valued first."""
         rows, values, begin = [], [], 0
         for part in parts:
             allowed = np.flatnonzero(part.may_be_found)
@@ -246,8 +254,6 @@ class Answer:
             values.append(part.index.value[allowed])
             begin += part.index.n_products
         scores = np.concatenate(values)
-        if not lists:
-            return Ranked.nothing()
         order, best = top_k(scores, len(scores))
         rows_in_order, none = np.concatenate(rows)[order], np.zeros((len(order), 0), dtype=np.float32)
         return Ranked(rows_in_order, best, none, np.ones(len(order), dtype=bool))
@@ -273,10 +279,9 @@ class Answer:
             fields = sorted({n for s in self.snapshot.segments for n in s.fields.columns if s.fields.has_numbers(n)})
             fix = f"sort by {', '.join(fields)}" if fields else "leave the sort out"
             raise SettingError(f"no product has a number in {name!r:.60}. Fix: {fix}")
-        begins = np.cumsum([0, *(s.index.n_products for s in self.snapshot.segments)])
         ranked, keys = ranked.take(ranked.fits), []
         for at, row in enumerate(ranked.rows.tolist()):
-            number = self._segment_of(row, begins)
+            number = self._segment_of(row)
             value = number[0].fields.number(name, number[1])
             keys.append((value is None, 0.0 if value is None else -value if falling else value, at))
         return ranked.take(np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64))
@@ -285,10 +290,9 @@ class Answer:
         name = self.request.distinct.strip()
         if not name:
             return ranked
-        begins = np.cumsum([0, *(s.index.n_products for s in self.snapshot.segments)])
         seen, kept = set(), []
         for at, row in enumerate(ranked.rows.tolist()):
-            segment, inside = self._segment_of(row, begins)
+            segment, inside = self._segment_of(row)
             column = segment.fields.columns.get(name)
             value = column.first.get(inside) if column else None
             if value is None or value not in seen:
@@ -296,12 +300,13 @@ class Answer:
                 kept.append(at)
         return ranked.take(np.array(kept, dtype=np.int64))
 
-    def _segment_of(self, row: int, begins: NDArray[np.int64]) -> tuple[LiveSegment, int]:
+    def _segment_of(self, row: int) -> tuple[LiveSegment, int]:
+        begins = self.snapshot.begins
         number = int(np.searchsorted(begins, row, side="right")) - 1
         return self.snapshot.segments[number], row - int(begins[number])
 
-    def _hit(self, query: QueryRepresentation, ranked: Ranked, at: int, begins: NDArray[np.int64]) -> Hit:
-        segment, inside = self._segment_of(int(ranked.rows[at]), begins)
+    def _hit(self, query: QueryRepresentation, ranked: Ranked, at: int) -> Hit:
+        segment, inside = self._segment_of(int(ranked.rows[at]))
         table, features = segment.index.table, ranked.features[at]
         hit = Hit(str(table.ids[inside]), float(ranked.scores[at]), table.title(inside), fits=bool(ranked.fits[at]))
         if not self.request.explain or not len(features):
@@ -312,14 +317,12 @@ class Answer:
         codes = [s._replace(product_source="given") if g else s for s, g in zip(hit.codes, given, strict=True)]
         return hit._replace(codes=tuple(codes))
 
-    def _refinements(
-        self, query: QueryRepresentation, rows: NDArray[np.int64], begins: NDArray[np.int64]
-    ) -> list[Refinement]:
+    def _refinements(self, query: QueryRepresentation, rows: NDArray[np.int64]) -> list[Refinement]:
         """Codes that some of the best hits hold, and the query does not ask for."""
         lexicon, counts, weights = self.searcher.lexicon, Counter[int](), dict[int, float]()
         best = rows[:REFINED_FROM]
         for row in best.tolist():
-            segment, inside = self._segment_of(row, begins)
+            segment, inside = self._segment_of(row)
             keys, weighed = segment.index.code_rows.of(inside)
             counts.update(keys.tolist())
             for key, weight in zip(keys.tolist(), weighed.tolist(), strict=True):
@@ -331,15 +334,15 @@ class Answer:
             telling = 2 <= counts[key] <= 0.8 * len(best) and attribute.slot in REFINING_SLOTS
             if telling and words.isdisjoint(used) and key < lexicon.n_learnt:
                 used |= words
-                found.append(self._refinement(attribute, rows, begins))
+                found.append(self._refinement(attribute, rows))
                 if len(found) == REFINEMENTS:
                     break
         return found
 
-    def _refinement(self, attribute: Attribute, rows: NDArray[np.int64], begins: NDArray[np.int64]) -> Refinement:
+    def _refinement(self, attribute: Attribute, rows: NDArray[np.int64]) -> Refinement:
         code = code_text((attribute,))
         products = sum(
             self._having(segment, code).intersection_cardinality(BitMap(inside))
-            for segment, inside in zip(self.snapshot.segments, by_part(rows, begins), strict=True)
+            for segment, inside in zip(self.snapshot.segments, by_part(rows, self.snapshot.begins), strict=True)
         )
         return Refinement(code, products, f"code = {quote(code)}")

@@ -14,6 +14,7 @@ from gram.apart import check_apart
 from gram.display import printable
 from gram.errors import DataError, SettingError
 from gram.folders import check_free
+from gram.locks import resolve
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -51,6 +52,12 @@ def apart(_: click.Context, __: click.Parameter, file: Path | None) -> Path | No
     if file is not None and (file.is_file() or not file.exists()):
         check_apart(file)
     return file
+
+
+def check_not_queries(output: Path, queries: Path) -> None:
+    """Raises DataError where what is to be written would take the place of the queries that it answers."""
+    if resolve(output) == resolve(queries):
+        raise DataError(output, "is what the queries are in.", "name another file")
 
 
 def _check_dataset(output: Path, replace: bool) -> None:

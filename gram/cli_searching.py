@@ -10,12 +10,10 @@ import click
 from tqdm import tqdm
 
 from gram.answer import DEEPEST, SearchRequest, SearchResult, check_request
-from gram.cli_measuring import FILE, FOLDER, apart, check_option, device_option
+from gram.cli_measuring import FILE, FOLDER, apart, check_not_queries, check_option, device_option
 from gram.data.log import read_queries
 from gram.display import format_hits, printable
-from gram.errors import DataError
 from gram.evaluation.measures import Run, check_ids, ranking, write_run
-from gram.locks import resolve
 from gram.search import Searcher
 from gram.shop import Shop
 
@@ -68,8 +66,8 @@ def search(
     """
     request = SearchRequest(query or "", k, 0, filter_, _names(facets), sort, "", explain, value, fit)
     _check(query, queries, run_file, bool(only), request)
-    if queries is not None and run_file is not None and resolve(run_file) == resolve(queries):
-        raise DataError(run_file, "is what the queries are in.", "name another file for the run")
+    if queries is not None and run_file is not None:
+        check_not_queries(run_file, queries)
     texts = None if queries is None else read_queries(queries)
     if only:
         searcher = Searcher.load(index, model, device, check=check).only(_names(only))

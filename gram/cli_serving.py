@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from gram.cli_measuring import FILE, FOLDER, apart
+from gram.cli_measuring import FILE, FOLDER, apart, check_not_queries
 from gram.display import printable
-from gram.errors import DataError, MissingExtra, SettingError
+from gram.errors import MissingExtra, SettingError
 from gram.export import FORMS, write_products, write_queries
 
 MERGE_FROM = 5_000
@@ -152,11 +152,10 @@ def export(index: Path, output: Path, queries: Path | None, form: str, model: Pa
     that came since `gram index` are in it.
     """
     from gram.data.log import read_queries
-    from gram.locks import resolve
     from gram.shop import Shop
 
-    if queries is not None and resolve(output) == resolve(queries):
-        raise DataError(output, "is what the queries are in.", "name another file")
+    if queries is not None:
+        check_not_queries(output, queries)
     texts = None if queries is None else read_queries(queries)
     shop = Shop.open(index, model, read_only=True, watching=False)
     try:

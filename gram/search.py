@@ -115,10 +115,11 @@ class Searcher:
         return [row._replace(expansion=self._affordable(row.expansion)) for row in rows]
 
     def _affordable(self, expansion: SparseRow) -> SparseRow:
+        if not self.coding.postings:
+            return expansion
         keys = expansion.key.astype(np.int64)  # (K,)
         touched = self.index.lexical.lengths(keys) + self.index.expansion.lengths(keys)  # (K,)
-        most = self.coding.postings * max(1.0, self.index.n_products / PRODUCTS)
-        return affordable(expansion, touched, most) if self.coding.postings else expansion
+        return affordable(expansion, touched, self.coding.postings * max(1.0, self.index.n_products / PRODUCTS))
 
     def represent_in_parts(
         self, queries: Sequence[str], progress: str = "", size: int = BATCH

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gram.answer import Answer, SearchRequest, SearchResult, check_names, check_request
+from gram.answer import Answer, SearchRequest, SearchResult, check_names, check_request, read_query
 from gram.code_edits import CodeEdit
 from gram.coder.folder import check_model
 from gram.coder.packing import read_back
@@ -25,7 +25,6 @@ from gram.records import Attribute, Product
 from gram.remembered import Remembered
 from gram.rules import Rule, in_force, next_moment, parse_rule
 from gram.search import BATCH, find_model
-from gram.text.prices import read_price
 
 REMEMBERED = 100
 """Hits of an answer that is remembered, at most."""
@@ -273,7 +272,7 @@ class Shop:
         snapshot = self.live.snapshot
         for begin in range(0, len(queries), BATCH):
             some = queries[begin : begin + BATCH]
-            texts = [price.query if (price := read_price(query)) else query for query in some]
+            texts = [read_query(snapshot, query, rules)[0] for query in some]
             ready = replace(snapshot, searcher=snapshot.searcher.with_ready(texts))
             yield from (Answer(ready, replace(request, query=query), rules).run() for query in some)
 

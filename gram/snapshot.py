@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
+from gram.arrays import offsets
 from gram.code_edits import CodeEdits
 from gram.coder.base import Representations
 from gram.coder.packing import join, read_back
@@ -74,6 +75,11 @@ class Snapshot:
     segments: tuple[LiveSegment, ...] = ()
     version: int = 0
     edits: CodeEdits = field(default_factory=CodeEdits)
+
+    @cached_property
+    def begins(self) -> NDArray[np.int64]:
+        """(S + 1,) the row over all segments that each of the S begins with, and how many rows there are."""
+        return offsets(np.array([segment.index.n_products for segment in self.segments], dtype=np.int64))
 
     def find(self, product_id: str) -> tuple[LiveSegment, int] | None:
         """Where a product stands."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,17 @@ from gram.shop import Shop
 
 def ids(shop: Shop, query: str, **options: object) -> list[str]:
     return [hit.product_id for hit in shop.search(query, **options).hits]
+
+
+def restarted_and_merged(shop: Shop, index_folder: Path, check: Callable[[Shop], None]) -> Shop:
+    """The shop opened anew, with one segment, and looked at before and after the merge."""
+    shop.close()
+    shop = Shop.open(index_folder)
+    check(shop)
+    shop.live.merge()
+    assert len(shop.live.snapshot.segments) == 1
+    check(shop)
+    return shop
 
 
 def test_codes_are_given_and_taken_for_good(index_folder: Path, small_shop: Path) -> None:
@@ -56,12 +68,7 @@ def test_codes_are_given_and_taken_for_good(index_folder: Path, small_shop: Path
     shop.update([product._replace(description="A navy sofa, written anew.")])
     shop.patch(product_id, {"price": 5.0})
     check(shop)
-    shop.close()
-    shop = Shop.open(index_folder)
-    check(shop)
-    shop.live.merge()
-    assert len(shop.live.snapshot.segments) == 1
-    check(shop)
+    shop = restarted_and_merged(shop, index_folder, check)
     make_index(
         index_folder.parent / "model", [p for s in shop.live.snapshot.segments for p in s.index.table], index_folder
     )
@@ -151,12 +158,7 @@ def test_an_attribute_is_added_for_good(index_folder: Path) -> None:
     check(shop)
     check(reader)
     reader.close()
-    shop.close()
-    shop = Shop.open(index_folder)
-    check(shop)
-    shop.live.merge()
-    assert len(shop.live.snapshot.segments) == 1
-    check(shop)
+    shop = restarted_and_merged(shop, index_folder, check)
     make_index(index_folder.parent / "model", list(shop.live.searcher.index.table), index_folder)
     assert shop.refresh()
     assert "style: mumbrels" in held(shop, "v"), "a word of the catalogue, by the number of the new index"

@@ -63,10 +63,14 @@ class Part:
     allowed: NDArray[np.bool_] | None = None  # (N,) of those alive, False for the ones that a filter leaves out
 
     @property
+    def mask(self) -> NDArray[np.bool_] | None:
+        """(N,) which products may be found; None where all may."""
+        return self.alive if self.allowed is None else self.allowed
+
+    @property
     def may_be_found(self) -> NDArray[np.bool_]:
         """(N,)"""
-        mask = self.alive if self.allowed is None else self.allowed
-        return np.ones(self.index.n_products, dtype=bool) if mask is None else mask
+        return np.ones(self.index.n_products, dtype=bool) if self.mask is None else self.mask
 
     def but(self, rows: NDArray[np.int64]) -> Part:
         """The same without these rows."""
@@ -175,11 +179,10 @@ class _FirstLook:
             if near and index.n_products:
                 beside = np.concatenate([beside, _nearest(index, part.alive, query, BESIDE)])
             rows = np.concatenate([rows, beside])
-        may_be = part.alive if part.allowed is None else part.allowed
         if not near and not weights[_FIRST].any():
-            rows = np.arange(index.n_products) if may_be is None else np.flatnonzero(may_be)
+            rows = np.flatnonzero(part.may_be_found)
         elif near and index.n_products:
-            rows = np.concatenate([rows, _nearest(index, may_be, query, NEAREST)])
+            rows = np.concatenate([rows, _nearest(index, part.mask, query, NEAREST)])
         look.rows = each_once(rows)
         return look
 
@@ -226,15 +229,14 @@ def _add_what_is_like_the_first(looks: Sequence[_FirstLook]) -> None:
     at, weights = top_k(every.weight, FEEDBACK_KEYS)
     keys = every.key[at]
     for look in looks:
-        index, part = look.part.index, look.part
-        allowed = part.alive if part.allowed is None else part.allowed
+        index, mask = look.part.index, look.part.mask
         found = np.zeros(index.n_products, dtype=np.float32)
         for postings in (index.lexical, index.expansion):
             known = np.flatnonzero(keys < postings.n_keys)
             holding = postings.start[keys[known] + 1] - postings.start[keys[known]]
             rare = known[holding <= max(FEW, COMMON * index.n_products)]
             postings.accumulate(keys[rare], weights[rare], found)
-        rows = np.flatnonzero(found > 0 if allowed is None else (found > 0) & allowed)
+        rows = np.flatnonzero(found > 0 if mask is None else (found > 0) & mask)
         look.rows = each_once(np.concatenate([look.rows, top_k(found[rows], FROM_FEEDBACK, rows)[0]]))
 
 

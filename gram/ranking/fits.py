@@ -10,8 +10,6 @@ Letters: C candidates, O ordinary products, F features.
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,12 +34,8 @@ _WEIGHTS = Scorer.default().weights
 _FULL_COVERAGE, _CODE_SHARE = NAMES.index("full_coverage"), NAMES.index("code_share")
 # what the sum is of a product whose every share and cosine is 1; sums over shared codes have no bound, and are left out
 _BOUNDED = [f for f in FEATURES if f.weight > 0 and not isinstance(f.first_phase, SharedKeys)]
-
-
-@cache
-def _reach(vectors: bool) -> float:
-    """What the sum comes to at most."""
-    return sum(f.weight for f in _BOUNDED if vectors or f.group not in ("vectors", "tokens"))
+_REACH = sum(feature.weight for feature in _BOUNDED)
+_REACH_WITHOUT_VECTORS = sum(f.weight for f in _BOUNDED if f.group not in ("vectors", "tokens"))
 
 
 def find_fitting(found: Candidates, query: QueryRepresentation, lexicon: Lexicon, fit: float) -> NDArray[np.bool_]:
@@ -57,7 +51,7 @@ def find_fitting(found: Candidates, query: QueryRepresentation, lexicon: Lexicon
     sums = found.features @ _WEIGHTS  # (C,)
     ordinary = float(np.quantile(found.ordinary @ _WEIGHTS, ORDINARY_SHARE)) if len(found.ordinary) else 0.0
     best = float(np.concatenate([sums, found.beside @ _WEIGHTS]).max()) - ordinary
-    most = _reach(bool(query.dense.any())) - ordinary
+    most = (_REACH if query.dense.any() else _REACH_WITHOUT_VECTORS) - ordinary
     fits = np.zeros(len(sums), dtype=bool) if best < STANDS_OUT * most else sums - ordinary >= fit * best
     fits |= found.features[:, _FULL_COVERAGE] > 0
     if codes_say_all(query, lexicon):
