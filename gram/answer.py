@@ -20,7 +20,7 @@ from gram.index.filters import parse_filter, quote
 from gram.ranked import BETWEEN, Ranked, by_part
 from gram.ranking.candidates import Candidates, Part, find_in_parts
 from gram.ranking.fits import FIT, ORDINARY, find_fitting, having_all
-from gram.records import Attribute, Hit, code_text
+from gram.records import Hit, code_text
 from gram.rules import Rule, Steering, replace_synonyms, steer
 from gram.snapshot import LiveSegment, Snapshot, to_mask
 from gram.text.prices import PriceRange, read_price
@@ -133,7 +133,7 @@ class Answer:
     def run(self) -> SearchResult:
         searcher, request = self.searcher, self.request
         query, price, synonyms = read_query(self.snapshot, request.query, self.rules)
-        represented = searcher.represent([query], compound=False)[0]
+        represented = searcher.recall(query)
         read_as = searcher.read(query)[0]
         codes = self._codes(represented) if query.strip() else []  # of no words the model writes what is frequent
         lexical = [code for code, source, _ in codes if source == "lexical"]
@@ -320,6 +320,7 @@ class Answer:
     def _refinements(self, query: QueryRepresentation, rows: NDArray[np.int64]) -> list[Refinement]:
         """Codes that some of the best hits hold, and the query does not ask for."""
         lexicon, counts, weights = self.searcher.lexicon, Counter[int](), dict[int, float]()
+        begins = self.snapshot.begins
         best = rows[:REFINED_FROM]
         for row in best.tolist():
             segment, inside = self._segment_of(row)
@@ -329,20 +330,18 @@ class Answer:
                 weights[key] = weights.get(key, 0.0) + weight
         said = {word for key in query.codes.key.tolist() for word in lexicon.forms[key][0]} | set(query.terms.stems)
         found, used = [], set(said)
+        fits = np.zeros(int(begins[-1]), dtype=bool)  # over all segments
+        fits[rows] = True
+        among = np.split(fits, begins[1:-1])
         for key in sorted(counts, key=lambda key: (-weights[key], key)):
             attribute, words = lexicon.attributes[key], set(lexicon.forms[key][0])
             telling = 2 <= counts[key] <= 0.8 * len(best) and attribute.slot in REFINING_SLOTS
             if telling and words.isdisjoint(used) and key < lexicon.n_learnt:
                 used |= words
-                found.append(self._refinement(attribute, rows))
+                having = zip(self.snapshot.segments, among, strict=True)
+                products = sum(segment.count_having(key, some) for segment, some in having)
+                code = code_text((attribute,))
+                found.append(Refinement(code, products, f"code = {quote(code)}"))
                 if len(found) == REFINEMENTS:
                     break
         return found
-
-    def _refinement(self, attribute: Attribute, rows: NDArray[np.int64]) -> Refinement:
-        code = code_text((attribute,))
-        products = sum(
-            self._having(segment, code).intersection_cardinality(BitMap(inside))
-            for segment, inside in zip(self.snapshot.segments, by_part(rows, self.snapshot.begins), strict=True)
-        )
-        return Refinement(code, products, f"code = {quote(code)}")

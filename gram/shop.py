@@ -28,6 +28,8 @@ from gram.search import BATCH, find_model
 
 REMEMBERED = 100
 """Hits of an answer that is remembered, at most."""
+ANSWERS, ANSWER_BYTES = 2_000, 64_000_000
+"""Answers that are remembered, and what they take of memory in all."""
 UNCODED = ("price", "value", "stock", "image", "url")
 """Fields that say nothing of what a product is: they change without coding it anew."""
 
@@ -52,7 +54,7 @@ class Shop:
 
     def __init__(self, live: LiveIndex) -> None:
         self.live = live
-        self._remembered = Remembered()
+        self._remembered: Remembered[SearchResult] = Remembered(ANSWERS, ANSWER_BYTES)
         self._lock = threading.Lock()
         self._ruling = threading.Lock()  # held while rules are read or written, and shown
         self._rules_version = 0
@@ -261,7 +263,7 @@ class Shop:
             return cached
         result = Answer(self.live.snapshot, request, rules).run()
         if request.limit <= REMEMBERED:  # so that no single one takes the place of many
-            self._remembered.put(key, result)
+            self._remembered.put(key, result, _bytes_of(result))
         return result
 
     def search_many(self, queries: Sequence[str], request: SearchRequest) -> Iterator[SearchResult]:
@@ -275,6 +277,13 @@ class Shop:
             texts = [read_query(snapshot, query, rules)[0] for query in some]
             ready = replace(snapshot, searcher=snapshot.searcher.with_ready(texts))
             yield from (Answer(ready, replace(request, query=query), rules).run() for query in some)
+
+
+def _bytes_of(answer: SearchResult) -> int:
+    """What an answer takes of memory, about: measured of CPython's tuples, dicts, floats and texts."""
+    hits = sum(400 + len(hit.title) + 300 * len(hit.codes) + 80 * len(hit.features) for hit in answer.hits)
+    values = sum(len(found["values"]) + 5 * len(found.get("ranges", ())) for found in answer.facets.values())
+    return 3_000 + hits + 100 * values + 300 * (len(answer.codes) + len(answer.refinements))
 
 
 def _said_by(product: Product) -> Product:

@@ -58,6 +58,11 @@ class LiveSegment:
                 has |= BitMap(postings.of(key)[0])
         return self.alive & has
 
+    def count_having(self, key: int, among: NDArray[np.bool_]) -> int:
+        """Of some rows (N,), which are alive, how many hold an attribute or were given it."""
+        lists = [p.of(key)[0] for p in (self.index.lexical, self.index.expansion) if 0 <= key < p.n_keys]
+        return len(np.unique(np.concatenate([rows[among[rows]] for rows in lists]))) if lists else 0
+
 
 def to_mask(rows: BitMap, n: int) -> NDArray[np.bool_]:
     """(n,) True for the rows of a bitmap."""

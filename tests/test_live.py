@@ -9,6 +9,7 @@ import sys
 import time
 import tracemalloc
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 import gram.folders
+from gram.coder.base import QueryRepresentation
 from gram.coder.packing import read_back
 from gram.data.catalogue import read_products
 from gram.errors import DataError, IndexFolderError, SettingError
@@ -26,6 +28,7 @@ from gram.index.store import store_path
 from gram.indexing import make_index
 from gram.records import Product
 from gram.remembered import Remembered
+from gram.search import Searcher
 from gram.serve.run import _take_in
 from gram.shop import Shop
 
@@ -202,16 +205,42 @@ def test_answers_are_remembered_until_a_rule_begins_or_ends(index_folder: Path) 
     shop.close()
 
 
+def test_a_query_is_coded_once_whatever_page_of_it_is_asked_for(
+    index_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, coded = Shop.open(index_folder), []
+    represent = Searcher._represent
+
+    def counting(searcher: Searcher, read: Sequence[str], compound: bool) -> list[QueryRepresentation]:
+        coded.extend(read)
+        return represent(searcher, read, compound)
+
+    monkeypatch.setattr(Searcher, "_represent", counting)
+    first = shop.search("black sofra")
+    shop.search("black  sofra ", offset=10)
+    shop.search("black sofa", value=0.1, facets=("brand",))
+    shop.update([Product("other", "Green lamp")])
+    assert [hit.product_id for hit in shop.search("black sofra").hits] == [hit.product_id for hit in first.hits]
+    assert coded == ["black sofa"]
+    shop.update([Product("new", "Sofra")])  # what was a typo is a word since
+    assert "new" in ids(shop, "black sofra")
+    assert coded == ["black sofa", "black sofra"]
+    shop.add_attribute("style", "zumbrelesque")
+    shop.search("black sofra")
+    assert coded == ["black sofa", "black sofra", "black sofra"], "the coder may write other attributes since"
+    shop.close()
+
+
 def test_what_is_remembered_takes_no_more_memory_than_it_may(index_folder: Path) -> None:
     shop = Shop.open(index_folder, read_only=True)
-    remembered = shop._remembered = Remembered(most_bytes=4_000_000)
+    remembered = shop._remembered = Remembered(2_000, most_bytes=4_000_000)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for offset in range(20):
         shop.search("black sofa", limit=100, offset=offset, explain=True, facets=("brand", "price"))
     taken = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert 3 < len(remembered._answers) < 20
+    assert 3 < len(remembered._values) < 20
     assert 2_000_000 < taken < 5_000_000
     shop.close()
 

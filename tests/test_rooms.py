@@ -13,9 +13,9 @@ import gram
 PACKAGE = Path(gram.__file__).parent
 
 ROOMS = (
-    "records", "errors", "locks", "apart", "folders", "arrays",
+    "records", "errors", "locks", "apart", "folders", "arrays", "remembered",
     "text", "data", "codes", "index", "coder", "ranking", "indexing", "search",
-    "rules", "code_edits", "snapshot", "export", "live", "ranked", "answer", "remembered", "shop", "near_line",
+    "rules", "code_edits", "snapshot", "export", "live", "ranked", "answer", "shop", "near_line",
     "training", "evaluation", "baselines", "bench",
     "serve", "display", "demo",
     "cli_measuring", "cli_causal", "cli_serving", "cli_searching", "cli", "__init__",
@@ -25,9 +25,9 @@ ROOMS = (
 FLOOR = {room: floor for floor, room in enumerate(ROOMS)}
 
 WITHOUT_TORCH = (
-    "records", "errors", "locks", "apart", "folders", "arrays", "text", "data", "codes", "index", "coder/base",
-    "coder/added", "coder/folder", "ranking/features", "ranking/candidates", "ranking/scorer", "ranking/fits",
-    "indexing", "search", "rules", "code_edits", "snapshot", "export", "live", "ranked", "answer", "remembered",
+    "records", "errors", "locks", "apart", "folders", "arrays", "remembered", "text", "data", "codes", "index",
+    "coder/base", "coder/added", "coder/folder", "ranking/features", "ranking/candidates", "ranking/scorer",
+    "ranking/fits", "indexing", "search", "rules", "code_edits", "snapshot", "export", "live", "ranked", "answer",
     "shop", "near_line", "serve", "evaluation", "display", "cli_measuring", "cli_causal", "cli_serving",
     "cli_searching", "cli", "__init__",
 )  # fmt: skip

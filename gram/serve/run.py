@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from threadpoolctl import threadpool_limits
 
 from gram.errors import SettingError
 from gram.serve.app import make_app
@@ -115,7 +116,8 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None) -> None:
             args = app.state.service.statistics, counted, stopping
             threading.Thread(target=share, args=args, daemon=True).start()
         log.info("%d products at %s", len(shop), serving.address)
-        server.run(sockets)
+        with threadpool_limits(1):  # threads of one small product spin for each other: half of a busy service's time
+            server.run(sockets)
         stopping.set()
     finally:
         shop.close()
