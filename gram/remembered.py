@@ -47,4 +47,5 @@ def _bytes_of(answer: SearchResult) -> int:
     """What an answer takes of memory, about: measured of CPython's tuples, dicts, floats and texts."""
     hits = sum(400 + len(hit.title) + 300 * len(hit.codes) + 80 * len(hit.features) for hit in answer.hits)
     values = sum(len(found["values"]) + 5 * len(found.get("ranges", ())) for found in answer.facets.values())
-    return 3_000 + hits + 100 * values + 300 * (len(answer.codes) + len(answer.refinements))
+    warnings = sum(100 + len(warning) for warning in answer.warnings)
+    return 3_000 + hits + 100 * values + 300 * (len(answer.codes) + len(answer.refinements)) + warnings
