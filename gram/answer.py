@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,16 +16,15 @@ from gram.coder.base import QueryRepresentation
 from gram.errors import SettingError
 from gram.index.fields import facet
 from gram.index.filters import parse_filter, quote
+from gram.names import check_names, warn_of_codes, warn_of_fields
 from gram.ranked import BETWEEN, Ranked, by_part
 from gram.ranking.candidates import Candidates, Part, find_in_parts
 from gram.ranking.fits import FIT, ORDINARY, find_fitting, having_all
-from gram.records import Hit, code_text
+from gram.records import Hit, code_text, read_code
 from gram.rules import Rule, Steering, replace_synonyms, steer
 from gram.snapshot import LiveSegment, Snapshot, to_mask
 from gram.text.prices import PriceRange, read_price
 
-ALWAYS = frozenset({"code", "brand", "category", "price", "value", "stock"})
-"""What filters may ask of any shop, whether a product of it has one or not."""
 DEEPEST = 10_000
 """Hits that offset and limit reach down to."""
 REFINED_FROM, REFINEMENTS = 50, 8
@@ -73,7 +71,7 @@ class Refinement(NamedTuple):
 class SearchResult:
     """`found` counts the products that fit; `hits` go on behind these with the nearest that do not, unless they are
     sorted. `codes` are what the query was read as: code, from where (lexical or expansion, of these the heaviest),
-    weight."""
+    weight. `warnings` are sentences on what was asked by a name that nobody has."""
 
     hits: list[Hit]
     found: int
@@ -83,6 +81,7 @@ class SearchResult:
     codes: list[tuple[str, str, float]]
     rules: list[str]
     redirect: str = ""
+    warnings: list[str] = field(default_factory=list)
 
 
 def check_request(request: SearchRequest) -> None:
@@ -99,16 +98,9 @@ def check_request(request: SearchRequest) -> None:
     for name in ("query", "filter", "sort", "distinct"):
         if not isinstance(getattr(request, name), str):
             raise SettingError(f"{name} is {getattr(request, name)!r:.60}. Fix: give a text")
-
-
-def check_names(snapshot: Snapshot, names: Sequence[str]) -> None:
-    """Raises SettingError for a field that no product of the shop could have: a misspelt one finds nothing."""
-    known = {name for segment in snapshot.segments for name in segment.fields.columns} | ALWAYS
-    for name in names:
-        if name not in known:
-            near = get_close_matches(name, known, 1, 0.5)
-            fix = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(sorted(known)[:30])}"
-            raise SettingError(f"no product has a field {name!r:.60}. Fix: {fix}")
+    for name in request.facets:
+        if not isinstance(name, str):
+            raise SettingError(f"a facet is {name!r:.60}. Fix: give the name of a field")
 
 
 def read_query(snapshot: Snapshot, query: str, rules: Sequence[Rule]) -> tuple[str, PriceRange | None, list[str]]:
@@ -126,7 +118,7 @@ class Answer:
 
     def __init__(self, snapshot: Snapshot, request: SearchRequest, rules: Sequence[Rule]) -> None:
         self.request, self.rules, self.snapshot = request, rules, snapshot
-        self.searcher = snapshot.searcher
+        self.searcher, self.filter = snapshot.searcher, parse_filter(request.filter)
         if request.value is not None:
             self.searcher = self.searcher.with_scorer(self.searcher.scorer.with_value(request.value))
 
@@ -162,7 +154,14 @@ class Answer:
             codes,
             [*synonyms, *steering.rules],
             steering.redirect,
+            self._warnings(),
         )
+
+    def _warnings(self) -> list[str]:
+        """What the request names that nobody has and that is no error."""
+        distinct = self.request.distinct.strip()
+        fields = [*self.request.facets, distinct] if distinct else self.request.facets
+        return [*warn_of_fields(self.snapshot, fields), *warn_of_codes(self.searcher, self.filter.codes)]
 
     def _codes(self, query: QueryRepresentation) -> list[tuple[str, str, float]]:
         attributes = self.searcher.lexicon.attributes
@@ -178,8 +177,8 @@ class Answer:
     def _parts(self, steering: Steering) -> list[Part]:
         """The segments with what may be found of them: alive, let through by every filter, not hidden."""
         texts = (self.request.filter, *steering.filters)
-        read = [parse_filter(text) for text in texts]
-        check_names(self.snapshot, read[0].names)
+        read = [self.filter, *map(parse_filter, steering.filters)]
+        check_names(self.snapshot, self.filter.names)
         filters = [one for one, text in zip(read, texts, strict=True) if text.strip()]
         parts = []
         for segment in self.snapshot.segments:
@@ -196,9 +195,8 @@ class Answer:
     def _having(self, segment: LiveSegment, code: str) -> BitMap:
         """The products that hold or were given each attribute of a code's text."""
         found = segment.alive
-        for part in code.split("|"):
-            slot, _, value = part.partition(":")
-            found = found & segment.having(self.searcher.lexicon.find(slot.strip(), value))
+        for attribute in read_code(code):
+            found = found & segment.having(self.searcher.lexicon.find(*attribute))
         return found
 
     def _rank(self, parts: Sequence[Part], query: QueryRepresentation, steering: Steering) -> Ranked:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -83,7 +83,9 @@ def search(
         with closing(Shop.open(index, model, device, read_only=True, check=check, watching=False)) as shop:
             searcher = shop.live.searcher
             if texts is None:
-                click.echo("\n".join(_tell(searcher, request, shop.search(request))))
+                result = shop.search(request)
+                click.echo("\n".join(_tell(searcher, request, result)))
+                _warn(result.warnings)
             else:
                 _write(run_file, _answer_all(shop, request, texts))
     spent = getattr(searcher.coder, "spent", None)
@@ -153,10 +155,18 @@ def _answer_all(shop: Shop, request: SearchRequest, texts: Mapping[str, str]) ->
     does not fit is left out."""
     check_ids([*texts, *(i for segment in shop.live.snapshot.segments for i in segment.index.table.ids.tolist())])
     answers = tqdm(shop.search_many(list(texts.values()), request), "searching", len(texts), unit="query")
-    return {
-        query_id: {hit.product_id: hit.score for hit in result.hits if request.fit is None or hit.fits}
-        for query_id, result in zip(texts, answers, strict=True)
-    }
+    run: Run = {}
+    warnings: dict[str, None] = {}
+    for query_id, result in zip(texts, answers, strict=True):
+        run[query_id] = {hit.product_id: hit.score for hit in result.hits if request.fit is None or hit.fits}
+        warnings |= dict.fromkeys(result.warnings)
+    _warn(warnings)
+    return run
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        click.echo(f"warning: {printable(warning)}", err=True)
 
 
 def _write(run_file: Path | None, run: Run) -> None:

@@ -59,6 +59,16 @@ def code_text(code: Code) -> str:
     return " | ".join(map(str, code))
 
 
+def read_code(text: str) -> Code:
+    """The code that a person writes as `code_text` does, or nearly.
+
+    >>> read_code("type:running shoe | brand: nike")
+    (Attribute(slot='type', value='running shoe'), Attribute(slot='brand', value='nike'))
+    """
+    parts = (part.partition(":") for part in text.split("|"))
+    return tuple(Attribute(slot.strip(), value.strip()) for slot, _, value in parts)
+
+
 class SharedCode(NamedTuple):
     """A code through which a hit was found.
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gram.answer import Answer, SearchRequest, SearchResult, check_names, check_request, read_query
+from gram.answer import Answer, SearchRequest, SearchResult, check_request, read_query
 from gram.code_edits import CodeEdit
 from gram.coder.folder import check_model
 from gram.coder.packing import read_back
@@ -21,6 +21,7 @@ from gram.index.filters import parse_filter
 from gram.index.segment import check_index
 from gram.index.store import FROM_MODEL, Entry, Store
 from gram.live import LiveIndex
+from gram.names import check_names, missing_code, warn_of_rule
 from gram.records import Attribute, Product
 from gram.remembered import Remembered
 from gram.rules import Rule, in_force, next_moment, parse_rule
@@ -164,9 +165,7 @@ class Shop:
         lexicon = self.live.searcher.lexicon
         key = lexicon.find(slot, value)
         if key < 0:
-            other = lexicon.id_of(lexicon.analyzer.stems(value))
-            fix = f"write {lexicon.attributes[other]}" if other >= 0 else "choose one that some product has"
-            raise SettingError(f"the lexicon has no code {slot}: {value}. Fix: {fix}")
+            raise SettingError(missing_code(self.live.searcher, Attribute(slot, value)))
         attribute = lexicon.attributes[key]
         noted = self.store.get(FROM_MODEL, product_id)
         entries: list[Entry] = []
@@ -192,8 +191,8 @@ class Shop:
         return list(self._rules)
 
     def put_rule(self, rule_id: str, data: Mapping[str, Any]) -> Rule:
-        """Keeps a rule in place of one of the same id. Raises RuleError for one that cannot be kept, SettingError for a
-        filter by a field that no product has."""
+        """Keeps a rule in place of one of the same id; what it names in vain `warnings` tells. Raises RuleError for one
+        that cannot be kept, SettingError for a filter by a field that no product has."""
         rule = parse_rule(rule_id, data)
         if rule.filter:
             check_names(self.live.snapshot, parse_filter(rule.filter).names)
@@ -201,6 +200,11 @@ class Shop:
             self.store.put("rule", rule_id, dict(data))
             self._set_rules([*(r for r in self._rules if r.rule_id != rule_id), rule])
         return rule
+
+    def warnings(self, rule: Rule) -> list[str]:
+        """Sentences on what a rule names and nobody has: it is kept all the same, for products that have it may
+        come."""
+        return warn_of_rule(self.live.snapshot, rule)
 
     def remove_rule(self, rule_id: str) -> bool:
         """Takes a rule out; whether there was one."""
@@ -283,7 +287,8 @@ def _bytes_of(answer: SearchResult) -> int:
     """What an answer takes of memory, about: measured of CPython's tuples, dicts, floats and texts."""
     hits = sum(400 + len(hit.title) + 300 * len(hit.codes) + 80 * len(hit.features) for hit in answer.hits)
     values = sum(len(found["values"]) + 5 * len(found.get("ranges", ())) for found in answer.facets.values())
-    return 3_000 + hits + 100 * values + 300 * (len(answer.codes) + len(answer.refinements))
+    warnings = sum(100 + len(warning) for warning in answer.warnings)
+    return 3_000 + hits + 100 * values + 300 * (len(answer.codes) + len(answer.refinements)) + warnings
 
 
 def _said_by(product: Product) -> Product:

@@ -86,6 +86,11 @@ class Snapshot:
         """(S + 1,) the row over all segments that each of the S begins with, and how many rows there are."""
         return offsets(np.array([segment.index.n_products for segment in self.segments], dtype=np.int64))
 
+    @cached_property
+    def field_names(self) -> frozenset[str]:
+        """The fields that products have."""
+        return frozenset(name for segment in self.segments for name in segment.fields.columns)
+
     def find(self, product_id: str) -> tuple[LiveSegment, int] | None:
         """Where a product stands."""
         for segment in reversed(self.segments):

@@ -9,6 +9,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 
+import gram.search
 from gram.arrays import SparseRow, SparseRows, offsets
 from gram.coder.base import QUERY_CODING, Coder, CodingSettings, Representations, Side
 from gram.codes.lexicon import Lexicon
@@ -155,6 +156,17 @@ def test_a_searcher_asks_for_what_is_worth_its_postings(searcher: Searcher) -> N
     assert few.represent(["sofa"])[0].expansion.key.tolist() == []
     assert searcher.coding.postings == 3_000
     assert every.represent(["sofa"])[0].expansion.key.tolist() == [COUCH]
+
+
+@pytest.mark.parametrize(("of", "postings", "kept"), [(5, 2, []), (4, 2, []), (3, 2, [COUCH]), (50, 3, [COUCH])])
+def test_a_larger_index_affords_more_postings(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch, of: int, postings: int, kept: list[int]
+) -> None:
+    """Five products are 5/4 of four, and 2 · 5/4 is less than the 3 postings of couches; 2 · 5/3 is more. A smaller one
+    affords what is set."""
+    monkeypatch.setattr(gram.search, "PRODUCTS", of)
+    some = Searcher(searcher.coder, searcher.index, searcher.scorer, replace(QUERY_CODING, postings=postings))
+    assert some.represent(["sofa"])[0].expansion.key.tolist() == kept
 
 
 def test_its_health_can_be_measured(searcher: Searcher) -> None:

@@ -113,6 +113,21 @@ def test_a_run_follows_rules_and_changes(boots: Path, queries: Path) -> None:
     assert "dear" in ranked(queries, boots, "--only", "words")["q4"], "the index as it was written"
 
 
+def test_what_nobody_has_is_warned_of_beside_the_answer(boots: Path, queries: Path) -> None:
+    """On stderr, and for a whole run once."""
+
+    def warned(*asked: object) -> list[str]:
+        said = CliRunner().invoke(main, ["search", str(boots), *map(str, asked)])
+        assert (said.exit_code, "warning" in said.stdout) == (0, False)
+        return [line for line in said.stderr.splitlines() if line.startswith("warning")]
+
+    code = "warning: the lexicon has no code colour: sofa. Fix: write type: sofa"
+    field = "warning: no product has a field 'brnd'. Fix: did you mean 'brand'?"
+    filtered = ("--filter", 'NOT code = "colour: sofa"')
+    assert warned("bed", *filtered, "--facets", "brnd") == [field, code]
+    assert warned("--queries", queries, "--run", queries.with_name("run.trec"), *filtered) == [code]
+
+
 def test_a_run_with_a_fit_holds_what_fits(boots: Path, queries: Path) -> None:
     assert set(ranked(queries, boots, "--fit", 0.9)["q4"]) == {"cheap", "dear"}
     assert len(ranked(queries, boots)["q4"]) == 10

@@ -235,6 +235,16 @@ def test_all_that_hold_every_word_fit_however_many_they_are(shop: Shop) -> None:
         shop.delete(many)
 
 
+@pytest.mark.usefixtures("few_candidates")
+@pytest.mark.parametrize("query", ["black sofa", "zumbrel lounge"])
+def test_what_is_only_near_beyond_the_candidates_stands_for_no_value(shop: Shop, query: str) -> None:
+    """Pages of a `distinct` end with the candidates, some twenty of more than a hundred products. A field that no
+    product has makes no two alike, so that nothing else is left out."""
+    whole, told_apart = ids(shop, query, limit=200), ids(shop, query, limit=200, distinct="no such field")
+    assert told_apart == whole[: len(told_apart)]
+    assert shop.search(query).found <= len(told_apart) < 40 < 100 < len(whole)
+
+
 def test_rules_move_what_fits_and_what_does_not_each_among_themselves(shop: Shop) -> None:
     """A peg that is boosted comes first of what is near, not before a lounge, and stands for no lounge's brand; a
     lounge that is buried comes last of the three."""

@@ -23,6 +23,7 @@ from gram.coder.base import QueryRepresentation
 from gram.coder.packing import read_back
 from gram.data.catalogue import read_products
 from gram.errors import DataError, IndexFolderError, SettingError
+from gram.index.segment import Index
 from gram.index.state import state_of
 from gram.index.store import store_path
 from gram.indexing import make_index
@@ -344,6 +345,24 @@ def test_a_damaged_index_is_read_once_until_its_files_change(
         assert shop.refresh()
         assert reader.refresh()
         assert len(shop) == len(reader) == 101
+
+
+def test_a_reload_looks_again_at_what_was_refused(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a disk answered nothing for a while: no file has changed since."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise IndexFolderError("the disk is away")
+
+    with closing(Shop.open(index_folder)) as shop:
+        products = list(shop.live.searcher.index.table)
+        make_index(index_folder.parent / "model", products[:100], index_folder, replace=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(Index, "open", fail)
+            with pytest.raises(IndexFolderError, match="the disk is away"):
+                shop.refresh()
+        assert not shop.refresh(), "nobody looks again unasked"
+        assert shop.reload()
+        assert len(shop) == 100
 
 
 def test_a_state_is_of_the_index_and_its_model(index_folder: Path) -> None:

@@ -47,10 +47,12 @@ class _Token(NamedTuple):
 
 @dataclass(frozen=True)
 class Filter:
-    """A read filter: `rows` says which products of some fields it lets through, `names` which fields it asks."""
+    """A read filter: `rows` says which products of some fields it lets through, `names` which fields it asks, `codes`
+    which codes."""
 
     rows: Callable[[Fields, CodeRows], Rows]
     names: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
 
 
 def parse_filter(text: str) -> Filter:
@@ -60,7 +62,7 @@ def parse_filter(text: str) -> Filter:
     if not text.strip():
         return Filter(lambda fields, _: fields.every())
     parser = _Parser(text)
-    return Filter(parser.parse(), tuple(dict.fromkeys(parser.names)))
+    return Filter(parser.parse(), *(tuple(dict.fromkeys(named)) for named in (parser.names, parser.codes)))
 
 
 _Rows = Callable[[Fields, CodeRows], Rows]
@@ -72,6 +74,7 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self.text, self.tokens, self.next, self.depth = text, _split(text), 0, 0
         self.names: list[str] = []
+        self.codes: list[str] = []
 
     def parse(self) -> _Rows:
         found = self._either()
@@ -135,12 +138,12 @@ class _Parser:
     def _comparison(self) -> _Rows:
         name = self._name()
         if self._word("="):
-            return _equal(name, [self._value()])
+            return self._equal(name, [self._value()])
         if self._word("!="):
-            equal = _equal(name, [self._value()])
+            equal = self._equal(name, [self._value()])
             return lambda f, c: f.every() - equal(f, c)
         if self._word("IN"):
-            return _equal(name, self._list())
+            return self._equal(name, self._list())
         if self._word("BETWEEN"):
             low = self._number()
             if not self._word("AND"):
@@ -153,6 +156,12 @@ class _Parser:
                 return _beyond(name, edge, low_end, strict)
         self._fail("=, !=, <, <=, >, >=, IN or BETWEEN")
         raise AssertionError
+
+    def _equal(self, name: str, values: list[str]) -> _Rows:
+        if name.lower() == "code":
+            self.codes += values
+            return lambda f, c: BitMap.union(*(c(value) for value in values))
+        return lambda f, c: BitMap.union(*(f.equal(name, value) for value in values))
 
     def _name(self) -> str:
         token = self._peek()
@@ -184,12 +193,6 @@ class _Parser:
         if not self._word("]"):
             self._fail("a comma or the end of the list")
         return values
-
-
-def _equal(name: str, values: list[str]) -> _Rows:
-    if name.lower() == "code":
-        return lambda f, c: BitMap.union(*(c(value) for value in values))
-    return lambda f, c: BitMap.union(*(f.equal(name, value) for value in values))
 
 
 def _beyond(name: str, edge: float, low_end: bool, strict: bool) -> _Rows:

@@ -46,6 +46,11 @@ def shorten(message: str) -> str:
     return message if len(message) <= LONGEST_MESSAGE else f"{message[: LONGEST_MESSAGE - 1]}…"
 
 
+def tell(warnings: Iterable[str]) -> list[str]:
+    """Warnings as an answer holds them: each once, and none too long."""
+    return list(dict.fromkeys(map(shorten, warnings)))
+
+
 def split_fix(message: str) -> tuple[str, str]:
     """A sentence of ours, and the fix at its end."""
     problem, _, fix = message.partition(" Fix: ")
@@ -215,7 +220,9 @@ def hit_json(hit: Hit, product: Product | None, only: Iterable[str] | None, expl
     return shown
 
 
-def result_json(result: SearchResult, hits: list[dict[str, Any]], took_ms: float) -> dict[str, Any]:
+def result_json(
+    result: SearchResult, hits: list[dict[str, Any]], warnings: Iterable[str], took_ms: float
+) -> dict[str, Any]:
     """A search's answer as the contract has it."""
     answer: dict[str, Any] = {
         "hits": hits,
@@ -228,6 +235,7 @@ def result_json(result: SearchResult, hits: list[dict[str, Any]], took_ms: float
             "codes": [{"code": code, "source": source, "weight": weight} for code, source, weight in result.codes],
         },
         "rules": result.rules,
+        "warnings": tell(warnings),
         "took_ms": round(took_ms, 3),
     }
     if result.redirect:

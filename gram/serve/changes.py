@@ -20,7 +20,18 @@ from starlette.responses import Response, StreamingResponse
 
 from gram.errors import IndexFolderError, ModelError
 from gram.records import Product
-from gram.serve.bodies import RETRY, HTTPError, parse, parse_object, product_json, read_body, respond, split_fix, truth
+from gram.serve.bodies import (
+    RETRY,
+    HTTPError,
+    parse,
+    parse_object,
+    product_json,
+    read_body,
+    respond,
+    split_fix,
+    tell,
+    truth,
+)
 from gram.serve.clicks import read_clicks
 from gram.serve.many import AT_ONCE, is_of_codes, patched, put_many, read_sent
 from gram.serve.service import Service
@@ -210,8 +221,8 @@ class Changes:
     async def put_rule(self, request: Request) -> Response:
         rule_id = request.path_params["rule_id"]
         data = parse_object(await read_body(request))
-        await self._write(lambda: self.service.shop.put_rule(rule_id, data))
-        return respond(data)
+        rule = await self._write(lambda: self.service.shop.put_rule(rule_id, data))
+        return respond(data | {"warnings": tell(self.service.shop.warnings(rule))})
 
     async def delete_rule(self, request: Request) -> Response:
         rule_id = request.path_params["rule_id"]

@@ -97,7 +97,7 @@ _NEUTRAL = _in_query("neutral", TRUTH | {"description": "Leave the code to the t
 _TAUGHT = object_of({"attribute": TEXT, "new": TRUTH, "coded_anew": COUNT})
 _MANY = {"application/x-ndjson": TEXT, "application/json": list_of(refer("SentProduct") | {"required": ["product_id"]})}
 _CLICKS = object_of({"accepted": COUNT, "rejected": COUNT})
-_TRIED = object_of({"before": refer("Answer"), "after": refer("Answer")})
+_TRIED = object_of({"before": refer("Answer"), "after": refer("Answer"), "warnings": refer("Warnings")})
 
 OPERATIONS: dict[str, dict[str, _Operation]] = {
     "/search": {
@@ -135,7 +135,7 @@ OPERATIONS: dict[str, dict[str, _Operation]] = {
     "/rules/try": {"post": _Operation("A query before and after rules", _TRIED, [400, 413], _json("Try"))},
     "/rules/{rule_id}": {
         "get": _Operation("A rule", refer("Rule")),
-        "put": _Operation("Keep a rule", refer("Rule"), [413], _json("Rule")),
+        "put": _Operation("Keep a rule", refer("KeptRule"), [413], _json("Rule")),
         "delete": _Operation("Take it out", _done("deleted")),
     },
     "/attributes/{slot}/{value}": {"put": _Operation("Teach the model an attribute", _TAUGHT, success=(200, 201))},

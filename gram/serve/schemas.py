@@ -150,11 +150,13 @@ COMPONENTS: dict[str, Schema] = {
                 {"read_as": TEXT, "codes": list_of(object_of({"code": TEXT, "source": TEXT, "weight": NUMBER}))}
             ),
             "rules": list_of(TEXT),
+            "warnings": refer("Warnings"),
             "took_ms": NUMBER,
             "redirect": TEXT,
         },
         optional=["redirect"],
     ),
+    "Warnings": list_of(TEXT, description="What is asked by a name that nobody has, and is no error"),
     "Suggestions": object_of({"suggestions": list_of(object_of({"text": TEXT, "weight": NUMBER}))}),
     "Vector": object_of(
         {"codes": map_of(NUMBER), "indices": list_of(COUNT), "values": list_of(NUMBER)},
@@ -186,6 +188,10 @@ COMPONENTS: dict[str, Schema] = {
         }
     ),
     "Rule": object_of({name: _RULE[name] for name in KEYS}, optional=[name for name in KEYS if name != "action"]),
+    "KeptRule": object_of(
+        {name: _RULE[name] for name in KEYS} | {"warnings": refer("Warnings")},
+        optional=[name for name in KEYS if name != "action"],
+    ),
     "TriedRule": object_of({"id": SCALAR} | _RULE, optional=["id", *(name for name in KEYS if name != "action")]),
     "Try": object_of(
         {

@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gram.answer import SearchRequest, SearchResult
+from gram.names import OF_A_HIT, warn_of_fields
 from gram.rules import in_force, parse_rule
-from gram.serve.bodies import HTTPError, hit_json, parse_object, read_body, respond, result_json, search_request
+from gram.serve.bodies import HTTPError, hit_json, parse_object, read_body, respond, result_json, search_request, tell
 from gram.serve.service import Service
 from gram.serve.suggestions import Suggestions
 
@@ -41,7 +42,8 @@ class Searching:
     def _shown(self, result: SearchResult, fields: list[str] | None, explain: bool, took: float) -> dict[str, Any]:
         shop = self.service.shop
         hits = [hit_json(hit, shop.product(hit.product_id), fields, explain) for hit in result.hits]
-        return result_json(result, hits, took)
+        unknown = warn_of_fields(shop.live.snapshot, fields or (), OF_A_HIT)
+        return result_json(result, hits, [*result.warnings, *unknown], took)
 
     async def try_rules(self, request: Request) -> Response:
         """A query before and after some rules, which are not kept: side by side."""
@@ -59,7 +61,8 @@ class Searching:
         def both() -> dict[str, Any]:
             shop = self.service.shop
             before, after = shop.search(sought), shop.search(sought, rules=[*kept, *tried])
-            return {"before": self._shown(before, fields, False, 0), "after": self._shown(after, fields, False, 0)}
+            shown = {name: self._shown(r, fields, False, 0) for name, r in (("before", before), ("after", after))}
+            return shown | {"warnings": tell(warning for rule in tried for warning in shop.warnings(rule))}
 
         return respond(await self.service.work(both))
 

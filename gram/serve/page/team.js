@@ -52,20 +52,21 @@ byId("key").addEventListener("change", () => { sessionStorage.setItem("key", byI
 byId("try").addEventListener("click", async () => {
   const { id, rule, sample } = draft();
   try {
-    const { before, after } = await ask("POST", "/rules/try", { q: sample, rules: [{ id: id || "draft", ...rule, draft: false }] });
+    const { before, after, warnings } = await ask("POST", "/rules/try", { q: sample, rules: [{ id: id || "draft", ...rule, draft: false }] });
     byId("tried").hidden = false;
     for (const [name, answer] of [["before", before], ["after", after]]) {
       byId(name).replaceChildren(...answer.hits.map((hit) => element("li", {}, hit.title)));
     }
-    say(after.rules.length ? `These rules apply to “${sample}”: ${after.rules.join(", ")}` : `No rule applies to “${sample}”.`);
+    const applying = after.rules.length ? `These rules apply to “${sample}”: ${after.rules.join(", ")}.` : `No rule applies to “${sample}”.`;
+    say([applying, ...warnings].join(" "));
   } catch (error) { tell(error); }
 });
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const { id, rule } = draft();
   try {
-    await ask("PUT", `/rules/${encodeURIComponent(id)}`, rule);
-    say(`Published ${id}.`);
+    const { warnings } = await ask("PUT", `/rules/${encodeURIComponent(id)}`, rule);
+    say([`Published ${id}.`, ...warnings].join(" "));
     await list();
   } catch (error) { tell(error); }
 });

@@ -1,0 +1,96 @@
+"""Names that nobody has: fields that no product has and codes that the lexicon lacks, told with what may be meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from functools import lru_cache
+from itertools import islice
+
+from gram.errors import SettingError
+from gram.index.filters import parse_filter
+from gram.records import Attribute, read_code
+from gram.rules import Rule
+from gram.search import Searcher
+from gram.snapshot import Snapshot
+
+ALWAYS = frozenset({"code", "brand", "category", "price", "value", "stock"})
+"""What filters may ask of any shop, whether a product of it has one or not."""
+OF_A_HIT = frozenset({"product_id", "title", "description", "attributes", "score", "fits", "codes", "features"})
+"""What a hit may show beside the fields that products have."""
+MOST = 10
+"""Fields, and codes, that one answer warns of."""
+SHOWN = 60
+"""Characters of a name that are shown, and that another one is near to."""
+GUESSED_WORDS = 6
+"""Words of a code that are read right; no attribute has more."""
+
+
+def check_names(snapshot: Snapshot, names: Iterable[str]) -> None:
+    """Raises SettingError for a field that no product of the shop could have: a misspelt one finds nothing."""
+    for problem in _missing_fields(names, snapshot.field_names | ALWAYS):
+        raise SettingError(problem)
+
+
+def warn_of_fields(snapshot: Snapshot, names: Iterable[str], others: frozenset[str] = frozenset()) -> list[str]:
+    """A sentence for each field that no product has and that is none of the `others`."""
+    return list(islice(_missing_fields(names, snapshot.field_names | others), MOST))
+
+
+def warn_of_codes(searcher: Searcher, codes: Iterable[str], exact: bool = False) -> list[str]:
+    """A sentence for each attribute of some codes' texts that the lexicon lacks; with `exact` also for one that it
+    has in other words or signs."""
+    parts = dict.fromkeys(part.strip() for code in codes for part in code.split("|"))
+    return list(islice(_missing_codes(searcher, parts, exact), MOST))
+
+
+def warn_of_rule(snapshot: Snapshot, rule: Rule) -> list[str]:
+    """A sentence for each field and each code that a rule names and nobody has. What a rule is by is compared sign by
+    sign with a query's codes."""
+    sought = parse_filter(rule.filter)
+    fields = warn_of_fields(snapshot, sought.names, ALWAYS)
+    codes = warn_of_codes(snapshot.searcher, [rule.code] if rule.code.strip() else [], exact=True)
+    return list(dict.fromkeys([*fields, *codes, *warn_of_codes(snapshot.searcher, sought.codes)]))
+
+
+def missing_code(searcher: Searcher, attribute: Attribute, text: str = "") -> str:
+    """A sentence on an attribute that the lexicon lacks, as `text` says it, with the one that has its words, or these
+    read right: of words as near that of its slot."""
+    lexicon, (slot, value) = searcher.lexicon, attribute
+
+    def find(words: str) -> int:
+        return lexicon.id_of(lexicon.analyzer.stems(words))
+
+    def has_slot(stem: str) -> float:
+        key = lexicon.id_of((stem,))
+        return float(key >= 0 and lexicon.attributes[key].slot == slot)
+
+    key = find(value or slot)
+    if key < 0:
+        words = lexicon.analyzer.words(value or slot)[:GUESSED_WORDS]
+        key = find(" ".join(searcher.speller.correct(word, has_slot) or word for word in words))
+    fix = f"write {lexicon.attributes[key]}" if key >= 0 else "choose one that some product has"
+    return f"the lexicon has no code {text or str(attribute):.{SHOWN}}. Fix: {fix}"
+
+
+def _missing_codes(searcher: Searcher, texts: Iterable[str], exact: bool) -> Iterator[str]:
+    lexicon = searcher.lexicon
+    for text in texts:
+        (attribute,) = read_code(text)
+        key = lexicon.find(*attribute)
+        if key < 0 or (exact and str(lexicon.attributes[key]) != text):
+            yield missing_code(searcher, attribute, text)
+
+
+def _missing_fields(names: Iterable[str], known: frozenset[str]) -> Iterator[str]:
+    for name in dict.fromkeys(names):
+        if name not in known:
+            yield f"no product has a field {name!r:.{SHOWN}}. Fix: {_guess_field(name[:SHOWN], known)}"
+
+
+@lru_cache(maxsize=200)  # a page may ask every time for a field that this shop lacks
+def _guess_field(name: str, known: frozenset[str]) -> str:
+    near = get_close_matches(name, known, 1, 0.5)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"choose from {', '.join(sorted(known)[:30])}" if known else "leave it out"

@@ -1,0 +1,84 @@
+"""Names that nobody has: what was asked by one is answered, and said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from gram.errors import SettingError
+from gram.names import MOST, _guess_field
+from gram.records import Product
+from gram.shop import Shop
+
+COLR = "no product has a field 'colr'. Fix: did you mean 'colour'?"
+SOFE = "the lexicon has no code type: sofe. Fix: write type: sofa"
+
+
+@pytest.mark.parametrize(
+    ("asked", "warnings"),
+    [
+        ({"facets": ("brand", "colr"), "distinct": "colr"}, [COLR]),
+        ({"distinct": "colour", "facets": ("price",)}, []),
+        ({"filter": 'NOT code = "type: sofe"'}, [SOFE]),
+        ({"filter": 'code IN ["type: sofas", "type: sofa | type: sofe"] OR code != "type: sofe"'}, [SOFE]),
+        ({"filter": 'code = "colour: sofa"'}, ["the lexicon has no code colour: sofa. Fix: write type: sofa"]),
+        ({"filter": "code = qqq"}, ["the lexicon has no code qqq. Fix: choose one that some product has"]),
+    ],
+)
+def test_an_answer_says_what_nobody_has(shop: Shop, asked: dict[str, Any], warnings: list[str]) -> None:
+    for _ in range(2):  # remembered as well
+        assert shop.search("sofa", **asked).warnings == warnings
+
+
+def test_a_sort_and_a_filter_by_such_a_field_are_refused_as_before(shop: Shop) -> None:
+    for asked in ({"sort": "colr"}, {"filter": "colr = red"}):
+        with pytest.raises(SettingError, match="'colr'"):
+            shop.search("sofa", **asked)  # type: ignore[arg-type]
+
+
+def test_what_comes_is_warned_of_no_more(shop: Shop) -> None:
+    asked: dict[str, Any] = {"facets": ("zumbrelity",), "filter": 'code = "brand: zumbrelin"'}
+    assert len(shop.search("sofa", **asked).warnings) == 2
+    shop.add_attribute("brand", "zumbrelin")
+    shop.update([Product("z", "Zumbrelin sofa", attributes={"zumbrelity": ("much",)})])
+    assert shop.search("sofa", **asked).warnings == []
+    shop.delete(["z"])
+
+
+def test_no_answer_says_more_than_it_should(shop: Shop) -> None:
+    """However many names are sent, and however long they are."""
+    assert len(shop.search("sofa", facets=[f"field {n}" for n in range(50)]).warnings) == MOST
+    (warning,) = shop.search("sofa", distinct="x" * 100_000).warnings
+    assert len(warning) < 500
+    assert _guess_field("colr", frozenset()) == "leave it out"
+    with pytest.raises(SettingError, match="a facet is 5"):
+        shop.search("sofa", facets=(5,))
+
+
+def test_a_rule_for_what_nobody_has_is_kept_and_said(shop: Shop) -> None:
+    """One by a code takes hold only as the lexicon writes it."""
+    hide = {"action": "hide", "filter": 'code = "type: sofe"'}
+    assert shop.warnings(shop.put_rule("r", hide | {"query": "sofa"})) == [SOFE]
+    assert shop.warnings(shop.put_rule("r", hide | {"code": "type: sofa | type: sofe"})) == [SOFE]
+    assert [rule.rule_id for rule in shop.rules()] == ["r"]
+    form = shop.put_rule("r", {"action": "boost", "code": "type: sofas", "filter": "price < 5"})
+    assert shop.warnings(form) == ["the lexicon has no code type: sofas. Fix: write type: sofa"]
+    known = shop.put_rule("r", {"action": "boost", "code": "type: sofa", "filter": 'code = "type: sofas"'})
+    assert shop.warnings(known) == []
+    shop.remove_rule("r")
+
+
+def test_over_http(client: TestClient) -> None:
+    nothing = client.get("/search", params={"q": "sofa", "facets": "colour", "fields": "price,score"}).json()
+    assert nothing["warnings"] == []
+    sent = {"q": "sofa", "facets": ["colr"], "fields": ["colr", "descripton"], "filter": 'NOT code = "type: sofe"'}
+    described = "no product has a field 'descripton'. Fix: did you mean 'description'?"
+    assert client.post("/search", json=sent).json()["warnings"] == [COLR, SOFE, described]
+    rule = {"action": "boost", "code": "type: sofe", "filter": "price < 5"}
+    assert client.put("/rules/r", json=rule).json() == rule | {"warnings": [SOFE]}
+    assert client.get("/rules/r").json() == rule
+    client.delete("/rules/r")
+    tried = client.post("/rules/try", json={"q": "sofa", "rules": [rule, rule | {"filter": "colr = red"}]}).json()
+    assert (tried["warnings"], tried["after"]["warnings"]) == ([SOFE, COLR], [])
