@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -190,19 +190,30 @@ def test_searches_wait_for_who_hears_of_them_and_are_counted_once(tmp_path: Path
     for number in range(UNTOLD + 5):
         telling.note_search(f"q{number}", number % 2, 1.0)
     address.touch()  # of one that died
-    threads = [threading.Thread(target=tell, args=(telling, address, stopping))]
-    threads[0].start()
-    time.sleep(2 * EVERY)
-    assert len(telling.untold) == UNTOLD, "they could not be told"
-    for heard in (first, second):
-        before = address.stat().st_ctime_ns
-        threads.append(threading.Thread(target=hear, args=(heard, address, stopping)))
-        threads[-1].start()
-        await_(lambda before=before: address.exists() and address.stat().st_ctime_ns != before)
-        if heard is second:
-            telling.note_search("again", 0, 1.0)
-        await_(lambda heard=heard: heard.searches)
-    stopping.set()
+
+    def begin(target: Callable[..., None], statistics: Statistics) -> threading.Thread:
+        thread = threading.Thread(target=target, args=(statistics, address, stopping), daemon=True)
+        thread.start()
+        return thread
+
+    def made() -> int:
+        with suppress(FileNotFoundError):  # one is taken away before another is made
+            return address.stat().st_ctime_ns
+        return 0
+
+    threads = [begin(tell, telling)]
+    try:
+        time.sleep(2 * EVERY)
+        assert len(telling.untold) == UNTOLD, "they could not be told"
+        for heard in (first, second):
+            before = made()
+            threads.append(begin(hear, heard))
+            await_(lambda before=before: made() not in (0, before))
+            if heard is second:
+                telling.note_search("again", 0, 1.0)
+            await_(lambda heard=heard: heard.searches)
+    finally:
+        stopping.set()
     for thread in threads:
         thread.join()
     assert (first.searches, first.queries["q5"], first.queries["q4"]) == (UNTOLD, 1, 0)
