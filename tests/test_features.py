@@ -123,6 +123,11 @@ def by_row(found: Candidates) -> dict[int, dict[str, float]]:
 # --- by hand --------------------------------------------------------------------------------------------------------
 
 
+def test_a_word_with_a_stop_words_stem_tells_something() -> None:
+    assert list(QueryTerms.read("one shirt in xs for the x", default_analyzer()).telling) == ["on", "shirt", "x"]
+    assert not QueryTerms.read("on the x", default_analyzer()).telling
+
+
 def test_features_by_hand(index: Index) -> None:
     query = make_query("hose 50 ft", lexical={0: 3.0}, expansion={1: 2.0}, compound={0: 1.0})
     rows = by_row(find_candidates(index, query, EVERY, keep=4))

@@ -65,8 +65,9 @@ class QueryTerms(NamedTuple):
     @classmethod
     def read(cls, query: str, analyzer: Analyzer) -> QueryTerms:
         row = analyzer.stems(query)
+        telling = [s for s, word in zip(row, analyzer.words(query), strict=True) if word not in analyzer.stopwords]
         measures = [(a, b) for a, b in pairwise(row) if has_digit(a) and b in analyzer.unit_names]
-        return cls(row, [stem for stem in dict.fromkeys(row) if stem not in analyzer.stopwords], measures)
+        return cls(row, list(dict.fromkeys(telling)), measures)  # "xs" has the stem of a stop word and is none
 
 
 class QueryCodes(NamedTuple):
