@@ -39,6 +39,19 @@ def test_the_telling_feature_gets_the_weight() -> None:
     assert right(Scorer.default()) < 0.3
 
 
+def test_how_sure_the_defaults_are_is_no_reason_to_leave_them() -> None:
+    """Relevance drawn by scores a fifth as sharp: what thirty queries ask for is another scale and no other order."""
+    default, rng = Scorer.default(), np.random.default_rng(3)
+    default = default.without(("value", "compound"))
+    queries = []
+    for _ in range(30):
+        features = rng.random((40, len(NAMES))).astype(np.float32)
+        chance = np.exp(default.score(features) / 5)
+        queries.append(JudgedQuery(features, np.eye(40, dtype=np.float32)[rng.choice(40, p=chance / chance.sum())]))
+    fitted = fit_scorer(queries, refine=False).weights
+    assert fitted @ default.weights > 0.995 * np.linalg.norm(fitted) * np.linalg.norm(default.weights)
+
+
 def test_only_features_declared_to_do_so_count_against_a_product() -> None:
     """Also where one feature counts against it only once another is left out."""
     may = {feature.name for feature in FEATURES if feature.sign < 0}

@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from gram.ranking.features import FEATURES, columns
 from gram.ranking.scorer import FAR, Refinement, Scorer
 
-PULL = 20.0
-"""How many queries the defaults weigh as much as."""
+PULL = 60.0
+"""How many queries the defaults weigh as much as: docs/log.md, "A scorer for few queries"."""
+LEAST_SCALE, MOST_SCALE = -3.0, 3.0
+"""Logarithms between which the scale of a sum's scores is sought."""
 REFINED_FROM = 400
 """Queries that it takes to fit the network."""
 CALIBRATED_FROM = 30
@@ -138,11 +140,16 @@ def _fit_sum(
     base = torch.from_numpy(start.copy()).masked_fill(gone, 0.0)
     x = judged.x.masked_fill(gone, 0.0)
     move = torch.zeros(len(FEATURES), requires_grad=True)  # in units of spread
-    optimizer = torch.optim.LBFGS([move], max_iter=80, line_search_fn="strong_wolfe")
+    # How sharp the scores are is no part of the order they give: it is sought without a pull, for without it a few
+    # queries, under which declared weights are too sure, shrink the features of the widest spread most.
+    scale = torch.zeros(1, requires_grad=True)  # a logarithm
+    optimizer = torch.optim.LBFGS([move, scale], max_iter=150, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        value = judged.loss(x @ (base + move / spread) + judged.offset) + pull * move.square().sum() / 2
+        scores = x @ (base + move / spread) + judged.offset
+        scores = scale.clamp(LEAST_SCALE, MOST_SCALE).exp() * scores
+        value = judged.loss(scores) + pull * move.square().sum() / 2
         value.backward()
         return value
 
