@@ -261,7 +261,11 @@ def test_a_query_is_given_as_a_vector_for_another_engine(client: TestClient) -> 
 def test_what_watches_the_service(client: TestClient) -> None:
     assert client.get("/health").json() == {"status": "ok"}
     assert client.get("/ready").json()["status"] == "ready"
-    assert "gram_requests_total" in client.get("/metrics").text
+    metrics = client.get("/metrics").text
+    assert "gram_requests_total" in metrics
+    if sys.platform == "linux":
+        (memory,) = re.findall("^process_resident_memory_bytes (.*)", metrics, re.M)
+        assert 1e7 < float(memory) < 1e11
     stats = client.get("/stats").json()
     assert stats["top"]
     assert stats["searches"] == stats["timed"] > 0
