@@ -21,6 +21,7 @@ import gram.folders
 from gram.coder.packing import read_back
 from gram.data.catalogue import read_products
 from gram.errors import DataError, IndexFolderError, SettingError
+from gram.index.filters import DEEPEST
 from gram.index.state import state_of
 from gram.index.store import store_path
 from gram.indexing import make_index
@@ -169,6 +170,17 @@ def test_rules_steer(index_folder: Path) -> None:
     assert again.remove_rule("pin")
     assert sorted(again.search("black sofa").rules) == ["bury", "hide"]
     again.close()
+
+
+def test_a_hiding_filter_as_deep_as_a_filter_may_be_hides(index_folder: Path) -> None:
+    """It is not written into another one, which could then not be read: every search that met it would fail."""
+    shop = Shop.open(index_folder)
+    first = ids(shop, "black sofa")[0]
+    shop.put_rule("hide", {"action": "hide", "query": "black sofa", "filter": "NOT " * (DEEPEST - 1) + "stock > 3"})
+    assert ids(shop, "black sofa") == [], "an odd number of NOTs: no product has a stock"
+    shop.put_rule("hide", {"action": "hide", "query": "black sofa", "filter": "NOT " * (DEEPEST - 2) + "stock > 3"})
+    assert ids(shop, "black sofa")[0] == first
+    shop.close()
 
 
 def test_a_rule_that_comes_while_others_are_taken_in_stays(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
