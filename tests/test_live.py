@@ -183,6 +183,16 @@ def test_a_hiding_filter_as_deep_as_a_filter_may_be_hides(index_folder: Path) ->
     shop.close()
 
 
+def test_rules_that_were_put_are_not_taken_in_again(index_folder: Path) -> None:
+    shop = Shop.open(index_folder)
+    for rule_id in ("b", "c", "a", "b"):
+        shop.put_rule(rule_id, {"action": "hide", "query": "sofa", "products": ["x"]})
+        answer = shop.search("black sofa")
+        assert not shop.refresh()
+        assert shop.search("black sofa") is answer
+    shop.close()
+
+
 def test_a_rule_that_comes_while_others_are_taken_in_stays(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = Shop.open(index_folder)
     hide = {"action": "hide", "query": "sofa", "products": ["a"]}
