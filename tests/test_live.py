@@ -172,6 +172,20 @@ def test_rules_steer(index_folder: Path) -> None:
     again.close()
 
 
+def test_a_word_is_known_as_long_as_a_product_has_it(index_folder: Path) -> None:
+    """A service whose products change for months would else keep each word that one of them ever had."""
+    shop = Shop.open(index_folder)
+    assert shop.search("bedrroom").read_as == "bedroom"
+    shop.update([Product("new", "Bedrroom")])
+    assert shop.search("bedrroom").read_as == "bedrroom"
+    shop.update([Product("other", "Bedrroom")])
+    shop.delete(["new"])
+    assert shop.search("bedrroom").read_as == "bedrroom"
+    shop.delete(["other"])
+    assert shop.search("bedrroom").read_as == "bedroom"
+    shop.close()
+
+
 def test_a_hiding_filter_as_deep_as_a_filter_may_be_hides(index_folder: Path) -> None:
     """It is not written into another one, which could then not be read: every search that met it would fail."""
     shop = Shop.open(index_folder)
