@@ -15,7 +15,7 @@ from gram.arrays import SparseRow, top_k
 from gram.coder.base import QueryRepresentation
 from gram.errors import SettingError
 from gram.index.fields import facet
-from gram.index.filters import parse_filter, quote
+from gram.index.filters import Filter, parse_filter, quote
 from gram.names import check_names, warn_of_codes, warn_of_fields
 from gram.ranked import BETWEEN, Ranked, by_part
 from gram.ranking.candidates import Candidates, Part, find_in_parts
@@ -180,17 +180,24 @@ class Answer:
         read = [self.filter, *map(parse_filter, steering.filters)]
         check_names(self.snapshot, self.filter.names)
         filters = [one for one, text in zip(read, texts, strict=True) if text.strip()]
+        hiding = [parse_filter(text) for text in steering.hiding]
         parts = []
         for segment in self.snapshot.segments:
             allowed = None
-            if filters or steering.hidden:
+            if filters or hiding or steering.hidden:
                 rows = segment.alive
                 for one in filters:
-                    rows = rows & one.rows(segment.fields, lambda code, s=segment: self._having(s, code))  # type: ignore[misc]
+                    rows = rows & self._rows(one, segment)
+                for one in hiding:
+                    rows = rows - self._rows(one, segment)
                 rows = rows - BitMap(r for r in map(segment.row, steering.hidden) if r is not None)
                 allowed = to_mask(rows, segment.index.n_products)
             parts.append(Part(segment.index, segment.mask, allowed))
         return parts
+
+    def _rows(self, sought: Filter, segment: LiveSegment) -> BitMap:
+        """What of a segment a filter lets through."""
+        return sought.rows(segment.fields, lambda code: self._having(segment, code))
 
     def _having(self, segment: LiveSegment, code: str) -> BitMap:
         """The products that hold or were given each attribute of a code's text."""
@@ -238,7 +245,7 @@ class Answer:
         for segment, part in zip(self.snapshot.segments, parts, strict=True):
             named = BitMap(r for r in map(segment.row, rule.products) if r is not None)
             if sought is not None:
-                named |= sought.rows(segment.fields, lambda code, s=segment: self._having(s, code))  # type: ignore[misc]
+                named |= self._rows(sought, segment)
             every |= BitMap(row + begin for row in named)
             begin += part.index.n_products
         return np.array([row in every for row in rows.tolist()], dtype=np.float32)

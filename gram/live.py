@@ -236,7 +236,6 @@ class LiveIndex:
         bm25 = BM25Index.build(stems, like=searcher.index.bm25)
         index = assemble_index(searcher.coder, products, represented, bm25, {}, NO_MODEL)
         index = replace(index, value=value_scores(products, like=self._values))
-        searcher.speller.learn(bm25.ids)
         return LiveSegment(index, Fields(products), BitMap(range(len(products))))
 
     def _show(self, segments: Sequence[LiveSegment]) -> None:
@@ -245,6 +244,7 @@ class LiveIndex:
         while len(fresh) > MOST_FRESH:
             fresh.sort(key=lambda segment: len(segment.alive))
             fresh = [*fresh[2:], self._make(*join_segments(fresh[:2]))]
+        self.searcher.speller.fresh = [segment.index.bm25.ids for segment in fresh]
         self.snapshot = Snapshot(self.searcher, (base, *fresh), self.snapshot.version + 1, self._edits)
 
     # --- what is on disk --------------------------------------------------------------------------------------------

@@ -55,13 +55,14 @@ class Rule:
 
 @dataclass
 class Steering:
-    """What the rules that match a query ask for."""
+    """What the rules that match a query ask for; what a filter of `hiding` lets through is not found."""
 
     rules: list[str] = field(default_factory=list)
     pins: list[str] = field(default_factory=list)
     hidden: set[str] = field(default_factory=set)
     boosts: list[Rule] = field(default_factory=list)
     filters: list[str] = field(default_factory=list)
+    hiding: list[str] = field(default_factory=list)
     redirect: str = ""
 
 
@@ -90,10 +91,9 @@ def parse_rule(rule_id: str, data: Any) -> Rule:
         raise RuleError(f"rule {rule_id!r}: weight is {weight!r}. Fix: a number from -{STRONGEST:g} to {STRONGEST:g}")
     if not isinstance(draft, bool):
         raise RuleError(f"rule {rule_id!r}: draft is {draft!r}. Fix: write true or false")
-    if texts["filter"]:
-        parse_filter(texts["filter"])
+    parse_filter(texts["filter"])
     rule = Rule(
-        rule_id, action, texts["query"], texts["code"], tuple(products), texts["filter"], float(weight),
+        rule_id, action, texts["query"], texts["code"], tuple(products), texts["filter"].strip(), float(weight),
         texts["target"], _time(rule_id, data, "from"), _time(rule_id, data, "until"), draft,
     )  # fmt: skip
     _check_object(rule)
@@ -173,7 +173,7 @@ def steer(rules: Sequence[Rule], queries: Sequence[str], analyzer: Analyzer, cod
             steering.filters.append(rule.filter)
         elif rule.action == "hide":
             steering.hidden |= set(rule.products)
-            steering.filters += [f"NOT ({rule.filter})"] if rule.filter else []
+            steering.hiding += [rule.filter] if rule.filter else []
         else:
             steering.boosts.append(rule if rule.action == "boost" else replace(rule, weight=-STRONGEST))
     return steering

@@ -198,7 +198,8 @@ class Shop:
             check_names(self.live.snapshot, parse_filter(rule.filter).names)
         with self._ruling:
             self.store.put("rule", rule_id, dict(data))
-            self._set_rules([*(r for r in self._rules if r.rule_id != rule_id), rule])
+            others = [r for r in self._rules if r.rule_id != rule_id]
+            self._set_rules(sorted([*others, rule], key=lambda rule: rule.rule_id))  # as they are read from the store
         return rule
 
     def warnings(self, rule: Rule) -> list[str]:

@@ -166,6 +166,8 @@ def test_facets_count_values_and_ranges() -> None:
         ([0.001, 0.002, 0.004], [3]),
         ([1, 2, 3, 50, 50, 60, 70, 80], [2, 1, 2, 1, 2]),
         (range(11), [2] * 4 + [3]),
+        ([-1.7e308, 1.7e308, 1.7e308], [3]),
+        ([0, 1, 2, 3, 1.7e308, 1.7e308], [1, 1, 2, 2]),
     ],
 )
 def test_ranges_count_what_filters_of_them_let_through(prices: Sequence[float], counts: list[int]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gram.coder.folder import model_hash, read_config
-from gram.data.catalogue import LONGEST_TITLE, read_products
+from gram.data.catalogue import LONGEST_ID, LONGEST_TITLE, read_products
 from gram.errors import BadRow, DataError, GramError, ModelError, SettingError
 from gram.evaluation.measures import read_run
 from gram.folders import check_folder
@@ -40,6 +40,14 @@ def test_a_pipe_is_no_catalogue(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "products.csv")
     with pytest.raises(DataError, match=r"is a pipe.*Fix: write it to a file first"):
         read_products(tmp_path / "products.csv")
+
+
+def test_an_id_as_long_as_a_page_is_refused(tmp_path: Path) -> None:
+    """An index of 50,000 products would keep each of their ids at its length: 20 GB for one of 100,000 characters."""
+    rows = [{"product_id": "a" * length, "title": "x"} for length in (LONGEST_ID, LONGEST_ID + 1)]
+    (tmp_path / "products.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(BadRow, match="line 2, column 'product_id': an id of 501 characters, where 500 are read"):
+        read_products(tmp_path / "products.jsonl")
 
 
 def test_a_title_as_long_as_a_book_is_refused(tmp_path: Path) -> None:

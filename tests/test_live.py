@@ -23,6 +23,7 @@ from gram.coder.base import QueryRepresentation
 from gram.coder.packing import read_back
 from gram.data.catalogue import read_products
 from gram.errors import DataError, IndexFolderError, SettingError
+from gram.index.filters import DEEPEST
 from gram.index.segment import Index
 from gram.index.state import state_of
 from gram.index.store import store_path
@@ -173,6 +174,41 @@ def test_rules_steer(index_folder: Path) -> None:
     assert again.remove_rule("pin")
     assert sorted(again.search("black sofa").rules) == ["bury", "hide"]
     again.close()
+
+
+def test_a_word_is_known_as_long_as_a_product_has_it(index_folder: Path) -> None:
+    """A service whose products change for months would else keep each word that one of them ever had."""
+    shop = Shop.open(index_folder)
+    assert shop.search("bedrroom").read_as == "bedroom"
+    shop.update([Product("new", "Bedrroom")])
+    assert shop.search("bedrroom").read_as == "bedrroom"
+    shop.update([Product("other", "Bedrroom")])
+    shop.delete(["new"])
+    assert shop.search("bedrroom").read_as == "bedrroom"
+    shop.delete(["other"])
+    assert shop.search("bedrroom").read_as == "bedroom"
+    shop.close()
+
+
+def test_a_hiding_filter_as_deep_as_a_filter_may_be_hides(index_folder: Path) -> None:
+    """It is not written into another one, which could then not be read: every search that met it would fail."""
+    shop = Shop.open(index_folder)
+    first = ids(shop, "black sofa")[0]
+    shop.put_rule("hide", {"action": "hide", "query": "black sofa", "filter": "NOT " * (DEEPEST - 1) + "stock > 3"})
+    assert ids(shop, "black sofa") == [], "an odd number of NOTs: no product has a stock"
+    shop.put_rule("hide", {"action": "hide", "query": "black sofa", "filter": "NOT " * (DEEPEST - 2) + "stock > 3"})
+    assert ids(shop, "black sofa")[0] == first
+    shop.close()
+
+
+def test_rules_that_were_put_are_not_taken_in_again(index_folder: Path) -> None:
+    shop = Shop.open(index_folder)
+    for rule_id in ("b", "c", "a", "b"):
+        shop.put_rule(rule_id, {"action": "hide", "query": "sofa", "products": ["x"]})
+        answer = shop.search("black sofa")
+        assert not shop.refresh()
+        assert shop.search("black sofa") is answer
+    shop.close()
 
 
 def test_a_rule_that_comes_while_others_are_taken_in_stays(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

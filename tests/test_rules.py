@@ -26,6 +26,7 @@ PIN = {"action": "pin", "query": "x", "products": ["a"]}
         ({"action": "pin", "query": "x", "products": "a"}, "products is no list of ids"),
         ({"action": "pin", "query": "x"}, "pin needs products"),
         ({"action": "filter", "query": "x"}, "filter needs a filter"),
+        ({"action": "hide", "query": "x", "filter": " "}, "hide needs products or a filter"),
         ({"action": "filter", "query": "x", "filter": "price <"}, "cannot be read at character 8"),
         ({"action": "boost", "query": "x", "products": ["a"], "weight": float("nan")}, "weight is nan"),
         ({"action": "synonym", "code": "type: x", "target": "y"}, "synonym needs a query and a target"),
@@ -58,7 +59,7 @@ def test_what_each_action_asks() -> None:
         return steer([parse_rule("r", {"query": "x", **data})], ["x"], ANALYZER, [])
 
     assert one(action="hide", products=["a"]).hidden == {"a"}
-    assert one(action="hide", filter="brand = b").filters == ["NOT (brand = b)"]
+    assert one(action="hide", filter="brand = b").hiding == ["brand = b"]
     assert one(action="bury", products=["a"]).boosts[0].weight == -100.0
     assert one(action="boost", filter="brand = b", weight=2).boosts[0].weight == 2.0
     assert one(action="redirect", target="/stores").redirect == "/stores"

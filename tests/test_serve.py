@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import httpx
@@ -261,7 +262,11 @@ def test_a_query_is_given_as_a_vector_for_another_engine(client: TestClient) -> 
 def test_what_watches_the_service(client: TestClient) -> None:
     assert client.get("/health").json() == {"status": "ok"}
     assert client.get("/ready").json()["status"] == "ready"
-    assert "gram_requests_total" in client.get("/metrics").text
+    metrics = client.get("/metrics").text
+    assert "gram_requests_total" in metrics
+    if sys.platform == "linux":
+        (memory,) = re.findall("^process_resident_memory_bytes (.*)", metrics, re.M)
+        assert 1e7 < float(memory) < 1e11
     stats = client.get("/stats").json()
     assert stats["top"]
     assert stats["searches"] == stats["timed"] > 0
@@ -487,6 +492,35 @@ def test_an_index_that_is_away_is_told(client: TestClient, shop: Shop) -> None:
     folder.with_name("away").rename(folder)
     assert str(folder) in error["message"]
     assert client.post("/reload").json()["reloaded"] is False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc, and reads /proc")
+def test_memory_that_threads_freed_goes_back_to_the_system() -> None:
+    code = """
+        import threading
+        from pathlib import Path
+        import numpy as np
+        from gram.serve.run import give_memory_back
+        def resident():
+            return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+        kept = []
+        def use():
+            np.ones(30_000_000, np.uint8)
+            for _ in range(20):
+                large = []
+                for _ in range(10):
+                    large.append(np.ones(4_000_000, np.uint8))
+                    kept.append(bytearray(10_000))  # between them: what is freed is then not at the end
+        give_memory_back()
+        before = resident()
+        for _ in range(3):
+            thread = threading.Thread(target=use)
+            thread.start()
+            thread.join()
+        print(resident() - before)
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 30_000_000
 
 
 def test_the_load_test_updates_at_its_rate_however_slow_the_answers_are() -> None:

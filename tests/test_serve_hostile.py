@@ -62,6 +62,10 @@ HOSTILE: list[tuple[str, str, dict[str, Any], int]] = [
     ("GET", "/nowhere", {}, 404),
     ("DELETE", "/search", {}, 405),
     ("GET", "/products/..%2f..%2fetc", {}, 404),
+    ("PUT", f"/products/{'a' * 501}", {"json": {"title": "x"}}, 400),
+    ("GET", "/", {"headers": {"Range": "bytes=a-b"}}, 200),
+    ("GET", "/page/app.js", {"headers": {"Range": "bytes=99999999-"}}, 200),
+    ("GET", "/page/app.js", {"headers": {"Range": "bytes=0-0," * 999}}, 200),
 ]
 
 

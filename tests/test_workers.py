@@ -65,6 +65,12 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in pids if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has resident."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
 class Served:
     """An index served by two processes."""
 
@@ -147,6 +153,8 @@ def test_what_one_was_told_the_other_knows(served: Served) -> None:
             metrics = http.get("/metrics").text
             assert answered in metrics
             assert re.findall("^gram_products .*", metrics, re.M) == [f"gram_products {PRODUCTS + 9}.0"]
+            (memory,) = re.findall("^process_resident_memory_bytes (.*)", metrics, re.M)
+            assert float(memory) == pytest.approx(sum(map(resident, served.pids())), rel=0.1)  # of both
         for http in (one, other):
             await_(lambda http=http: http.get("/stats").json()["searches"] == 401)
         told = other.get("/stats").json()

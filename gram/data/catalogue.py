@@ -20,6 +20,8 @@ from gram.data.tables import Row, Table, read_table
 from gram.errors import DataError
 from gram.records import Product
 
+LONGEST_ID = 500
+"""Characters; an index keeps every id at the length of the longest, at 4 bytes a character."""
 LONGEST_TITLE = 10_000
 """Characters; a longer one is a mistake, and would take minutes to read."""
 
@@ -27,8 +29,8 @@ LONGEST_TITLE = 10_000
 def read_products(path: str | Path, *, progress: bool = False, encoding: str = "utf-8") -> list[Product]:
     """All products of a catalogue, in the file's order.
 
-    Errors: `MissingColumn`; `BadRow` for a `product_id` that is empty, repeated or not safe as an id, an empty title,
-    a `price` or `value` that is no plain number; `DataError` for a file without products.
+    Errors: `MissingColumn`; `BadRow` for a `product_id` that is empty, repeated, too long or not safe as an id, a title
+    that is empty or too long, a `price` or `value` that is no plain number; `DataError` for a file without products.
     """
     products = list(iter_products(path, progress=progress, encoding=encoding))
     if not products:
@@ -72,12 +74,16 @@ def _product(record: Record) -> Product:
     price = record.number("price")
     if price is not None and price < 0:
         raise record.bad("price", "a price below zero", "give what it costs, or leave it empty.")
+    product_id = record.identifier("product_id")
+    if len(product_id) > LONGEST_ID:
+        problem = f"an id of {len(product_id):,} characters, where {LONGEST_ID} are read"
+        raise record.bad("product_id", problem, "give it a shorter one.")
     title = record.text("title", required=True)
     if len(title) > LONGEST_TITLE:
         problem = f"a title of {len(title):,} characters, where {LONGEST_TITLE:,} are read"
         raise record.bad("title", problem, "put all but the name into the description.")
     return Product(
-        product_id=record.identifier("product_id"),
+        product_id=product_id,
         title=title,
         brand=record.text("brand"),
         category=_category(record),

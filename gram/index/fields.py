@@ -180,8 +180,10 @@ def facet(parts: Sequence[tuple[Fields, Rows]], name: str) -> dict[str, Any]:
 
 
 def _ranges(numbers: NDArray[np.float64]) -> list[Mapping[str, float]]:
-    edges = np.unique(np.quantile(numbers, np.linspace(0, 1, RANGES + 1)).round(2))
-    edges = np.array([numbers.min(), *edges[1:-1], numbers.max()])
+    low, high = numbers.min(), numbers.max()
+    with np.errstate(over="ignore", invalid="ignore"):  # what lies between numbers of 1e308 may be none
+        edges = np.unique(np.quantile(numbers, np.linspace(0, 1, RANGES + 1)).round(2))[1:-1]
+    edges = np.array([low, *edges[(low < edges) & (edges < high)], high])
     counts, _ = np.histogram(numbers, edges)
     return [
         {"from": float(a), "to": float(b), "count": int(n)}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from gram.answer import DEEPEST
-from gram.data.catalogue import LONGEST_TITLE
+from gram.data.catalogue import LONGEST_ID, LONGEST_TITLE
 from gram.ranking.fits import FIT
 from gram.rules import ACTIONS, KEYS, LONGEST_TEXT, MOST_PRODUCTS, STRONGEST
 from gram.serve.bodies import LONGEST_QUERY, MOST_NAMES
@@ -164,7 +164,7 @@ COMPONENTS: dict[str, Schema] = {
     ),
     "Product": object_of(_SHOWN, optional=list(set(_SHOWN) - {"product_id", "title"}), additionalProperties=_VALUES),
     "SentProduct": object_of(
-        {"product_id": {"type": ["string", "number"]}} | _SENT,
+        {"product_id": {"type": ["string", "number"], "maxLength": LONGEST_ID}} | _SENT,
         optional=["product_id", *(set(_SENT) - {"title"})],
         additionalProperties=_FLAT,
     ),

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -67,16 +68,16 @@ class Service:
         registry = self.registry = CollectorRegistry()
         self.requests = Counter("gram_requests", "Requests answered", ["route", "status"], registry=registry)
         self.seconds = Histogram("gram_seconds", "Seconds a request took", ["route"], registry=registry)
-        registry.register(_Products(shop))
+        registry.register(_LookedUp(shop))
 
     def metrics(self) -> bytes:
         """What is counted, in Prometheus's form; of all processes where several serve one address."""
         if METRICS_FOLDER not in os.environ:
             return generate_latest(self.registry)
-        every, products = CollectorRegistry(), CollectorRegistry()
+        every, now = CollectorRegistry(), CollectorRegistry()
         MultiProcessCollector(every)
-        products.register(_Products(self.shop))
-        return generate_latest(every) + generate_latest(products)
+        now.register(_LookedUp(self.shop))
+        return generate_latest(every) + generate_latest(now)
 
     async def work(self, task: Callable[[], Any], writes: bool = False) -> Any:
         """Runs a task in a thread when it is its turn; 503 where too many wait already."""
@@ -162,14 +163,28 @@ def _code_of(error: GramError) -> str:
     return f"bad_{type(error).__name__.removesuffix('Error').lower()}"
 
 
-class _Products(Collector):
-    """How many products there are, which is not counted but looked up."""
+class _LookedUp(Collector):
+    """What is not counted but looked up: how many products there are, and what the processes that answer take of
+    memory, where the system tells (Linux)."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
 
     def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily("gram_products", "Products", len(self._shop))
+        counted = Path(os.environ[METRICS_FOLDER]).glob("counter_*.db") if METRICS_FOLDER in os.environ else ()
+        pids = {os.getpid(), *(int(path.stem.rpartition("_")[2]) for path in counted)}
+        if memory := sum(map(_resident, pids)):
+            yield GaugeMetricFamily("process_resident_memory_bytes", "Resident memory of all processes", memory)
+
+
+def _resident(pid: int) -> int:
+    """Bytes of memory that a process has resident; 0 for one that ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _unauthorised(code: str, problem: str) -> HTTPError:

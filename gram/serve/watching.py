@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import mimetypes
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from gram.serve.bodies import HTTPError, respond
 from gram.serve.documents import openapi
@@ -40,4 +41,5 @@ class Watching:
         name = request.path_params.get("name", "index.html")
         if name not in {path.name for path in PAGE.iterdir()} or not name.endswith((".html", ".js", ".css")):
             raise HTTPError(404, "not_found", "there is no such page", "begin at /")
-        return FileResponse(PAGE / name, headers={"Cache-Control": "no-cache"})
+        content = (PAGE / name).read_bytes()  # whole: a FileResponse answers a Range, and a wrong one in plain text
+        return Response(content, headers={"Cache-Control": "no-cache"}, media_type=mimetypes.guess_type(name)[0])

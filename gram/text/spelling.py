@@ -6,7 +6,7 @@ costs as many dictionary reads as it has letters, whatever the size of the vocab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -53,6 +53,7 @@ class Speller:
         """`counts` says how many products or queries hold each known stem, `spellings` how it is spelt, if not so;
         `stem` gives the stem of a word."""
         self.counts, self.spellings, self.stem = dict(counts), spellings or {}, stem
+        self.fresh: Sequence[Container[str]] = ()  # stems of what changed since: not read as others, nothing as them
         self._known_by_form: dict[str, list[str]] | None = None
 
     def correct_query(
@@ -72,7 +73,7 @@ class Speller:
         return read
 
     def learn(self, stems: Iterable[str]) -> None:
-        """Knows these stems from now on, so that they are not read as others; nothing is read as them yet."""
+        """Knows these stems from now on, so that they are not read as others; nothing is read as them."""
         self.counts.update({stem: 1.0 for stem in stems if stem not in self.counts})
 
     def correct(self, word: str, together: Callable[[str], float] = lambda known: 0.0) -> str | None:
@@ -83,7 +84,8 @@ class Speller:
         `together` says how well a known stem goes with it.
         """
         cut = self.stem(word)
-        if cut in self.counts or not SHORTEST <= len(word) <= LONGEST or has_digit(word):
+        known_since = any(cut in stems for stems in self.fresh)
+        if cut in self.counts or known_since or not SHORTEST <= len(word) <= LONGEST or has_digit(word):
             return None
         forms = self._find_forms()
         looked_up = _delete_each(word) | _delete_each(cut)
