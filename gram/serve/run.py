@@ -32,8 +32,6 @@ log = logging.getLogger("gram.serve")
 
 GRACE = 10
 """Seconds that requests have to end once the service stops."""
-LARGE, M_MMAP_THRESHOLD = 1 << 20, -3
-"""Bytes of a block of memory that is taken from the system by itself, and what <malloc.h> calls that setting."""
 EVERY = 1.0
 """Seconds between looks for what other processes wrote."""
 
@@ -97,7 +95,6 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None) -> None:
     """
     if sockets is None:
         listen(serving.host, serving.port).close()  # uvicorn asks for it later, and says less where it is taken
-    give_memory_back()
     with _nothing_collected():
         shop = Shop.open(serving.index, serving.model, read_only=serving.read_only)
     try:
@@ -129,11 +126,11 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None) -> None:
 
 
 def give_memory_back() -> None:
-    """Has blocks from `LARGE` on go back to the system once they are freed. By itself glibc keeps such blocks for the
-    thread that freed one: coding some hundred products then left a hundred MB and more in each thread that ever did.
-    """
-    if sys.platform == "linux" and (set_option := getattr(ctypes.CDLL(None), "mallopt", None)):  # musl has none
-        set_option(M_MMAP_THRESHOLD, LARGE)
+    """Has glibc give the system back what was freed. By itself it keeps that, for each thread apart: coding some
+    hundred products left a hundred MB and more in each thread that ever did. It takes some milliseconds, and a tenth of
+    one where there is nothing to give."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):  # musl has none
+        trim(0)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -161,10 +158,14 @@ def _nothing_collected() -> Iterator[None]:
 
 
 def _watch(shop: Shop, stopping: threading.Event) -> None:
-    """Takes in what a merge, `gram index` or, where this process only reads, another one wrote."""
-    problem = ""
+    """Takes in what a merge, `gram index` or, where this process only reads, another one wrote; gives memory back once
+    something changed."""
+    problem, version = "", -1
     while not stopping.wait(EVERY):
         problem = _take_in(shop.refresh, problem)
+        if shop.live.snapshot.version != version:
+            version = shop.live.snapshot.version
+            give_memory_back()
 
 
 def _take_in(take: Callable[[], bool], told: str = "") -> str:
