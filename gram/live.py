@@ -198,7 +198,8 @@ class LiveIndex:
 
     def _check_writable(self) -> None:
         if self.read_only:
-            raise SettingError("the index is open for reading only. Fix: open it without read_only")
+            fix = "open it without --read-only (in Python, read_only)"
+            raise SettingError(f"the index is open for reading only. Fix: {fix}")
 
     def _commit(
         self, products: Sequence[Product], represented: Representations, edit: CodeEdit | None = None,
@@ -244,7 +245,7 @@ class LiveIndex:
         while len(fresh) > MOST_FRESH:
             fresh.sort(key=lambda segment: len(segment.alive))
             fresh = [*fresh[2:], self._make(*join_segments(fresh[:2]))]
-        self.searcher.speller.fresh = [segment.index.bm25.ids for segment in fresh]
+        self.searcher.speller.known_since = lambda stem: any(segment.holds(stem) for segment in fresh)
         self.snapshot = Snapshot(self.searcher, (base, *fresh), self.snapshot.version + 1, self._edits)
 
     # --- what is on disk --------------------------------------------------------------------------------------------

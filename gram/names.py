@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
-from functools import lru_cache
 from itertools import islice
+
+from rapidfuzz import fuzz, process
 
 from gram.errors import SettingError
 from gram.index.filters import parse_filter
@@ -88,9 +88,8 @@ def _missing_fields(names: Iterable[str], known: frozenset[str]) -> Iterator[str
             yield f"no product has a field {name!r:.{SHOWN}}. Fix: {_guess_field(name[:SHOWN], known)}"
 
 
-@lru_cache(maxsize=200)  # a page may ask every time for a field that this shop lacks
 def _guess_field(name: str, known: frozenset[str]) -> str:
-    near = get_close_matches(name, known, 1, 0.5)
+    near = process.extractOne(name.lower(), sorted(known), scorer=fuzz.ratio, score_cutoff=55)
     if near:
         return f"did you mean {near[0]!r}?"
     return f"choose from {', '.join(sorted(known)[:30])}" if known else "leave it out"

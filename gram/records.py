@@ -66,7 +66,7 @@ def read_code(text: str) -> Code:
     (Attribute(slot='type', value='running shoe'), Attribute(slot='brand', value='nike'))
     """
     parts = (part.partition(":") for part in text.split("|"))
-    return tuple(Attribute(slot.strip(), value.strip()) for slot, _, value in parts)
+    return tuple(Attribute(slot.strip().lower(), value.strip()) for slot, _, value in parts)
 
 
 class SharedCode(NamedTuple):

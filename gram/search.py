@@ -113,7 +113,7 @@ class Searcher:
         """What `represent` says of a query without compound codes that nobody weighs, remembered: on another page,
         under another filter or after a change of the shop it is not coded again. Errors as of `represent`."""
         read = self.read(query)[0]  # by words that the shop may have learnt since
-        key = " ".join(read.split()), self._weighs_compound
+        key = read, self._weighs_compound
         found = self._remembered.get(key)
         if found is None:
             found = self._represent([read], compound=False)[0]
@@ -201,7 +201,7 @@ class Searcher:
         made._remembered = Remembered(len(queries), QUERY_BYTES)
         read = list(dict.fromkeys(self.read(query)[0] for query in queries))
         for text, query in zip(read, self._represent(read, compound=False), strict=True):
-            made._remembered.put((" ".join(text.split()), self._weighs_compound), query, 0)
+            made._remembered.put((text, self._weighs_compound), query, 0)
         return made
 
     def with_scorer(self, scorer: Scorer) -> Searcher:

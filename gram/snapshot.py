@@ -50,6 +50,11 @@ class LiveSegment:
             return None
         return row if row in self.alive else None
 
+    def holds(self, stem: str) -> bool:
+        """Whether a product that is alive here holds a stem."""
+        rows = self.index.bm25.holding(stem)
+        return bool(len(rows)) and not self.alive.isdisjoint(BitMap(rows))
+
     def having(self, key: int) -> BitMap:
         """The rows that hold an attribute or were given it; none for −1."""
         has = BitMap()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gram.data.files import one_line
-from gram.data.log import read_log, read_qrels, read_queries, write_log, write_qrels, write_queries
+from gram.data.log import HEAVIEST, read_log, read_qrels, read_queries, write_log, write_qrels, write_queries
 from gram.errors import BadRow, DataError, MissingColumn
 from gram.records import Interaction
 
@@ -152,7 +152,7 @@ def test_files_are_as_plain_as_they_can_be(tmp_path: Path) -> None:
 LINE = st.text(max_size=8).map(one_line) | st.text('" a', max_size=5).map(one_line)
 FILLED = LINE.filter(bool)
 ID = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=8).map(one_line).filter(bool)
-WEIGHT = st.floats(0, exclude_min=True, allow_infinity=False)
+WEIGHT = st.floats(0, HEAVIEST, exclude_min=True)
 
 
 @given(st.lists(st.builds(Interaction, FILLED, ID, WEIGHT, LINE, LINE), max_size=5))

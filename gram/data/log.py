@@ -19,6 +19,8 @@ logger = logging.getLogger("gram.data")
 
 Qrels = Mapping[str, Mapping[str, float]]
 """query_id -> product_id -> grade."""
+HEAVIEST = 1e30
+"""Weight of an interaction at most: sums of heavier ones have no finite number in float32."""
 
 
 def read_log(
@@ -123,6 +125,8 @@ def _interaction(record: Record) -> Interaction:
     weight = record.number("weight")
     if weight is not None and weight <= 0:
         raise record.bad("weight", "a weight that is not above 0", "leave out rows that count for nothing.")
+    if weight is not None and weight > HEAVIEST:
+        raise record.bad("weight", f"a weight above {HEAVIEST:.0e}", "give all rows smaller weights.")
     return Interaction(
         record.text("query", required=True),
         record.identifier("product_id"),

@@ -10,6 +10,7 @@ Letters: Q queries, C candidates of a query, F features, H units of the network'
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -22,10 +23,10 @@ from numpy.typing import NDArray
 from gram.ranking.features import FEATURES, columns
 from gram.ranking.scorer import FAR, Refinement, Scorer
 
-PULL = 60.0
-"""How many queries the defaults weigh as much as: docs/log.md, "A scorer for few queries"."""
-LEAST_SCALE, MOST_SCALE = -3.0, 3.0
-"""Logarithms between which the scale of a sum's scores is sought."""
+PULL = 100.0
+"""How many queries it takes to move a weight by its feature's spread: docs/log.md, "A scorer for few queries"."""
+LEAST_SCALE = 0.1
+"""Of the weights that a fit begins at, what is left where the queries contradict them."""
 REFINED_FROM = 400
 """Queries that it takes to fit the network."""
 CALIBRATED_FROM = 30
@@ -112,7 +113,8 @@ def fit_move(queries: Sequence[JudgedQuery], base: Scorer, pull: float) -> Score
         kept = [query.features for query in queries if len(query.features) > 1 and query.gains.sum() > 0]
         for row, features in enumerate(kept):
             judged.offset[row, : len(features)] = torch.from_numpy(base.network(features))
-        weights = _fit_sum(judged, base.weights, pull, columns(("value",)) & (base.weights == 0))
+        left_out = columns(("value",)) & (base.weights == 0)
+        weights = _fit_sum(judged, base.weights, pull, left_out, scaled=False)  # beside the network, which stays
     else:
         weights = _fit_signed_sum(judged, base.weights, pull, columns(("value",)) & (base.weights == 0))
     moved = replace(base, weights=weights)
@@ -123,16 +125,17 @@ def _fit_signed_sum(
     judged: _Judged, start: NDArray[np.float32], pull: float, left_out: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """(F,) as `_fit_sum`, without the features that would count against a product and must not."""
-    weights = _fit_sum(judged, start, pull, left_out)
+    weights = _fit_sum(judged, start, pull, left_out, scaled=True)
     while (wrong := np.sign(weights) * _SIGNS < 0).any():  # without one, another can turn
         left_out = left_out | wrong
-        weights = _fit_sum(judged, start, pull, left_out)
+        weights = _fit_sum(judged, start, pull, left_out, scaled=True)
     return weights
 
 
 def _fit_sum(
-    judged: _Judged, start: NDArray[np.float32], pull: float, left_out: NDArray[np.bool_]
+    judged: _Judged, start: NDArray[np.float32], pull: float, left_out: NDArray[np.bool_], scaled: bool
 ) -> NDArray[np.float32]:
+    """(F,) the weights moved from where they start, all of them scaled alike first where `scaled`."""
     real = judged.x[~judged.padding]
     spread = real.std(0).clamp(min=1e-3)  # (F,)
     used = real.abs().amax(0) > 0
@@ -140,21 +143,22 @@ def _fit_sum(
     base = torch.from_numpy(start.copy()).masked_fill(gone, 0.0)
     x = judged.x.masked_fill(gone, 0.0)
     move = torch.zeros(len(FEATURES), requires_grad=True)  # in units of spread
-    # How sharp the scores are is no part of the order they give: it is sought without a pull, for without it a few
-    # queries, under which declared weights are too sure, shrink the features of the widest spread most.
-    scale = torch.zeros(1, requires_grad=True)  # a logarithm
-    optimizer = torch.optim.LBFGS([move, scale], max_iter=150, line_search_fn="strong_wolfe")
+    # How sharp the scores are that a fit begins at is no part of the order they give: it is sought without a pull. As a
+    # move of every weight it would cost most where features spread widest, and bend the order.
+    sharper = torch.full((1,), math.log(1 - LEAST_SCALE), requires_grad=scaled)
+    optimizer = torch.optim.LBFGS([move, sharper] if scaled else [move], max_iter=150, line_search_fn="strong_wolfe")
+    begun = x @ base  # (Q, C)
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        scores = x @ (base + move / spread) + judged.offset
-        scores = scale.clamp(LEAST_SCALE, MOST_SCALE).exp() * scores
-        value = judged.loss(scores) + pull * move.square().sum() / 2
+        scale = LEAST_SCALE + sharper.exp()
+        value = judged.loss(scale * begun + x @ (move / spread) + judged.offset) + pull * move.square().sum() / 2
         value.backward()
         return value
 
     optimizer.step(loss)
-    return (base + move.detach() / spread * used).numpy().astype(np.float32)
+    scale = LEAST_SCALE + sharper.detach().exp()
+    return (scale * base + move.detach() / spread * used).numpy().astype(np.float32)
 
 
 def _fit_network(judged: _Judged, left_out: NDArray[np.bool_], seed: int, parts: int = 4) -> Scorer:

@@ -6,7 +6,7 @@ costs as many dictionary reads as it has letters, whatever the size of the vocab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -53,7 +53,8 @@ class Speller:
         """`counts` says how many products or queries hold each known stem, `spellings` how it is spelt, if not so;
         `stem` gives the stem of a word."""
         self.counts, self.spellings, self.stem = dict(counts), spellings or {}, stem
-        self.fresh: Sequence[Container[str]] = ()  # stems of what changed since: not read as others, nothing as them
+        # of what changed since: stems that are not read as others, and nothing is read as them
+        self.known_since: Callable[[str], bool] = lambda stem: False
         self._known_by_form: dict[str, list[str]] | None = None
 
     def correct_query(
@@ -84,8 +85,7 @@ class Speller:
         `together` says how well a known stem goes with it.
         """
         cut = self.stem(word)
-        known_since = any(cut in stems for stems in self.fresh)
-        if cut in self.counts or known_since or not SHORTEST <= len(word) <= LONGEST or has_digit(word):
+        if cut in self.counts or self.known_since(cut) or not SHORTEST <= len(word) <= LONGEST or has_digit(word):
             return None
         forms = self._find_forms()
         looked_up = _delete_each(word) | _delete_each(cut)
