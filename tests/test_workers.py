@@ -161,6 +161,15 @@ def test_what_one_was_told_the_other_knows(served: Served) -> None:
         assert (told["timed"], ["stores", 1] in told["top"] + told["without_hits"]) == (401, True)
 
 
+def test_a_length_that_is_none_of_the_body_is_not_passed_on(served: Served) -> None:
+    """A DELETE's body goes no further, and one in chunks has no length, whatever is said."""
+    with served.connect(served.reader()) as other:
+        assert other.request("DELETE", "/products/nothing", content=b"{}").status_code == 404
+        assert other.request("GET", "/stats", content=b"{}").status_code == 200
+        both = {"Transfer-Encoding": "chunked", "Content-Length": "5"}
+        assert other.put("/products/w0", headers=both, content=b'{"title": "Quorvex"}').status_code in (200, 201)
+
+
 def test_one_that_is_killed_is_replaced(served: Served) -> None:
     with httpx.Client(base_url=served.address, timeout=PATIENCE) as http:
         http.put("/products/before", json={"title": "Quorvex before"})

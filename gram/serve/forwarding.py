@@ -54,8 +54,10 @@ class Forwarding:
         """Its answer. Raises HTTPError 503 where it died meanwhile."""
         path = request.scope.get("raw_path") or request.url.path.encode()
         url = self._client.base_url.copy_with(raw_path=b"?".join(filter(None, (path, request.scope["query_string"]))))
-        headers = [(name, value) for name, value in request.headers.raw if name not in _OF_ONE_CONNECTION]
         body = request.stream() if request.method in ("POST", "PUT", "PATCH") else None
+        measured = body is not None and "transfer-encoding" not in request.headers  # else its length says nothing
+        left_out = _OF_ONE_CONNECTION if measured else _OF_ONE_CONNECTION | {b"content-length"}
+        headers = [(name, value) for name, value in request.headers.raw if name not in left_out]
         try:
             answer = await self._client.request(request.method, url, headers=headers, content=body)
         except ClientDisconnect:
