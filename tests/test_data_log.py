@@ -152,6 +152,15 @@ def test_files_are_as_plain_as_they_can_be(tmp_path: Path) -> None:
 LINE = st.text(max_size=8).map(one_line) | st.text('" a', max_size=5).map(one_line)
 FILLED = LINE.filter(bool)
 ID = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=8).map(one_line).filter(bool)
+
+
+def test_a_weight_that_float32_cannot_sum_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.tsv"
+    path.write_text("query\tproduct_id\tweight\nsofa\tp\t1e31\n")
+    with pytest.raises(BadRow, match=r"weight above 1e\+30"):
+        read_log(path, {"p"})
+
+
 WEIGHT = st.floats(0, HEAVIEST, exclude_min=True)
 
 
