@@ -138,14 +138,17 @@ def next_moment(rules: Iterable[Rule], now: datetime) -> datetime:
 
 
 def replace_synonyms(rules: Sequence[Rule], query: str, analyzer: Analyzer) -> tuple[str, list[str]]:
-    """The query with synonyms' targets where it says their words, whatever the form; and the ids of those rules."""
-    used = []
+    """The query with synonyms' targets where it says their words, whatever the form; and the ids of those rules. One
+    that is longer than a target may be has nothing more put into it."""
+    words, used = analyzer.words(query), []
+    stems = [analyzer.stem(word) for word in words]
     for rule in rules:
-        words, sought = analyzer.words(query), analyzer.stems(rule.query) if rule.action == "synonym" else []
-        stems = [analyzer.stem(word) for word in words]
+        sought = analyzer.stems(rule.query) if rule.action == "synonym" and len(query) <= LONGEST_TEXT else []
         for begin in range(len(stems) - len(sought) + 1 if sought else 0):
             if stems[begin : begin + len(sought)] == sought:
                 query = " ".join([*words[:begin], rule.target, *words[begin + len(sought) :]])
+                words = analyzer.words(query)
+                stems = [analyzer.stem(word) for word in words]
                 used.append(rule.rule_id)
                 break
     return query, used

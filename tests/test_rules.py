@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gram.errors import SettingError
-from gram.rules import in_force, next_moment, parse_rule, replace_synonyms, steer
+from gram.rules import LONGEST_TEXT, in_force, next_moment, parse_rule, replace_synonyms, steer
 from gram.text.analysis import default_analyzer
 
 ANALYZER = default_analyzer()
@@ -69,6 +69,13 @@ def test_synonyms_stand_in_for_words() -> None:
     rules = [parse_rule("s", {"action": "synonym", "query": "settee", "target": "sofa"})]
     assert replace_synonyms(rules, "red Settees now", ANALYZER) == ("red sofa now", ["s"])
     assert replace_synonyms(rules, "red", ANALYZER) == ("red", [])
+
+
+def test_synonyms_make_no_query_of_any_length() -> None:
+    """What a thousand rules put into each other would be read anew for each of them, for minutes."""
+    rules = [parse_rule(str(n), {"action": "synonym", "query": "x", "target": "x " * 1_500}) for n in range(9)]
+    query, used = replace_synonyms(rules, "x", ANALYZER)
+    assert (len(query) < 2 * LONGEST_TEXT, used) == (True, ["0", "1"])
 
 
 def test_a_rule_has_its_time_and_a_draft_none() -> None:
