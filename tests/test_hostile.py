@@ -50,6 +50,15 @@ def test_an_id_as_long_as_a_page_is_refused(tmp_path: Path) -> None:
         read_products(tmp_path / "products.jsonl")
 
 
+@pytest.mark.parametrize("category", [["a"] * 51, " > ".join(["a"] * 51)])
+def test_a_category_that_is_deeper_than_any_shop_is_refused(category: object, tmp_path: Path) -> None:
+    """Every beginning of the path is a value of the field: a body of 1 MB could ask for 50 GB."""
+    row = {"product_id": "a", "title": "x", "category": category}
+    (tmp_path / "products.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(BadRow, match="line 1, column 'category': a path of 51 categories, where 50 are read"):
+        read_products(tmp_path / "products.jsonl")
+
+
 def test_a_title_as_long_as_a_book_is_refused(tmp_path: Path) -> None:
     rows = [{"product_id": "a", "title": "x" * LONGEST_TITLE}, {"product_id": "b", "title": "red shoe " * 2_000}]
     (tmp_path / "products.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -22,6 +22,8 @@ from gram.records import Product
 
 LONGEST_ID = 500
 """Characters; an index keeps every id at the length of the longest, at 4 bytes a character."""
+DEEPEST_CATEGORY = 50
+"""Categories of a path; each of its beginnings is kept, so that many take their number squared."""
 LONGEST_TITLE = 10_000
 """Characters; a longer one is a mistake, and would take minutes to read."""
 
@@ -30,7 +32,8 @@ def read_products(path: str | Path, *, progress: bool = False, encoding: str = "
     """All products of a catalogue, in the file's order.
 
     Errors: `MissingColumn`; `BadRow` for a `product_id` that is empty, repeated, too long or not safe as an id, a title
-    that is empty or too long, a `price` or `value` that is no plain number; `DataError` for a file without products.
+    that is empty or too long, a `category` that is too deep, a `price` or `value` that is no plain number; `DataError`
+    for a file without products.
     """
     products = list(iter_products(path, progress=progress, encoding=encoding))
     if not products:
@@ -82,11 +85,15 @@ def _product(record: Record) -> Product:
     if len(title) > LONGEST_TITLE:
         problem = f"a title of {len(title):,} characters, where {LONGEST_TITLE:,} are read"
         raise record.bad("title", problem, "put all but the name into the description.")
+    category = _category(record)
+    if len(category) > DEEPEST_CATEGORY:
+        problem = f"a path of {len(category):,} categories, where {DEEPEST_CATEGORY} are read"
+        raise record.bad("category", problem, 'write "A > B > C", from the root to the leaf.')
     return Product(
         product_id=product_id,
         title=title,
         brand=record.text("brand"),
-        category=_category(record),
+        category=category,
         description=record.text("description", lines=True),
         price=price,
         value=record.number("value"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from gram.answer import DEEPEST
-from gram.data.catalogue import LONGEST_ID, LONGEST_TITLE
+from gram.data.catalogue import DEEPEST_CATEGORY, LONGEST_ID, LONGEST_TITLE
 from gram.ranking.fits import FIT
 from gram.rules import ACTIONS, KEYS, LONGEST_TEXT, MOST_PRODUCTS, STRONGEST
 from gram.serve.bodies import LONGEST_QUERY, MOST_NAMES
@@ -90,7 +90,7 @@ def _number_or_text(number: Schema, sign: str) -> Schema:
 _SENT = {
     "title": {"type": ["string", "number", "boolean"], "pattern": _VISIBLE, "maxLength": LONGEST_TITLE},
     "brand": SCALAR,
-    "category": _FLAT | {"description": "A > B > C, or a list from the root to the leaf"},
+    "category": _FLAT | {"description": f"A > B > C, or a list from the root to the leaf; {DEEPEST_CATEGORY} at most"},
     "description": SCALAR,
     "price": _number_or_text(NUMBER | {"minimum": 0}, "[+]"),
     "value": _number_or_text(NUMBER, "[+-]") | {"description": "How much the shop wants to sell it"},
