@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 from test_serve import error_of
+from test_workers import PATIENCE, answers, await_, free_port
+
+from gram.serve.app import HEADERS
 
 HOSTILE: list[tuple[str, str, dict[str, Any], int]] = [
     ("GET", "/search", {"params": {"q": "x" * 3000}}, 400),
@@ -175,3 +185,51 @@ def test_drawn_products_are_answered_as_the_document_says(client: TestClient) ->
             assert isinstance(shown.get("brand", ""), str), body
     assert answered == {200, 201, 400, 404}
     client.app.state.service.shop.delete([f"drawn{number}" for number in range(50)])  # type: ignore[attr-defined]
+
+
+def test_the_fuzzer_finds_nothing(index_folder: Path, tmp_path: Path) -> None:
+    """`scripts/fuzz_test.py` for some hundred requests, against a service of its own."""
+    queries, port = tmp_path / "queries.tsv", free_port()
+    queries.write_text("query_id\tquery\n1\tblack sofa\n2\tlamp\n3\twaterproof boots under $50\n", encoding="utf-8")
+    serving = [sys.executable, "-m", "gram.cli", "serve", str(index_folder), "--port", str(port)]
+    with subprocess.Popen(serving, stderr=subprocess.DEVNULL) as service:
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
+                await_(lambda: answers(http))
+            done = run_fuzzer(f"http://127.0.0.1:{port}", queries, 400)
+        finally:
+            service.terminate()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 faults" in done.stdout
+    assert re.search("^400 requests, ", done.stdout, re.M)
+
+
+def test_the_fuzzer_tells_what_is_wrong(tmp_path: Path) -> None:
+    class Wrong(BaseHTTPRequestHandler):
+        """Answers a search by half of some JSON, 501 to what is no GET, and nothing to the rest."""
+
+        def do_GET(self) -> None:
+            if self.path.startswith(("/search", "/health")):
+                self.send_response(200)
+                for name, value in {**HEADERS, "Content-Type": "application/json", "Content-Length": "1"}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(b"{")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    (tmp_path / "queries.tsv").write_text("query_id\tquery\n1\tblack sofa\n", encoding="utf-8")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Wrong) as server:
+        threading.Thread(target=server.serve_forever).start()
+        done = run_fuzzer(f"http://127.0.0.1:{server.server_port}", tmp_path / "queries.tsv", 150)
+        server.shutdown()
+    assert done.returncode == 1
+    for fault in ("no JSON: Input data was truncated", "status 501", "closed without an answer"):
+        assert f"fault: {fault}: --only " in done.stdout
+
+
+def run_fuzzer(address: str, queries: Path, requests: int) -> subprocess.CompletedProcess[str]:
+    script = Path(__file__).parents[1] / "scripts" / "fuzz_test.py"
+    command = [sys.executable, str(script), address, str(queries), "--requests", str(requests), "--seed", "1"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
