@@ -48,9 +48,9 @@ NAMES = (
 FIELDS = ("brand", "category", "price", "value", "stock", "colour", "size", "material", "code")
 CODES = ("colour/red", "colour/black", "type/sofa", "type/lamp", "material/oak", "material/leather", "audience/men")
 VALUES: tuple[Any, ...] = (
-    -1, 0, 1, 0.5, -0.0, 1e-320, 1e308, -1e308, 10**9, 2**63, 10**30, 10**400, float("nan"), float("inf"), True, False,
-    None, "", " ", "0", "-1", "1e308", "-1e308", "nan", "١", "true", "\ud9ae", [], [[]], ["a", ["b"]], ["a", "b"],
-    [None], {}, {"a": 1}, {"price": {"$gt": 0}}, {"": {"": []}},
+    -1, 0, 0.5, -0.0, 1e-320, 1e308, -1e308, 10**9, 2**63, 10**30, int("9" * 4_300), float("nan"), float("inf"), True,
+    False, None, "", " ", "0", "-1", "1e308", "-1e308", "nan", "١", "true", "\ud9ae", [], [[]], ["a", ["b"]],
+    ["a", "b"], [None], {}, {"a": 1}, {"price": {"$gt": 0}}, {"": {"": []}},
 )  # fmt: skip
 DATES: tuple[Any, ...] = (
     "2026-11-27T09:00:00Z", "2020-01-01", "2099-01-01T00:00:00+14:00", "0001-01-01T00:00:00+23:59",
@@ -235,7 +235,7 @@ class Draw:
         named: dict[str, Callable[[], Any]] = {
             "q": self.text,
             "limit": lambda: self.likely(0, 1, 3, 10, 100, 1_000, 10.0, "5"),
-            "offset": lambda: self.likely(0, 1, 10, 500, 9_990, "7"),
+            "offset": lambda: self.likely(0, 1, 10, 500, 9_990, "7", 10**400),
             "filter": self.filter,
             "facets": lambda: self.likely("brand,price", "value", ",".join(NAMES), ["brand", "price"], "brand," * 60),
             "sort": lambda: self.likely("price", "-price", "value", "-stock", "--price", "brand", "+price"),

@@ -38,6 +38,7 @@ HOSTILE: list[tuple[str, str, dict[str, Any], int]] = [
     ("POST", "/search", {"json": {"q": 5}}, 400),
     ("POST", "/search", {"json": {"q": "x", "limit": 5.0, "offset": "1"}}, 200),
     ("POST", "/search", {"json": {"q": "x", "limit": 5.5}}, 400),
+    ("POST", "/search", {"json": {"q": "x", "limit": int("9" * 4300), "offset": 1}}, 400),
     ("PUT", "/rules/x", {"json": {"action": "redirect", "query": "x", "target": "/", "from": 20261127}}, 400),
     ("PUT", "/products/a", {"json": {"title": "x", "attributes": False}}, 400),
     ("PUT", "/products/a", {"json": {"title": "x", "price": -1}}, 400),

@@ -138,7 +138,7 @@ def _whole(given: Mapping[str, Any], name: str, default: int) -> int:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # JSON knows no whole numbers: 10.0 is one
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 10**9:
         raise _bad("bad_parameter", f"{name} is {value!r:.60}", f"write a whole number from 0 to {DEEPEST}")
     return value
 
