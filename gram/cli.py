@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -43,6 +44,7 @@ class _Commands(click.Group):
         except BrokenPipeError:
             raise  # nobody reads on, as with `| head`: click ends without a word
         except OSError as error:
+            _forget_unwritten()
             _fail(ctx, str(explain_os_error(error)))
         except KeyboardInterrupt:
             _fail(ctx, "stopped", INTERRUPTED)
@@ -51,6 +53,14 @@ class _Commands(click.Group):
 def _fail(ctx: click.Context, problem: str, code: int = 2) -> NoReturn:
     click.echo(f"gram: {printable(problem)}", err=True)
     ctx.exit(code)
+
+
+def _forget_unwritten() -> None:
+    """Has what the output could not take, of a full disk, go nowhere: Python would fail on it once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _OneLine(logging.Formatter):

@@ -438,13 +438,14 @@ def test_what_the_system_refuses_is_one_line(
 
 def test_nobody_reading_on_and_a_full_disk_need_no_traceback(made: Made) -> None:
     command = [sys.executable, "-c", "from gram.cli import main; main()", "check", str(made / "index")]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # which hides the end's
     reader, writer = os.pipe()
     os.close(reader)
-    gone = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    gone = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, env=env)
     os.close(writer)
     assert gone.stderr == ""
     with open("/dev/full", "w") as full:  # noqa: PTH123 — a device
-        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=env)
     assert result.returncode == 2
     assert "No space left on device. Fix: free some space" in result.stderr
     assert "Traceback" not in result.stderr
