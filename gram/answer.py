@@ -125,8 +125,8 @@ class Answer:
     def run(self) -> SearchResult:
         searcher, request = self.searcher, self.request
         query, price, synonyms = read_query(self.snapshot, request.query, self.rules)
-        represented = searcher.recall(query)
         read_as = searcher.read(query)[0]
+        represented = searcher.recall(read_as)
         codes = self._codes(represented) if query.strip() else []  # of no words the model writes what is frequent
         lexical = [code for code, source, _ in codes if source == "lexical"]
         steering = steer(self.rules, [request.query, query], searcher.lexicon.analyzer, lexical)

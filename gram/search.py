@@ -109,10 +109,9 @@ class Searcher:
         """
         return self._represent([self.read(query)[0] for query in queries], compound)
 
-    def recall(self, query: str) -> QueryRepresentation:
-        """What `represent` says of a query without compound codes that nobody weighs, remembered: on another page,
-        under another filter or after a change of the shop it is not coded again. Errors as of `represent`."""
-        read = self.read(query)[0]  # by words that the shop may have learnt since
+    def recall(self, read: str) -> QueryRepresentation:
+        """What `represent` says of a query, as `read` gives it, without compound codes that nobody weighs, remembered:
+        on another page, under another filter or after a change of the shop it is not coded again."""
         key = read, self._weighs_compound
         found = self._remembered.get(key)
         if found is None:

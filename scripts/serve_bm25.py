@@ -31,9 +31,8 @@ def make_app(products: Path) -> Starlette:
     turns: list[anyio.CapacityLimiter] = []
 
     def answer(query: str, limit: int) -> bytes:
-        hits = [hit._asdict() for hit in engine.search(query, limit)]
-        told = [{name: hit[name] for name in ("product_id", "score", "title")} for hit in hits]
-        return json.dumps({"hits": told}, ensure_ascii=False).encode()
+        hits = [{"product_id": h.product_id, "score": h.score, "title": h.title} for h in engine.search(query, limit)]
+        return json.dumps({"hits": hits}, ensure_ascii=False).encode()
 
     async def search(request: Request) -> Response:
         if not turns:

@@ -501,7 +501,7 @@ def test_memory_that_threads_freed_can_be_given_back() -> None:
         import threading
         from pathlib import Path
         import numpy as np
-        from gram.serve.run import give_memory_back
+        from gram.coder.memory import give_memory_back
         def resident():
             return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
         kept = []

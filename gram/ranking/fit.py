@@ -109,14 +109,14 @@ def fit_move(queries: Sequence[JudgedQuery], base: Scorer, pull: float) -> Score
     judged = _Judged.of(queries)
     if judged is None:
         return base
+    left_out = columns(("value",)) & (base.weights == 0)
     if base.network is not None:
         kept = [query.features for query in queries if len(query.features) > 1 and query.gains.sum() > 0]
         for row, features in enumerate(kept):
             judged.offset[row, : len(features)] = torch.from_numpy(base.network(features))
-        left_out = columns(("value",)) & (base.weights == 0)
         weights = _fit_sum(judged, base.weights, pull, left_out, scaled=False)  # beside the network, which stays
     else:
-        weights = _fit_signed_sum(judged, base.weights, pull, columns(("value",)) & (base.weights == 0))
+        weights = _fit_signed_sum(judged, base.weights, pull, left_out)
     moved = replace(base, weights=weights)
     return _calibrate(moved, queries) if len(judged.x) >= CALIBRATED_FROM else moved
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import gc
 import ipaddress
@@ -11,7 +10,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from typing import Any
 import uvicorn
 from threadpoolctl import threadpool_limits
 
+from gram.coder.memory import give_memory_back
 from gram.errors import SettingError
 from gram.serve.app import make_app
 from gram.serve.service import METRICS_FOLDER, ServeSettings, Service
@@ -123,14 +122,6 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None) -> None:
         stopping.set()
     finally:
         shop.close()
-
-
-def give_memory_back() -> None:
-    """Has glibc give the system back what was freed. By itself it keeps that, for each thread apart: coding some
-    hundred products left a hundred MB and more in each thread that ever did. It takes some milliseconds, and a tenth of
-    one where there is nothing to give."""
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):  # musl has none
-        trim(0)
 
 
 def listen(host: str, port: int) -> socket.socket:
