@@ -155,6 +155,17 @@ def test_a_measure_of_another_size_is_a_conflict(index: Index) -> None:
     assert (rows[1]["number_match"], rows[1]["measure_conflict"]) == (0.0, 1.0)
 
 
+def test_what_a_query_leaves_out_counts_against_the_title_that_has_it() -> None:
+    titles = ["boots with laces", "boots without any new laces", "lace-free boots", "boots", "laces"]
+    stems = [default_analyzer().stems(title) for title in titles]
+    codes: dict[str, Rows] = {part: [{0: 1.0}] * 5 for part in ("lexical", "expansion", "compound")}
+    index = make_index(stems, stems, codes, np.eye(5, 2), [[]] * 5)
+    rows = by_row(find_candidates(index, make_query("boots without laces for men", lexical={0: 1.0}), EVERY, keep=5))
+    assert [rows[row]["left_out"] for row in range(5)] == [1.0, 0.0, 0.0, 0.0, 1.0]
+    rows = by_row(find_candidates(index, make_query("boots without leather laces", lexical={0: 1.0}), EVERY, keep=5))
+    assert not any(rows[row]["left_out"] for row in rows), "all of what is left out has to be there"
+
+
 def test_where_words_stand_in_a_title(index: Index) -> None:
     rows = by_row(find_candidates(index, make_query("hose 50 ft", lexical={0: 3.0}), EVERY, keep=4))
     idf = {s: index.bm25.idf(s) for s in ("hose", "50", "ft")}
@@ -309,6 +320,24 @@ class Slow:
             found[f"{name}_conflict"] = sum(counts[k] for k in here) if conflict else 0.0
         return found
 
+    def left_out(self, query: QueryRepresentation) -> float:
+        """Of what stands behind "without" in the query, the share that the title says and does not deny."""
+        words, title = list(query.terms.stems), self.title
+        things = [words[i + 1 : i + 3] for i, word in enumerate(words) if word == "without"]
+        for thing in things:
+            for at, word in enumerate(thing):
+                if word in ("of", "without"):
+                    del thing[at:]
+                    break
+        things = [thing for thing in things if thing]
+
+        def says(stem: str) -> bool:
+            places = [i for i, word in enumerate(title) if word == stem]
+            denied = ["without" in title[max(0, i - 3) : i] or title[i + 1 : i + 2] == ["free"] for i in places]
+            return bool(places) and not any(denied)
+
+        return sum(all(map(says, thing)) for thing in things) / max(len(things), 1)
+
     def code_vector(self) -> dict[int, float]:
         """The product's attributes, of unit length."""
         both: dict[int, float] = {}
@@ -337,6 +366,7 @@ class Slow:
             "full_coverage": float(bool(terms.telling) and set(terms.telling) <= set(text)),
             "number_match": sum(numbers) / max(len(numbers), 1),
             "measure_conflict": sum(conflicts) / max(len(conflicts), 1),
+            "left_out": self.left_out(query),
             "title_coverage": self.coverage(query, self.title),
             "bigram_proximity": self.proximity(query),
             "last_term": float(last != [] and last[0] in self.title),
@@ -406,7 +436,10 @@ def slowly(
 @pytest.mark.parametrize("seed", range(12))
 def test_every_feature_is_what_a_slow_computation_says(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(seed)
-    n, vocabulary = 24, ["red", "hose", "50", "25", "ft", "lamp", "pipe", "garden", "dw713", "of", "blue"]
+    n, vocabulary = (
+        24,
+        ["red", "hose", "50", "25", "ft", "lamp", "pipe", "garden", "dw713", "of", "blue", "without", "free"],
+    )
 
     def draw(low: int, high: int, share: float = 1.0) -> list[str]:
         return [str(rng.choice(vocabulary)) for _ in range(rng.integers(low, high))] if rng.random() < share else []
@@ -422,7 +455,7 @@ def test_every_feature_is_what_a_slow_computation_says(seed: int, monkeypatch: p
     products = [Slow(index, texts, codes, row) for row in range(n)]
     monkeypatch.setattr(first_phase, "NEAREST", 9)
     monkeypatch.setattr(first_phase, "FROM_FEEDBACK", 2)
-    weights = {feature.name: float(rng.random()) for feature in FEATURES} | {"measure_conflict": -0.5}
+    weights = {feature.name: float(rng.random()) for feature in FEATURES} | {"measure_conflict": -0.5, "left_out": -0.7}
     for _ in range(6):
         words = draw(1, 6) + ["sofa"] * int(rng.integers(2))
         query = make_query(" ".join(words), weigh(), weigh(), weigh())

@@ -64,7 +64,7 @@ def test_a_log_that_contradicts_the_defaults_is_learnt() -> None:
 def test_only_features_declared_to_do_so_count_against_a_product() -> None:
     """Also where one feature counts against it only once another is left out."""
     may = {feature.name for feature in FEATURES if feature.sign < 0}
-    assert may == {name for name in NAMES if name.endswith("_conflict")}
+    assert may == {name for name in NAMES if name.endswith("_conflict")} | {"left_out"}
     for seed in range(5):
         rng = np.random.default_rng(seed)
         features = (rng.random((60, 20, 1)) + 0.3 * rng.random((60, 20, len(NAMES)))).astype(np.float32)
@@ -134,14 +134,19 @@ def test_a_score_is_the_same_however_many_are_scored() -> None:
     assert scorer.score(many)[:COMPARED] == pytest.approx(scorer.score(many[:COMPARED]), rel=1e-5)
 
 
-def test_a_feature_that_training_never_saw_decides_nothing() -> None:
-    queries = make_queries(500, "idf_coverage", seed=1)
-    for query in queries:
-        query.features[:, NAMES.index("measure_conflict")] = 0.0
-    scorer = fit_scorer(queries)
-    features = queries[0].features.copy()
-    features[3, NAMES.index("measure_conflict")] = 1.0
-    assert scorer.score(features) == pytest.approx(scorer.score(queries[0].features))
+@pytest.mark.parametrize("n", [60, 500])  # a sum; a sum and a network
+def test_a_rare_feature_keeps_its_declared_weight_on_the_scale_of_what_is_fitted(n: int) -> None:
+    """Nine queries in which it tells the one click apart, which is what a fit would follow."""
+    rare = NAMES.index("left_out")
+    queries = make_queries(n, "idf_coverage", seed=1)
+    for i, query in enumerate(queries):
+        query.features[:, rare] = query.gains if i < 9 else 0.0
+    scorer, without = fit_scorer(queries), fit_scorer(queries, without=("left_out",))
+    seen = np.concatenate([query.features for query in queries])
+    share = np.std(seen @ without.weights) / np.std(seen @ Scorer.default().weights)
+    assert 0.3 < scorer.weights[rare] / Scorer.default().weights[rare] / share < 1.5
+    queries[9].features[:, rare] = queries[9].gains
+    assert fit_scorer(queries).weights[rare] >= 0, "ten queries move it"
 
 
 def test_a_saved_scorer_scores_the_same(tmp_path: Path) -> None:
@@ -157,11 +162,33 @@ def test_a_scorer_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pyte
     Scorer.default().save(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("gram.ranking.scorer.NAMES", (*NAMES[:-1], "popularity"))
-        with pytest.raises(ModelError, match=r"scorer\.safetensors: weighs other features.*popularity value.*Fix"):
+        with pytest.raises(ModelError, match=r"scorer\.safetensors: weighs other features.*[(]value[)].*Fix"):
             Scorer.load(tmp_path)
     (tmp_path / "scorer.safetensors").write_bytes(b"broken")
     with pytest.raises(ModelError, match=r"scorer\.safetensors: the scorer cannot be read.*Fix"):
         Scorer.load(tmp_path)
+
+
+def test_a_scorer_of_before_a_feature_scores_as_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = make_queries(500, "idf_coverage", seed=1)
+    fitted, new = fit_scorer(queries), len(NAMES) - 3
+    queries[0].features[:, new] = 0.0
+    network = fitted.network
+    assert network is not None
+    kept = np.arange(len(NAMES)) != new
+    old = Scorer(
+        fitted.weights[kept],
+        fitted.first_phase[kept],
+        network._replace(mean=network.mean[kept], spread=network.spread[kept], inner=network.inner[np.tile(kept, 2)]),
+        fitted.shift,
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("gram.ranking.scorer.NAMES", tuple(name for name in NAMES if name != NAMES[new]))
+        old.save(tmp_path)
+        expected = old.score(queries[0].features[:, kept])
+    found = Scorer.load(tmp_path)
+    assert found.by_name()[NAMES[new]] == 0.0
+    assert found.score(queries[0].features) == pytest.approx(expected, abs=1e-5)
 
 
 def test_one_query_hardly_moves_the_defaults() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import pairwise
+from itertools import islice, pairwise, takewhile
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -55,19 +55,33 @@ SURE_CODING = CodingSettings(expansion=10, least=0.4, codes=8)
 model's codes say, and what an attribute that is added is measured by."""
 
 
+LEFT_OUT = 2
+"""Words behind a negation that say what a query leaves out: "without mesh liner"."""
+
+
 class QueryTerms(NamedTuple):
     """The words of a query as its shop's analyzer reads them."""
 
     stems: Sequence[str]
     telling: Sequence[str]  # each stem once, stop words left out
     measures: Sequence[tuple[str, str]]  # a number and the unit behind it
+    left_out: Sequence[Sequence[str]] = ()  # stems of each thing that is not wanted: shoes without (laces)
+    negations: Mapping[str, Sequence[str]] = {}  # stems that deny, in titles, what they stand "before", or "after"
 
     @classmethod
     def read(cls, query: str, analyzer: Analyzer) -> QueryTerms:
-        row = analyzer.stems(query)
-        telling = [s for s, word in zip(row, analyzer.words(query), strict=True) if word not in analyzer.stopwords]
+        row, words, negations = analyzer.stems(query), analyzer.words(query), analyzer.tables.negations
+        telling = [s for s, word in zip(row, words, strict=True) if word not in analyzer.stopwords]
         measures = [(a, b) for a, b in pairwise(row) if has_digit(a) and b in analyzer.unit_names]
-        return cls(row, list(dict.fromkeys(telling)), measures)  # "xs" has the stem of a stop word and is none
+        left_out = []
+        for at, word in enumerate(words):
+            if word in negations.get("asked", ()):
+                behind = takewhile(lambda i: words[i] not in analyzer.stopwords, range(at + 1, len(words)))
+                left_out.append([row[i] for i in islice(behind, LEFT_OUT)])
+        left_out = [stems for stems in left_out if stems]
+        denying = {where: [analyzer.stem(w) for w in row] for where, row in negations.items()} if left_out else {}
+        # "xs" has the stem of a stop word and is none
+        return cls(row, list(dict.fromkeys(telling)), measures, left_out, denying)
 
 
 class QueryCodes(NamedTuple):

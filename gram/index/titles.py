@@ -7,7 +7,7 @@ Dimension letters:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,9 @@ from gram.arrays import each_once, offsets, ragged
 from gram.folders import load_runs, save_runs
 from gram.index.bm25 import BM25Index
 from gram.index.entries import RowEntries
+
+DENIES = 3
+"""Words behind a negation that it denies: "without removable foam pad". Not tuned."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,30 @@ class Titles:
             out[:, 2] = holds[:, number[end]]
         return out
 
+    def state(
+        self, bm25: BM25Index, stems: Sequence[str], negations: Mapping[str, Collection[str]], titles: RowEntries
+    ) -> NDArray[np.bool_]:
+        """(C,) whether each title holds all of these stems and denies none: "sugar free" holds no sugar.
+
+        `negations` has the stems that deny what they stand before, and after; `titles` are as `read` gives them.
+        """
+        n, row, word, _ = titles
+        ids = [bm25.ids.get(stem, -1) for stem in stems]
+        if min(ids, default=-1) < 0 or not len(row):
+            return np.zeros(n, dtype=bool)
+        denied = np.zeros(len(word), dtype=bool)
+        before, after = (_mark(word, bm25, negations.get(where, ())) for where in ("before", "after"))
+        for far in range(1, DENIES + 1):
+            denied[far:] |= before[:-far] & (row[far:] == row[:-far])
+        denied[:-1] |= after[1:] & (row[:-1] == row[1:])
+        stated = np.ones(n, dtype=bool)
+        for key in ids:
+            here = word == key
+            holds, denies = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+            holds[row[here]], denies[row[here & denied]] = True, True
+            stated &= holds & ~denies
+        return stated
+
     def read(self, rows: NDArray[np.int64]) -> RowEntries:
         """The words of the titles of C candidates."""
         at, row = ragged(self.start[rows], self.start[rows + 1] - self.start[rows])
@@ -95,3 +122,8 @@ class Titles:
     def load(folder: str | Path, mmap: bool = True) -> Titles:
         """What `save` wrote. Raises IndexFolderError if it cannot be used."""
         return Titles(*load_runs(folder, "titles", ("start", "word", "weight"), mmap))
+
+
+def _mark(word: NDArray[np.int32], bm25: BM25Index, stems: Collection[str]) -> NDArray[np.bool_]:
+    """(S,) which words of titles are one of these."""
+    return np.isin(word, [bm25.ids[stem] for stem in stems if stem in bm25.ids])

@@ -173,6 +173,12 @@ def _measure_conflict(view: CandidateView) -> Floats:
     return _mean(view, [view.holds[unit] & ~view.holds[number] for number, unit in view.query.terms.measures])
 
 
+def _left_out(view: CandidateView) -> Floats:
+    terms, index = view.query.terms, view.index
+    stated = [index.titles.state(index.bm25, stems, terms.negations, view.titles) for stems in terms.left_out]
+    return _mean(view, stated)
+
+
 def _mean(view: CandidateView, parts: Sequence[NDArray[np.bool_]]) -> Floats:
     """(C,) the share of the parts, each (C,), that are true of a candidate; 0 without parts."""
     if not parts:
@@ -231,6 +237,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("full_coverage", "words", compute=_full_coverage),
     Feature("number_match", "words", 0.5, compute=_number_match),
     Feature("measure_conflict", "words", -0.5, sign=-1, compute=_measure_conflict),
+    # the share of what the query leaves out ("without laces") that the title has all the same
+    Feature("left_out", "words", -1.5, sign=-1, compute=_left_out),
     # where the query's words stand in the title
     Feature("title_coverage", "words", compute=lambda view: view.in_titles[:, 0]),
     Feature("bigram_proximity", "words", 0.8, compute=lambda view: view.in_titles[:, 1]),
@@ -258,7 +266,7 @@ DEFAULTS_ALONE: dict[str, dict[str, float]] = {
         **{"lexical_lexical": 0.4, "lexical_expansion": 3.0, "expansion_lexical": 8.0, "expansion_expansion": 16.0},
         **{"code_pairs": 0.5, "brand_agreement": 0.5, "type_conflict": -1.0, "brand_conflict": -0.6},
         **{"colour_conflict": -1.0, "prf_codes": 2.0, "bm25": 4.0, "idf_coverage": 2.0, "number_match": 0.5},
-        **{"measure_conflict": -0.5, "bigram_proximity": 0.4, "prf_title": 1.0},
+        **{"measure_conflict": -0.5, "left_out": -0.8, "bigram_proximity": 0.4, "prf_title": 1.0},
     },
 }
 """Default weights where a shop finds and ranks by these groups alone."""

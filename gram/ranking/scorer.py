@@ -129,7 +129,24 @@ class Scorer:
             scorer = cls(parts["weights"], parts["first_phase"], network, float(parts["shift"][0]))
         except (OSError, KeyError, SafetensorError) as error:
             raise ModelError(f"{path}: the scorer cannot be read ({error}). Fix: train again") from error
-        if tuple(weighs) != NAMES or scorer.weights.shape != (len(NAMES),):
-            other = " ".join(sorted(set(weighs) ^ set(NAMES))) or "their order"
+        known = [name for name in NAMES if name in weighs]
+        if weighs != known or scorer.weights.shape != (len(weighs),):
+            other = " ".join(sorted(set(weighs) - set(NAMES))) or "their order"
             raise ModelError(f"{path}: weighs other features than this version computes ({other}). Fix: train again")
-        return scorer
+        return scorer._with_places(np.array([NAMES.index(name) for name in weighs]))
+
+    def _with_places(self, places: NDArray[np.int64]) -> Scorer:
+        """The same with its features at these places of today's; those that came later weigh nothing."""
+        if len(places) == len(NAMES):
+            return self
+
+        def place(values: NDArray[np.float32], rest: float = 0.0) -> NDArray[np.float32]:
+            placed = np.full((len(NAMES), *values.shape[1:]), rest, dtype=np.float32)
+            placed[places] = values
+            return placed
+
+        network = self.network
+        if network is not None:
+            inner = np.concatenate([place(half) for half in np.split(network.inner, 2)])
+            network = network._replace(mean=place(network.mean), spread=place(network.spread, 1.0), inner=inner)
+        return Scorer(place(self.weights), place(self.first_phase), network, self.shift)

@@ -9,6 +9,9 @@ file that is there replaces the table of that name whole, the others stay as the
     slot_columns.json   {"size": ["width", "heigh?t"], …}      what a column's name begins with, as it stands or behind
                                                                a `_`, in lower case: regular expressions; the first
                                                                slot that has one that fits
+    negations.json      {"asked": ["without", …],              words by which a query leaves out what follows;
+                         "before": ["no", …],                  words that deny what a title says after them
+                         "after": ["free", …]}                 or right before them
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from typing import Any
 
 from gram.errors import DataError
 
-NAMES = ("units", "stopwords", "slot_seeds", "slot_columns")
+NAMES = ("units", "stopwords", "slot_seeds", "slot_columns", "negations")
+NEGATIONS = ("asked", "before", "after")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Tables:
     stopwords: frozenset[str]
     slot_seeds: Mapping[str, frozenset[str]]
     slot_columns: Mapping[str, tuple[str, ...]]
+    negations: Mapping[str, frozenset[str]]
 
     @classmethod
     def load(cls, folder: str | Path = "", slots: Collection[str] = ()) -> Tables:
@@ -65,11 +70,13 @@ class Tables:
             "stopwords": sorted(self.stopwords),
             "slot_seeds": {slot: sorted(seeds) for slot, seeds in self.slot_seeds.items()},
             "slot_columns": {slot: list(patterns) for slot, patterns in self.slot_columns.items()},
+            "negations": {where: sorted(self.negations.get(where, ())) for where in NEGATIONS},
         }
 
     @classmethod
     def from_json(cls, tables: Mapping[str, Any], path: Path) -> Tables:
         """What `to_json` gave. Raises DataError, which names `path`, for anything else."""
+        tables = {"negations": _load_defaults().to_json()["negations"], **tables}  # models of before have none
         for name in NAMES:
             _check(name, tables.get(name), path)
         return cls._of(tables)
@@ -81,6 +88,7 @@ class Tables:
             stopwords=frozenset(tables["stopwords"]),
             slot_seeds={slot: frozenset(seeds) for slot, seeds in tables["slot_seeds"].items()},
             slot_columns={slot: tuple(patterns) for slot, patterns in tables["slot_columns"].items()},
+            negations={where: frozenset(words) for where, words in tables["negations"].items()},
         )
 
 
@@ -116,6 +124,9 @@ def _check(name: str, table: Any, path: Path) -> None:
     if not isinstance(table, kind):
         raise DataError(path, f"{name} must be {shape}, not {type(table).__name__}.", "see the default table")
     lists = table if isinstance(table, dict) else {"": table}
+    unknown = sorted(set(lists) - set(NEGATIONS)) if name == "negations" else []
+    if unknown:
+        raise DataError(path, f"negations: {unknown[0]!r} is no list of it.", f"choose from {', '.join(NEGATIONS)}")
     for key, row in lists.items():
         where = f"{name}, {key!r}" if isinstance(table, dict) else name
         if not isinstance(row, list):
