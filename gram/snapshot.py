@@ -96,6 +96,15 @@ class Snapshot:
         """The fields that products have."""
         return frozenset(name for segment in self.segments for name in segment.fields.columns)
 
+    @cached_property
+    def code_counts(self) -> NDArray[np.int64]:
+        """(A,) how many products hold each attribute of the lexicon or were given it."""
+        counts = np.zeros(len(self.searcher.lexicon), dtype=np.int64)
+        for segment in self.segments:
+            rows = segment.index.code_rows.read(np.array(segment.alive, dtype=np.int64))
+            counts += np.bincount(rows.key, minlength=len(counts))
+        return counts
+
     def find(self, product_id: str) -> tuple[LiveSegment, int] | None:
         """Where a product stands."""
         for segment in reversed(self.segments):

@@ -50,6 +50,7 @@ def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
         route("/page/{name}", {"GET": ("", watching.page)}),
         route("/search", {"GET": ("search", searching.search), "POST": ("search", searching.search)}),
         route("/suggest", {"GET": ("search", searching.suggest)}),
+        route("/codes", {"GET": ("search", searching.codes)}),
         route("/vector", {"GET": ("search", searching.vector)}),
         route("/products", {"POST": ("write", by_writer(changes.put_many))}),
         route("/products/{product_id:path}/codes", {"GET": ("search", changes.codes)}),
