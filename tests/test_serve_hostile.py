@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from asking import error_of
 from starlette.testclient import TestClient
-from test_serve import error_of
 from test_workers import PATIENCE, answers, await_, free_port
 
 from gram.records import Product
