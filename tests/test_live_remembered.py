@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 import tracemalloc
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from asking import ids
 
+from gram.answer import SearchRequest
 from gram.coder.base import QueryRepresentation
 from gram.records import Product
 from gram.remembered import Remembered
@@ -63,6 +65,44 @@ def test_a_query_is_coded_once_whatever_page_of_it_is_asked_for(
     shop.search("black sofra")
     assert coded == ["black sofa", "black sofra", "black sofra"], "the coder may write other attributes since"
     shop.close()
+
+
+def test_who_weighs_compound_codes_is_not_given_what_was_coded_without(
+    index_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is remembered is shared by all weights, for `value` and the like change nothing of it."""
+    coded: list[bool] = []
+    represent = Searcher._represent
+
+    def note(searcher: Searcher, read: Sequence[str], compound: bool) -> list[QueryRepresentation]:
+        coded.append(compound or searcher._weighs_compound)
+        return represent(searcher, read, compound)
+
+    monkeypatch.setattr(Searcher, "_represent", note)
+    with closing(Shop.open(index_folder, read_only=True)) as shop:
+        searcher = shop.live.searcher
+        weighed = (searcher.scorer.with_weights({"compound": weight}) for weight in (0.0, 1.0))
+        light, heavy = map(searcher.with_scorer, weighed)
+        assert light.recall("black sofa") is not heavy.recall("black sofa")
+        assert light.recall("black sofa") is light.with_scorer(light.scorer.with_value(0.5)).recall("black sofa")
+        assert coded == [False, True]
+
+
+def test_many_queries_are_coded_together(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    coded: list[list[str]] = []
+    represent = Searcher._represent
+
+    def note(searcher: Searcher, read: Sequence[str], compound: bool) -> list[QueryRepresentation]:
+        coded.append(list(read))
+        return represent(searcher, read, compound)
+
+    monkeypatch.setattr(Searcher, "_represent", note)
+    with closing(Shop.open(index_folder, read_only=True)) as shop:
+        asked = ["black sofa", "bedroom under $900", "black sofa"]
+        answers = list(shop.search_many(asked, SearchRequest(limit=5)))
+        assert coded == [["black sofa", "bedroom"]]
+        found = [[hit.product_id for hit in answer.hits] for answer in answers]
+        assert found == [ids(shop, query, limit=5) for query in asked]
 
 
 def test_what_is_remembered_takes_no_more_memory_than_it_may(index_folder: Path) -> None:

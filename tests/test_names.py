@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from gram.errors import SettingError
-from gram.names import MOST, _guess_field
+from gram.names import GUESSED_WORDS, MOST, _guess_field
 from gram.records import Product
 from gram.shop import Shop
 
@@ -23,7 +23,7 @@ SOFE = "the lexicon has no code type: sofe. Fix: write type: sofa"
     ("asked", "warnings"),
     [
         ({"facets": ("brand", "colr"), "distinct": "colr"}, [COLR]),
-        ({"distinct": "colour", "facets": ("price",)}, []),
+        ({"distinct": " colour ", "facets": ("price",)}, []),
         ({"filter": 'NOT code = "type: sofe"'}, [SOFE]),
         ({"filter": 'code IN ["type: sofas", "type: sofa | type: sofe"] OR code != "type: sofe"'}, [SOFE]),
         ({"filter": 'code = "colour: sofa"'}, ["the lexicon has no code colour: sofa. Fix: write type: sofa"]),
@@ -99,6 +99,18 @@ def test_a_rule_for_what_nobody_has_is_kept_and_said(shop: Shop) -> None:
     many = shop.put_rule("r", {"action": "pin", "query": "sofa", "products": [f"gone {n}" for n in range(99)]})
     assert len(shop.warnings(many)) == MOST
     shop.remove_rule("r")
+
+
+def test_of_a_code_no_more_words_are_read_right_than_an_attribute_has(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is sought among all words of the shop, and a filter holds thousands."""
+    read: list[str] = []
+    monkeypatch.setattr(shop.live.searcher.speller, "correct", lambda word, _: read.append(word))
+    words = " ".join(f"blakc{letter}" for letter in "abcdefghijklmnop")
+    (warning,) = shop.search("sofa", filter=f'code = "colour: {words}"').warnings
+    assert "the lexicon has no code colour: blakca" in warning
+    assert read[1:] == words.split()[:GUESSED_WORDS]
 
 
 def test_over_http(client: TestClient) -> None:
