@@ -115,20 +115,21 @@ class Snapshot:
 
     def like(self, attribute: Attribute) -> list[str]:
         """Products that may have an attribute and were coded without it: those whose text holds its words, then those
-        of each segment whose vectors are nearest to its own."""
+        whose vectors are nearest to its own."""
         lexicon = self.searcher.lexicon
         query, key = self.searcher.represent([attribute.value], compound=False)[0], lexicon.find(*attribute)
-        holding, near = [], []
+        holding: list[str] = []
+        near: list[tuple[float, str]] = []
         for segment in self.segments:
             index = segment.index
             has = BitMap(index.lexical.of(key)[0]) if key < index.lexical.n_keys else BitMap()
             rows = segment.alive - has
             nearest = index.sketch.nearest(index.dense, query.dense, NEAREST)
-            near += [str(index.table.ids[row]) for row in nearest.tolist() if row in rows]
+            near += [(float(index.dense[r] @ query.dense), str(index.table.ids[r])) for r in nearest if r in rows]
             for stem in lexicon.analyzer.stems(attribute.value):
                 rows &= BitMap(index.bm25.holding(stem))
             holding += [str(index.table.ids[row]) for row in rows]
-        return list(dict.fromkeys([*holding, *near]))
+        return list(dict.fromkeys([*holding, *(product_id for _, product_id in sorted(near, reverse=True)[:NEAREST])]))
 
     def __len__(self) -> int:
         return sum(len(segment.alive) for segment in self.segments)
