@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from textwrap import dedent
@@ -10,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from gram.coder.memory import ARENAS
 from gram.serve.run import _watch
 
 
@@ -42,6 +44,27 @@ def test_memory_that_threads_freed_can_be_given_back() -> None:
     done = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=True)
     by_itself, left = map(int, done.stdout.split())
     assert left < 30_000_000 < 60_000_000 < by_itself
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
+@pytest.mark.parametrize("shared", [True, False])
+def test_threads_of_a_service_take_memory_from_the_same_pools(shared: bool) -> None:
+    code = f"""
+        import ctypes, threading
+        from gram.coder.memory import share_arenas
+        if {shared}:
+            share_arenas()
+        malloc, waiting = ctypes.CDLL(None).malloc, threading.Barrier(6)
+        def use():
+            malloc(ctypes.c_size_t(5_000))
+            waiting.wait()
+        threads = [threading.Thread(target=use) for _ in range(6)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        ctypes.CDLL(None).malloc_stats()
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=True)
+    assert (len(re.findall("^Arena ", done.stderr, re.M)) <= ARENAS) is shared
 
 
 def test_memory_is_given_back_once_something_changed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ def test_a_service_runs_on_one_thread_a_product(index_folder: Path, monkeypatch:
         return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
     seen: list[set[int]] = []
+    monkeypatch.setattr("gram.serve.run.share_arenas", lambda: seen.append({0}))
     monkeypatch.setattr(Server, "run", lambda *_: seen.append(threads()))
     with threadpool_limits(2):
         before = threads()
@@ -24,4 +25,4 @@ def test_a_service_runs_on_one_thread_a_product(index_folder: Path, monkeypatch:
         assert threads() == before
     if before == {1}:
         pytest.skip("this machine's library has one thread")
-    assert seen == [{1}]
+    assert seen == [{0}, {1}], "memory of one thread is another's, too: told first"
