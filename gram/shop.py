@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from heapq import nsmallest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -171,11 +172,12 @@ class Shop:
             raise SettingError(f"there is no slot {slot!r:.40}. Fix: choose from {', '.join(lexicon.slots)}")
         if not 0 <= limit <= DEEPEST or offset < 0:
             raise SettingError(f"limit and offset are {limit} and {offset}. Fix: give a limit from 0 to {DEEPEST}")
-        known = zip(lexicon.attributes, counts, strict=True)
-        there = [CodeCount(*pair) for pair in known if pair[0].value.casefold().startswith(prefix)]
-        codes = sorted((c for c in there if slot in ("", c.code.slot)), key=lambda c: (-c.products, c.code))
-        slots = Counter(c.code.slot for c in there)
-        return CodeList(codes[offset : offset + limit], len(codes), dict(slots.most_common()))
+        known = zip(counts, lexicon.attributes, strict=True)
+        there = [(-products, code) for products, code in known if code.value.casefold().startswith(prefix)]
+        slots = Counter(code.slot for _, code in there)
+        best = nsmallest(offset + limit, (one for one in there if slot in ("", one[1].slot)))[offset:]
+        found = slots[slot] if slot else len(there)
+        return CodeList([CodeCount(code, -less) for less, code in best], found, dict(slots.most_common()))
 
     def vector(self, query: str, form: str = "names") -> dict[str, Any]:
         """A query's codes as a sparse vector, to ask another engine that holds the products' (`gram export`).

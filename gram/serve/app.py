@@ -34,8 +34,7 @@ HEADERS = {
 def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
     """The service of a shop as an ASGI application; `app.state.service` is the `Service`."""
     service = Service(shop, settings)
-    by_writer = service.by_writer
-    searching, changes, watching = Searching(service), Changes(service), Watching(service)
+    by_writer, searching, changes, watching = service.by_writer, Searching(service), Changes(service), Watching(service)
 
     def route(path: str, methods: Mapping[str, tuple[str, Handler]]) -> Route:
         handlers = {m: service.endpoint(path, needed, handler) for m, (needed, handler) in methods.items()}
