@@ -16,7 +16,7 @@ from gram.coder.base import QueryRepresentation
 from gram.errors import SettingError
 from gram.index.fields import facet
 from gram.index.filters import Filter, parse_filter, quote
-from gram.names import check_names, warn_of_codes, warn_of_fields
+from gram.names import check_names, warn_of_fields, warn_of_filter
 from gram.ranked import BETWEEN, Ranked, by_part
 from gram.ranking.candidates import Candidates, Part, find_in_parts
 from gram.ranking.fits import FIT, ORDINARY, find_fitting, having_all
@@ -161,7 +161,7 @@ class Answer:
         """What the request names that nobody has and that is no error."""
         distinct = self.request.distinct.strip()
         fields = [*self.request.facets, distinct] if distinct else self.request.facets
-        return [*warn_of_fields(self.snapshot, fields), *warn_of_codes(self.searcher, self.filter.codes)]
+        return [*warn_of_fields(self.snapshot, fields), *warn_of_filter(self.snapshot, self.filter)]
 
     def _codes(self, query: QueryRepresentation) -> list[tuple[str, str, float]]:
         attributes = self.searcher.lexicon.attributes

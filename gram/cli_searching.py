@@ -14,8 +14,10 @@ from gram.cli_measuring import FILE, FOLDER, apart, check_not_queries, check_opt
 from gram.data.log import read_queries
 from gram.display import format_hits, printable
 from gram.evaluation.measures import Run, check_ids, ranking, write_run
+from gram.index.filters import parse_filter
 from gram.search import Searcher
 from gram.shop import Shop
+from gram.text.prices import read_price
 
 NO_WORD = "nothing found: the query has no word"
 
@@ -84,7 +86,7 @@ def search(
             searcher = shop.live.searcher
             if texts is None:
                 result = shop.search(request)
-                click.echo("\n".join(_tell(searcher, request, result)))
+                click.echo("\n".join(_tell(searcher, request, result, _numbers(shop, request, result))))
                 _warn(result.warnings)
             else:
                 _write(run_file, _answer_all(shop, request, texts))
@@ -122,16 +124,25 @@ def _tell_reading(searcher: Searcher, query: str, read_as: str) -> list[str]:
     return [printable(left_out or f"read as: {read_as}")] if left_out or read_as != query else []
 
 
-def _tell(searcher: Searcher, request: SearchRequest, result: SearchResult) -> list[str]:
+def _numbers(shop: Shop, request: SearchRequest, result: SearchResult) -> dict[str, str]:
+    """Product id → the number that the hits are sorted by, and their price where the query or the filter asks one."""
+    priced = "price" in parse_filter(request.filter).names or read_price(request.query) is not None
+    names = dict.fromkeys([*([sort] if (sort := request.sort.strip().lstrip("+-")) else []), *["price"] * priced])
+    found = {hit.product_id: shop.live.snapshot.find(hit.product_id) for hit in result.hits}
+    numbers = {p: [(n, there[0].fields.number(n, there[1])) for n in names] for p, there in found.items() if there}
+    return {p: ", ".join(f"{n} {v:.12g}" for n, v in pairs if v is not None) for p, pairs in numbers.items()}
+
+
+def _tell(searcher: Searcher, request: SearchRequest, result: SearchResult, notes: Mapping[str, str]) -> list[str]:
     """An answer as lines: how the query was read, the hits, those that do not fit behind the others as on the page, how
     many fit, and facets of these."""
     fitting, near = ([hit for hit in result.hits if hit.fits is fits] for fits in (True, False))
     lines = _tell_reading(searcher, request.query, result.read_as)
     lines += [printable(f"redirect: {result.redirect}")] if result.redirect else []
-    lines += [format_hits(fitting, request.explain)] if fitting else []
+    lines += [format_hits(fitting, request.explain, notes=notes)] if fitting else []
     if near:
         lines += ["near, but not quite what was asked:" if result.found else "nothing fits; the nearest:"]
-        lines += [format_hits(near, request.explain, len(fitting) + 1)]
+        lines += [format_hits(near, request.explain, len(fitting) + 1, notes)]
     elif not fitting:
         wordless = not (request.filter or searcher.lexicon.analyzer.stems(request.query))
         nothing = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gram.ranking.features import FEATURES
 from gram.records import Hit, SharedCode, code_text
@@ -28,11 +28,15 @@ def printable(text: str) -> str:
     return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
-def format_hits(hits: Sequence[Hit], explain: bool = False, first: int = 1) -> str:
-    """Hits as lines, best first, from the rank `first` on; with `explain`, why each was found below it."""
+def format_hits(
+    hits: Sequence[Hit], explain: bool = False, first: int = 1, notes: Mapping[str, str] | None = None
+) -> str:
+    """Hits as lines, best first, from the rank `first` on, each with what is noted of its product id; with `explain`,
+    why each was found below it."""
     lines = []
     for rank, hit in enumerate(hits, start=first):
         lines.append(f"{rank:3d}  {hit.score:7.3f}  {printable(hit.product_id)}  {printable(hit.title)}")
+        lines[-1] += f"  ({printable(notes[hit.product_id])})" if notes and notes.get(hit.product_id) else ""
         lines += [why] if explain and (why := format_hit(hit)) else []
     return "\n".join(lines)
 

@@ -1,4 +1,5 @@
-"""Names that nobody has: fields that no product has and codes that the lexicon lacks, told with what may be meant."""
+"""Names that nobody has: fields and values that no product has, codes that the lexicon lacks, products that the shop
+lacks, told with what may be meant."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from itertools import islice
 from rapidfuzz import fuzz, process
 
 from gram.errors import SettingError
-from gram.index.filters import parse_filter
+from gram.index.fields import fold, to_number
+from gram.index.filters import Filter, parse_filter
 from gram.records import Attribute, read_code
 from gram.rules import Rule
 from gram.search import Searcher
@@ -19,11 +21,13 @@ ALWAYS = frozenset({"code", "brand", "category", "price", "value", "stock"})
 OF_A_HIT = frozenset({"product_id", "title", "description", "attributes", "score", "fits", "codes", "features"})
 """What a hit may show beside the fields that products have."""
 MOST = 10
-"""Fields, and codes, that one answer warns of."""
+"""Fields, codes, values and products, each, that one answer warns of."""
 SHOWN = 60
 """Characters of a name that are shown, and that another one is near to."""
 GUESSED_WORDS = 6
 """Words of a code that are read right; no attribute has more."""
+LOOKED_AT = 10_000
+"""Values that the ones no product has are compared with, for all of them together: two thirds of a millisecond."""
 
 
 def check_names(snapshot: Snapshot, names: Iterable[str]) -> None:
@@ -44,13 +48,27 @@ def warn_of_codes(searcher: Searcher, codes: Iterable[str], exact: bool = False)
     return list(islice(_missing_codes(searcher, parts, exact), MOST))
 
 
+def warn_of_filter(snapshot: Snapshot, sought: Filter) -> list[str]:
+    """A sentence for each code that a filter names and the lexicon lacks, and for each value that no product has. A
+    number in a field of numbers is not told: it may come and go."""
+    values = list(islice((pair for pair in sought.values if not _has_value(snapshot, *pair)), MOST))
+    guesses = (_guess_value(snapshot, name, value, LOOKED_AT // len(values)) for name, value in values)
+    told = zip(values, guesses, strict=True)
+    return [
+        *warn_of_codes(snapshot.searcher, sought.codes),
+        *(f"no product has {name:.{SHOWN}} = {value!r:.{SHOWN}}. Fix: {guess}" for (name, value), guess in told),
+    ]
+
+
 def warn_of_rule(snapshot: Snapshot, rule: Rule) -> list[str]:
-    """A sentence for each field and each code that a rule names and nobody has. What a rule is by is compared sign by
-    sign with a query's codes."""
+    """A sentence for each field, code, value and product that a rule names and nobody has. What a rule is by is
+    compared sign by sign with a query's codes."""
     sought = parse_filter(rule.filter)
     fields = warn_of_fields(snapshot, sought.names, ALWAYS)
     codes = warn_of_codes(snapshot.searcher, [rule.code] if rule.code.strip() else [], exact=True)
-    return list(dict.fromkeys([*fields, *codes, *warn_of_codes(snapshot.searcher, sought.codes)]))
+    unknown = (product_id for product_id in rule.products if snapshot.find(product_id) is None)
+    products = [f"there is no product {p!r:.{SHOWN}}. Fix: add it, or leave it out" for p in islice(unknown, MOST)]
+    return list(dict.fromkeys([*fields, *codes, *warn_of_filter(snapshot, sought), *products]))
 
 
 def missing_code(searcher: Searcher, attribute: Attribute, text: str = "") -> str:
@@ -86,6 +104,28 @@ def _missing_fields(names: Iterable[str], known: frozenset[str]) -> Iterator[str
     for name in dict.fromkeys(names):
         if name not in known:
             yield f"no product has a field {name!r:.{SHOWN}}. Fix: {_guess_field(name[:SHOWN], known)}"
+
+
+def _has_value(snapshot: Snapshot, name: str, value: str) -> bool:
+    """Whether a product has a value, or could have as a number; also where the field itself is told of."""
+    if name not in snapshot.field_names | ALWAYS:
+        return True
+    folded, number = fold(value), to_number(value)
+    for segment in snapshot.segments:
+        column = segment.fields.columns.get(name)
+        rows = column.rows.get(folded) if column else None
+        if (column and column.numbers and number is not None) or (rows and not segment.alive.isdisjoint(rows)):
+            return True
+    return False
+
+
+def _guess_value(snapshot: Snapshot, name: str, value: str, most: int) -> str:
+    """What of the field's first values, at most so many, may be meant."""
+    columns = [segment.fields.columns[name] for segment in snapshot.segments if name in segment.fields.columns]
+    known = list(islice((folded for column in columns for folded in column.rows), most))
+    near = process.extractOne(fold(value)[:SHOWN], known, scorer=fuzz.ratio, score_cutoff=70)
+    shown = next((column.shown[near[0]] for column in columns if near and near[0] in column.shown), "")
+    return f"did you mean {shown!r:.{SHOWN}}?" if shown else f"ask for the facet {name!r:.{SHOWN}} to see what there is"
 
 
 def _guess_field(name: str, known: frozenset[str]) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from heapq import nsmallest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gram.answer import Answer, SearchRequest, SearchResult, check_request, read_query
+from gram.answer import DEEPEST, Answer, SearchRequest, SearchResult, check_request, read_query
 from gram.code_edits import CodeEdit
 from gram.coder.folder import check_model
 from gram.coder.packing import read_back
@@ -48,6 +50,21 @@ class ProductCodes(NamedTuple):
 
     codes: list[ProductCode]
     taken: list[Attribute]
+
+
+class CodeCount(NamedTuple):
+    """A single code, and how many products hold it or were given it."""
+
+    code: Attribute
+    products: int
+
+
+class CodeList(NamedTuple):
+    """Some of the `found` codes, and how many of each slot the shop's lexicon has that begin as asked."""
+
+    codes: list[CodeCount]
+    found: int
+    slots: dict[str, int]
 
 
 class Shop:
@@ -145,6 +162,22 @@ class Shop:
                 )
         taken = [attribute for attribute, given in edits.items() if not given]
         return ProductCodes(sorted(codes.values(), key=lambda code: -code.weight), taken)
+
+    def list_codes(self, slot: str = "", prefix: str = "", limit: int = 100, offset: int = 0) -> CodeList:
+        """The single codes that there are, of a slot or of all, whose values begin with `prefix`: those of most
+        products first, and those of none last. Raises SettingError for an unknown slot, and numbers out of range."""
+        snapshot, slot, prefix = self.live.snapshot, slot.strip().lower(), prefix.casefold()
+        lexicon, counts = snapshot.searcher.lexicon, snapshot.code_counts.tolist()
+        if slot and slot not in lexicon.slots:
+            raise SettingError(f"there is no slot {slot!r:.40}. Fix: choose from {', '.join(lexicon.slots)}")
+        if not 0 <= limit <= DEEPEST or offset < 0:
+            raise SettingError(f"limit and offset are {limit} and {offset}. Fix: give a limit from 0 to {DEEPEST}")
+        known = zip(counts, lexicon.attributes, strict=True)
+        there = [(-products, code) for products, code in known if code.value.casefold().startswith(prefix)]
+        slots = Counter(code.slot for _, code in there)
+        best = nsmallest(offset + limit, (one for one in there if slot in ("", one[1].slot)))[offset:]
+        found = slots[slot] if slot else len(there)
+        return CodeList([CodeCount(code, -less) for less, code in best], found, dict(slots.most_common()))
 
     def vector(self, query: str, form: str = "names") -> dict[str, Any]:
         """A query's codes as a sparse vector, to ask another engine that holds the products' (`gram export`).

@@ -96,6 +96,15 @@ class Snapshot:
         """The fields that products have."""
         return frozenset(name for segment in self.segments for name in segment.fields.columns)
 
+    @cached_property
+    def code_counts(self) -> NDArray[np.int64]:
+        """(A,) how many products hold each attribute of the lexicon or were given it."""
+        counts = np.zeros(len(self.searcher.lexicon), dtype=np.int64)
+        for segment in self.segments:
+            rows = segment.index.code_rows.read(np.array(segment.alive, dtype=np.int64))
+            counts += np.bincount(rows.key, minlength=len(counts))
+        return counts
+
     def find(self, product_id: str) -> tuple[LiveSegment, int] | None:
         """Where a product stands."""
         for segment in reversed(self.segments):
@@ -106,20 +115,21 @@ class Snapshot:
 
     def like(self, attribute: Attribute) -> list[str]:
         """Products that may have an attribute and were coded without it: those whose text holds its words, then those
-        of each segment whose vectors are nearest to its own."""
+        whose vectors are nearest to its own."""
         lexicon = self.searcher.lexicon
         query, key = self.searcher.represent([attribute.value], compound=False)[0], lexicon.find(*attribute)
-        holding, near = [], []
+        holding: list[str] = []
+        near: list[tuple[float, str]] = []
         for segment in self.segments:
             index = segment.index
             has = BitMap(index.lexical.of(key)[0]) if key < index.lexical.n_keys else BitMap()
             rows = segment.alive - has
             nearest = index.sketch.nearest(index.dense, query.dense, NEAREST)
-            near += [str(index.table.ids[row]) for row in nearest.tolist() if row in rows]
+            near += [(float(index.dense[r] @ query.dense), str(index.table.ids[r])) for r in nearest if r in rows]
             for stem in lexicon.analyzer.stems(attribute.value):
                 rows &= BitMap(index.bm25.holding(stem))
             holding += [str(index.table.ids[row]) for row in rows]
-        return list(dict.fromkeys([*holding, *near]))
+        return list(dict.fromkeys([*holding, *(product_id for _, product_id in sorted(near, reverse=True)[:NEAREST])]))
 
     def __len__(self) -> int:
         return sum(len(segment.alive) for segment in self.segments)

@@ -38,6 +38,11 @@ def suggest(draw: Draw) -> Request:
     return Request("GET", draw.asked("/suggest", [("q", text)]), status=200)
 
 
+def list_codes(draw: Draw) -> Request:
+    pairs: Pairs = [("slot", draw.likely("", "colour", "type")), ("prefix", draw.text()[: draw.one(0, 1, 2, 100)])]
+    return Request("GET", draw.asked("/codes", [*pairs, *draw.parameters()[:1]]))
+
+
 def vector(draw: Draw) -> Request:
     return Request("GET", draw.asked("/vector", [("q", draw.text()), ("form", draw.likely("names", "ids"))]))
 
@@ -266,11 +271,11 @@ def posted(draw: Draw, path: str, pairs: Pairs, method: str = "POST") -> Request
 
 
 KINDS: dict[Callable[[Draw], Request], float] = {
-    plain_search: 90, search: 150, posted_search: 80, filtered_search: 110, suggest: 110, vector: 20, get_product: 80,
-    put_product: 40, patch_product: 30, delete_product: 12, edit_code: 12, many_products: 5, ndjson_bomb: 2,
-    put_rule: 30, get_rule: 20, try_rules: 8, attribute: 6, teach: 0.03, click: 6, watch: 45, reload: 0.3, xss: 30,
-    traversal: 25, unknown: 30, odd_header: 35, header_bomb: 5, gzip_bomb: 8, chunked: 10, no_http: 20, smuggled: 5,
-    cut_off: 5,
+    plain_search: 90, search: 150, posted_search: 80, filtered_search: 110, suggest: 110, list_codes: 4, vector: 20,
+    get_product: 80, put_product: 40, patch_product: 30, delete_product: 12, edit_code: 12, many_products: 5,
+    ndjson_bomb: 2, put_rule: 30, get_rule: 20, try_rules: 8, attribute: 6, teach: 0.03, click: 6, watch: 45,
+    reload: 0.3, xss: 30, traversal: 25, unknown: 30, odd_header: 35, header_bomb: 5, gzip_bomb: 8, chunked: 10,
+    no_http: 20, smuggled: 5, cut_off: 5,
 }  # fmt: skip
 """How often each kind is drawn, beside the others."""
 ALIKE = 100

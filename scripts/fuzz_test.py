@@ -1,9 +1,11 @@
 """Sends a running service what no one should send it, and looks at every answer.
 
-    python scripts/fuzz_test.py http://127.0.0.1:8000 QUERIES.tsv --requests 1000000 --clients 4 --seed 0 [--key KEY]
+    python scripts/fuzz_test.py http://127.0.0.1:8000 QUERIES.tsv --requests 1000000 [--key KEY] [--index INDEX]
 
 The requests are those of `fuzz_requests.py`, drawn by the seed: searches, filters, suggestions, products, rules, codes,
-clicks, and what is no HTTP. They change the shop, so give it one of its own. An answer is at fault with a status of 5xx
+clicks, and what is no HTTP. They change the shop, so give it one of its own, on this machine. With the index
+that it serves, `--index`, this is merged in each tenth beside the requests, and with `--key` a key is made and removed
+as well. An answer is at fault with a status of 5xx
 (but for 503 with Retry-After), JSON that is none, an error not in the form of docs/http.md, a redirect, a script of the
 request in HTML, a header that it injected, a file that is not the page's; or with another status than 200 where
 whatever is asked is answered. A connection that ends without an answer is a fault too, and a crash where /health does
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -264,14 +267,25 @@ def request_of(fuzzer: Fuzzer, number: int) -> Request:
     return draw_request(fuzzer.seed, number, fuzzer.queries)[1]
 
 
-def fuzz(fuzzer: Fuzzer, requests: int, clients: int) -> bool:
-    """Sends that many requests, a tenth after another; whether all is well."""
+def change_beside(index: Path, keyed: bool) -> None:
+    """Merges an index while it is served, and with keys makes one and removes it; RuntimeError where one fails. The
+    service merges too, and whoever is behind leaves what is there."""
+    keys = [["keys", str(index), "add", "fuzz"], ["keys", str(index), "remove", "fuzz"]] if keyed else []
+    for given in (["merge", str(index)], *keys):
+        done = subprocess.run([sys.executable, "-m", "gram.cli", *given], capture_output=True, text=True, check=False)
+        if done.returncode and "was written anew while it was merged" not in done.stderr:
+            raise RuntimeError(f"gram {' '.join(given)}: {done.stderr}")
+
+
+def fuzz(fuzzer: Fuzzer, requests: int, clients: int, index: Path | None = None) -> bool:
+    """Sends that many requests, a tenth after another, while an index that is named is merged; whether all is well."""
     begun, used = time.monotonic(), time.process_time()
     warm = now = float("nan")
     for tenth in range(10):
         begin, end = requests * tenth // 10, requests * (tenth + 1) // 10
-        with ThreadPoolExecutor(clients) as pool:
-            for sent in [pool.submit(fuzzer.run, range(begin + n, end, clients)) for n in range(clients)]:
+        with ThreadPoolExecutor(clients + 1) as pool:
+            beside = [] if index is None else [pool.submit(change_beside, index, bool(fuzzer.key))]
+            for sent in [*beside, *(pool.submit(fuzzer.run, range(begin + n, end, clients)) for n in range(clients))]:
                 sent.result()  # what was raised is told
         time.sleep(SETTLED if end >= WARM else 0)
         now = fuzzer.memory()
@@ -295,14 +309,17 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--key", default="")
+    parser.add_argument("--index", type=Path)
     parser.add_argument("--only", type=int, metavar="NUMBER")
     given = parser.parse_args()
     named = urlsplit(given.address)
+    if named.hostname not in ("127.0.0.1", "localhost", "::1"):
+        parser.error("the service must be on this machine")
     queries = list(read_queries(given.queries).values())
-    fuzzer = Fuzzer(named.hostname or "127.0.0.1", named.port or 80, queries, given.seed, given.key)
+    fuzzer = Fuzzer(named.hostname, named.port or 80, queries, given.seed, given.key)
     print(f"seed {given.seed}")
     if given.only is None:
-        sys.exit(not fuzz(fuzzer, given.requests, given.clients))
+        sys.exit(not fuzz(fuzzer, given.requests, given.clients, given.index))
     request = request_of(fuzzer, given.only)
     print(shown(fuzzer.written(request)))
     connection = Connection(fuzzer.host, fuzzer.port)

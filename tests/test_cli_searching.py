@@ -63,6 +63,16 @@ def test_a_price_in_a_query_is_a_filter(boots: Path) -> None:
     assert "dear  Zumbrel boots" in run("search", boots, QUERIES["q4"], "-k", 2)
 
 
+def test_hits_are_shown_with_what_they_are_sorted_by_and_the_price_that_is_asked(boots: Path) -> None:
+    listed = run("search", boots, "--filter", "brand = zumbrel", "--sort", "-price").splitlines()[:2]
+    asked = [run("search", boots, QUERIES["q3"], "-k", 1), run("search", boots, "zumbrel", "--filter", "price < 50")]
+    assert [line.split("boots")[1] for line in listed] == ["  (price 90)", "  (price 20)"]
+    assert all("cheap  Zumbrel boots  (price 20)\n" in said for said in asked)
+    assert "(price" not in run("search", boots, QUERIES["q4"], "--filter", "brand = zumbrel")
+    valued = run("search", boots, "--filter", "price > 0", "--sort", "-value", "-k", 1)
+    assert re.search(r"  \(value [0-9.]+, price [0-9.]+\)\n", valued)
+
+
 def test_what_does_not_fit_stands_behind_a_line(boots: Path) -> None:
     said = run("search", boots, QUERIES["q4"], "-k", 4, "--fit", 0.9, "--facets", "brand").splitlines()
     marks = [said.index(line) for line in ("near, but not quite what was asked:", "2 products fit", "brand: Zumbrel 2")]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from asking import ids
 
 from gram.code_edits import CodeEdit, CodeEdits
 from gram.coder.packing import SPARSE, read_back
@@ -15,10 +17,6 @@ from gram.errors import SettingError
 from gram.indexing import make_index
 from gram.records import Attribute, Product
 from gram.shop import Shop
-
-
-def ids(shop: Shop, query: str, **options: object) -> list[str]:
-    return [hit.product_id for hit in shop.search(query, **options).hits]
 
 
 def restarted_and_merged(shop: Shop, index_folder: Path, check: Callable[[Shop], None]) -> Shop:
@@ -165,6 +163,27 @@ def test_an_attribute_is_added_for_good(index_folder: Path) -> None:
     shop.live.code_anew(shop.live.snapshot.like(attributes[0]))
     check(shop)
     shop.close()
+
+
+def test_those_nearest_to_an_attribute_are_sought_among_all_segments(
+    index_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many however many segments there are: each of them is coded anew before the attribute is answered."""
+    monkeypatch.setattr("gram.snapshot.NEAREST", 12)
+    with closing(Shop.open(index_folder)) as shop:
+        table = shop.live.searcher.index.table
+        for begin in (0, 20, 40):
+            shop.update(table[row]._replace(price=9.0) for row in range(begin, begin + 20))
+        attribute, _ = shop.add_attribute("brand", "zumbrel")
+        snapshot = shop.live.snapshot
+        assert len(snapshot.segments) == 4
+        query = snapshot.searcher.represent(["zumbrel"], compound=False)[0].dense
+        near = {
+            str(segment.index.table.ids[row]): float(segment.index.dense[row] @ query)
+            for segment in snapshot.segments
+            for row in segment.alive
+        }
+        assert sorted(snapshot.like(attribute)) == sorted(sorted(near, key=near.__getitem__)[-12:])
 
 
 def test_an_added_attribute_is_written_where_the_text_lacks_it(index_folder: Path) -> None:

@@ -70,6 +70,9 @@ def test_what_a_filter_lets_through(text: str, ids: str) -> None:
         ("colour IN [red", 15, "a comma or the end of the list"),
         ("AND brand = x", 1, "the name of a field"),
         ("brand ! nike", 7, "means nothing here"),
+        ("brand = nike AND EXISTS Code", 25, "expected a field, which code is not, found 'Code'"),
+        ("code < 5", 6, "expected =, != or IN behind code"),
+        ("code BETWEEN 1 AND 2", 6, "expected =, != or IN behind code"),
         ("(" * 60 + "a = b", 41, "no more than 40 parentheses"),
         ("a = b" * 2000, 4001, "at most 4000 characters"),
     ],
@@ -80,6 +83,12 @@ def test_an_error_points_at_the_character(text: str, at: int, says: str) -> None
     assert caught.value.at == at
     assert says in str(caught.value)
     assert "Fix: write it as" in str(caught.value)
+
+
+def test_a_filter_tells_what_it_asks() -> None:
+    asked = parse_filter('brand = Nike AND (code = "type: sofa" OR NOT size IN [4, 5, 4]) AND price < 5')
+    assert asked.names == ("brand", "code", "size", "price")
+    assert (asked.codes, asked.values) == (("type: sofa",), (("brand", "Nike"), ("size", "4"), ("size", "5")))
 
 
 def test_a_product_with_several_numbers_counts_as_its_last_one() -> None:

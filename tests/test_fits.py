@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from asking import ids
 from click.testing import CliRunner
 from starlette.testclient import TestClient
 
@@ -126,10 +127,6 @@ def shop(small_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     opened.update([*lounges, *(Product(name, "Plain peg", brand="Peg", price=0.01) for name in JUNK)])
     yield opened
     opened.close()
-
-
-def ids(shop: Shop, query: str, **options: Any) -> list[str]:
-    return [hit.product_id for hit in shop.search(query, **options).hits]
 
 
 def test_a_sort_brings_nothing_to_the_front_that_does_not_fit(shop: Shop) -> None:

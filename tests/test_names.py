@@ -8,11 +8,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from gram.errors import SettingError
-from gram.names import MOST, _guess_field
+from gram.names import GUESSED_WORDS, MOST, _guess_field
 from gram.records import Product
 from gram.shop import Shop
 
 COLR = "no product has a field 'colr'. Fix: did you mean 'colour'?"
+BLAKC = "no product has colour = 'blakc'. Fix: did you mean 'Black'?"
+QQQ = "no product has colour = 'qqq'. Fix: ask for the facet 'colour' to see what there is"
+STOCK = "no product has stock = 'some'. Fix: ask for the facet 'stock' to see what there is"
 SOFE = "the lexicon has no code type: sofe. Fix: write type: sofa"
 
 
@@ -20,11 +23,14 @@ SOFE = "the lexicon has no code type: sofe. Fix: write type: sofa"
     ("asked", "warnings"),
     [
         ({"facets": ("brand", "colr"), "distinct": "colr"}, [COLR]),
-        ({"distinct": "colour", "facets": ("price",)}, []),
+        ({"distinct": " colour ", "facets": ("price",)}, []),
         ({"filter": 'NOT code = "type: sofe"'}, [SOFE]),
         ({"filter": 'code IN ["type: sofas", "type: sofa | type: sofe"] OR code != "type: sofe"'}, [SOFE]),
         ({"filter": 'code = "colour: sofa"'}, ["the lexicon has no code colour: sofa. Fix: write type: sofa"]),
         ({"filter": "code = qqq"}, ["the lexicon has no code qqq. Fix: choose one that some product has"]),
+        ({"filter": "NOT colour IN [black, blakc]"}, [BLAKC]),
+        ({"filter": "colour = BLACK AND price = 3.33 AND colour != qqq"}, [QQQ]),
+        ({"filter": "stock = some"}, [STOCK]),
     ],
 )
 def test_an_answer_says_what_nobody_has(shop: Shop, asked: dict[str, Any], warnings: list[str]) -> None:
@@ -42,8 +48,27 @@ def test_what_comes_is_warned_of_no_more(shop: Shop) -> None:
     asked: dict[str, Any] = {"facets": ("zumbrelity",), "filter": 'code = "brand: zumbrelin"'}
     assert len(shop.search("sofa", **asked).warnings) == 2
     shop.add_attribute("brand", "zumbrelin")
-    shop.update([Product("z", "Zumbrelin sofa", attributes={"zumbrelity": ("much",)})])
+    shop.update(Product(key, "Zumbrelin sofa", attributes={"zumbrelity": (key,)}) for key in ("much", "little"))
     assert shop.search("sofa", **asked).warnings == []
+    assert shop.search("sofa", filter="zumbrelity = much").warnings == []
+    shop.delete(["much"])
+    assert len(shop.search("sofa", filter="zumbrelity = much").warnings) == 1, "of what went as well"
+    shop.delete(["little"])
+
+
+def test_values_are_compared_with_so_many_alone(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many values a field has, and however many are asked that no product has."""
+    looked_at: list[int] = []
+
+    def note(sought: str, known: list[str], **options: Any) -> None:
+        looked_at.append(len(known))
+
+    monkeypatch.setattr("gram.names.LOOKED_AT", 30)
+    monkeypatch.setattr("gram.names.process.extractOne", note)
+    shop.update([Product("z", "Zumbrelin", attributes={"size": tuple(f"size {n}" for n in range(100))})])
+    assert len(shop.search("sofa", filter=f"size IN [{', '.join('xyz')}]").warnings) == 3
+    assert len(shop.search("sofa", filter=f"size IN [{', '.join('abcdefghijklmnopqrstuvw')}]").warnings) == MOST
+    assert looked_at == [10] * 3 + [3] * MOST
     shop.delete(["z"])
 
 
@@ -67,7 +92,25 @@ def test_a_rule_for_what_nobody_has_is_kept_and_said(shop: Shop) -> None:
     assert shop.warnings(form) == ["the lexicon has no code type: sofas. Fix: write type: sofa"]
     known = shop.put_rule("r", {"action": "boost", "code": "type: sofa", "filter": 'code = "type: sofas"'})
     assert shop.warnings(known) == []
+    there = next(iter(shop.live.searcher.index.table.ids.tolist()))
+    named = {"action": "hide", "query": "sofa", "products": [there, "gone"], "filter": "colour = blakc"}
+    gone = "there is no product 'gone'. Fix: add it, or leave it out"
+    assert shop.warnings(shop.put_rule("r", named)) == [BLAKC, gone]
+    many = shop.put_rule("r", {"action": "pin", "query": "sofa", "products": [f"gone {n}" for n in range(99)]})
+    assert len(shop.warnings(many)) == MOST
     shop.remove_rule("r")
+
+
+def test_of_a_code_no_more_words_are_read_right_than_an_attribute_has(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is sought among all words of the shop, and a filter holds thousands."""
+    read: list[str] = []
+    monkeypatch.setattr(shop.live.searcher.speller, "correct", lambda word, _: read.append(word))
+    words = " ".join(f"blakc{letter}" for letter in "abcdefghijklmnop")
+    (warning,) = shop.search("sofa", filter=f'code = "colour: {words}"').warnings
+    assert "the lexicon has no code colour: blakca" in warning
+    assert read[1:] == words.split()[:GUESSED_WORDS]
 
 
 def test_over_http(client: TestClient) -> None:

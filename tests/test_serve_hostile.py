@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,15 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from asking import error_of
 from starlette.testclient import TestClient
-from test_serve import error_of
 from test_workers import PATIENCE, answers, await_, free_port
 
+from gram.records import Product
 from gram.serve.app import HEADERS
+from gram.shop import Shop
+
+FUZZER = Path(__file__).parents[1] / "scripts" / "fuzz_test.py"
 
 HOSTILE: list[tuple[str, str, dict[str, Any], int]] = [
     ("GET", "/search", {"params": {"q": "x" * 3000}}, 400),
@@ -230,7 +236,28 @@ def test_the_fuzzer_tells_what_is_wrong(tmp_path: Path) -> None:
         assert f"fault: {fault}: --only " in done.stdout
 
 
+def test_the_fuzzer_changes_no_shop_of_another_machine(tmp_path: Path) -> None:
+    (tmp_path / "queries.tsv").write_text("query_id\tquery\n1\tblack sofa\n", encoding="utf-8")
+    for address in ("http://shop.example:8000", "127.0.0.1:8000"):
+        done = run_fuzzer(address, tmp_path / "queries.tsv", 1)
+        assert (done.returncode, "on this machine" in done.stderr) == (2, True), address
+
+
+def test_the_fuzzer_merges_and_makes_keys_beside_its_requests(
+    index_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(FUZZER.parent))
+    with closing(Shop.open(index_folder, watching=False)) as shop:
+        shop.update([Product("new", "Zumbrelin sofa")])
+    change_beside = runpy.run_path(str(FUZZER))["change_beside"]
+    change_beside(index_folder, keyed=True)
+    with closing(Shop.open(index_folder, read_only=True)) as shop:
+        assert (len(shop.live.snapshot.segments), shop.product("new") is None) == (1, False)
+        assert shop.store.all("key") == {}
+    with pytest.raises(RuntimeError, match="gram merge"):
+        change_beside(index_folder.with_name("away"), keyed=False)
+
+
 def run_fuzzer(address: str, queries: Path, requests: int) -> subprocess.CompletedProcess[str]:
-    script = Path(__file__).parents[1] / "scripts" / "fuzz_test.py"
-    command = [sys.executable, str(script), address, str(queries), "--requests", str(requests), "--seed", "1"]
+    command = [sys.executable, str(FUZZER), address, str(queries), "--requests", str(requests), "--seed", "1"]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)

@@ -6,7 +6,8 @@ import ctypes
 import sys
 from typing import Any
 
-_MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # of <malloc.h>
+_MMAP_MAX, _TRIM_THRESHOLD, _ARENA_MAX = -4, -1, -8  # of <malloc.h>
+ARENAS = 2
 
 
 def keep_freed_memory() -> None:
@@ -18,6 +19,14 @@ def keep_freed_memory() -> None:
     if mallopt := _of_glibc("mallopt"):
         mallopt(_MMAP_MAX, 0)
         mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def share_arenas() -> None:
+    """Has all threads take memory from `ARENAS` pools, where glibc has eight for each core, so that one thread takes
+    what another freed. To be called before threads begin. Teaching an attribute under writes leaves 27 MB in place of
+    47."""
+    if mallopt := _of_glibc("mallopt"):
+        mallopt(_ARENA_MAX, ARENAS)
 
 
 def give_memory_back() -> None:

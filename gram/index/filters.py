@@ -24,6 +24,8 @@ LONGEST, DEEPEST = 4000, 40
 
 _TOKEN = re.compile(r'\s*(?:(?P<text>"(?:[^"\\]|\\.)*")|(?P<sign><=|>=|!=|[=<>(),\[\]])|(?P<word>[^\s"=<>!(),\[\]]+))')
 _WORDS = ("AND", "OR", "NOT", "IN", "BETWEEN", "EXISTS")
+CODE = "code"
+"""What a filter calls the codes of a product, which are no field."""
 
 CodeRows = Callable[[str], Rows]
 """The products that have a code."""
@@ -48,11 +50,12 @@ class _Token(NamedTuple):
 @dataclass(frozen=True)
 class Filter:
     """A read filter: `rows` says which products of some fields it lets through, `names` which fields it asks, `codes`
-    which codes."""
+    which codes, `values` which values of which other fields."""
 
     rows: Callable[[Fields, CodeRows], Rows]
     names: tuple[str, ...] = ()
     codes: tuple[str, ...] = ()
+    values: tuple[tuple[str, str], ...] = ()
 
 
 def parse_filter(text: str) -> Filter:
@@ -62,7 +65,8 @@ def parse_filter(text: str) -> Filter:
     if not text.strip():
         return Filter(lambda fields, _: fields.every())
     parser = _Parser(text)
-    return Filter(parser.parse(), *(tuple(dict.fromkeys(named)) for named in (parser.names, parser.codes)))
+    rows, codes, values = parser.parse(), dict.fromkeys(parser.codes), dict.fromkeys(parser.values)
+    return Filter(rows, tuple(dict.fromkeys(parser.names)), tuple(codes), tuple(values))
 
 
 _Rows = Callable[[Fields, CodeRows], Rows]
@@ -75,6 +79,7 @@ class _Parser:
         self.text, self.tokens, self.next, self.depth = text, _split(text), 0, 0
         self.names: list[str] = []
         self.codes: list[str] = []
+        self.values: list[tuple[str, str]] = []
 
     def parse(self) -> _Rows:
         found = self._either()
@@ -129,6 +134,8 @@ class _Parser:
                     self._fail("a closing parenthesis")
                 return inner
             if self._word("EXISTS"):
+                if self._peek().value.lower() == CODE:
+                    self._fail(f"a field, which {CODE} is not")
                 name = self._name()
                 return lambda f, c: f.exists(name)
             return self._comparison()
@@ -144,6 +151,8 @@ class _Parser:
             return lambda f, c: f.every() - equal(f, c)
         if self._word("IN"):
             return self._equal(name, self._list())
+        if name.lower() == CODE:
+            self._fail(f"=, != or IN behind {CODE}, which has no size")
         if self._word("BETWEEN"):
             low = self._number()
             if not self._word("AND"):
@@ -158,9 +167,10 @@ class _Parser:
         raise AssertionError
 
     def _equal(self, name: str, values: list[str]) -> _Rows:
-        if name.lower() == "code":
+        if name.lower() == CODE:
             self.codes += values
             return lambda f, c: BitMap.union(*(c(value) for value in values))
+        self.values += [(name, value) for value in values]
         return lambda f, c: BitMap.union(*(f.equal(name, value) for value in values))
 
     def _name(self) -> str:

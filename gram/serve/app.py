@@ -34,8 +34,7 @@ HEADERS = {
 def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
     """The service of a shop as an ASGI application; `app.state.service` is the `Service`."""
     service = Service(shop, settings)
-    by_writer = service.by_writer
-    searching, changes, watching = Searching(service), Changes(service), Watching(service)
+    by_writer, searching, changes, watching = service.by_writer, Searching(service), Changes(service), Watching(service)
 
     def route(path: str, methods: Mapping[str, tuple[str, Handler]]) -> Route:
         handlers = {m: service.endpoint(path, needed, handler) for m, (needed, handler) in methods.items()}
@@ -50,6 +49,7 @@ def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
         route("/page/{name}", {"GET": ("", watching.page)}),
         route("/search", {"GET": ("search", searching.search), "POST": ("search", searching.search)}),
         route("/suggest", {"GET": ("search", searching.suggest)}),
+        route("/codes", {"GET": ("search", searching.codes)}),
         route("/vector", {"GET": ("search", searching.vector)}),
         route("/products", {"POST": ("write", by_writer(changes.put_many))}),
         route("/products/{product_id:path}/codes", {"GET": ("search", changes.codes)}),

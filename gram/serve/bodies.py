@@ -100,7 +100,7 @@ def search_request(given: Mapping[str, Any]) -> tuple[SearchRequest, list[str] |
     query = _text(given, "q")
     if len(query) > LONGEST_QUERY:
         raise _bad("too_long", f"q has {len(query):,} characters", f"send {LONGEST_QUERY:,} at most")
-    limit, offset = _whole(given, "limit", 10), _whole(given, "offset", 0)
+    limit, offset = whole(given, "limit", 10), whole(given, "offset", 0)
     if limit + offset > DEEPEST:
         fix = f"send a limit of {DEEPEST - offset} at most" if offset < DEEPEST else f"send an offset below {DEEPEST}"
         problem = f"offset and limit are {limit + offset} together, and {DEEPEST} hits can be reached"
@@ -132,7 +132,8 @@ def _text(given: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _whole(given: Mapping[str, Any], name: str, default: int) -> int:
+def whole(given: Mapping[str, Any], name: str, default: int) -> int:
+    """A parameter that is a number from 0; an HTTPError for any other."""
     value = given.get(name, default)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         value = int(value)

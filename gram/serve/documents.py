@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gram.answer import DEEPEST
 from gram.export import FORMS
 from gram.serve.schemas import COMPONENTS, COUNT, SEARCH, TEXT, TRUTH, Schema, list_of, map_of, object_of, refer
 
@@ -94,6 +95,12 @@ def _done(what: str) -> Schema:
 _READY = object_of({"status": {"enum": ["ready", "stopping"]}, "products": COUNT})
 _EDITED = {"anyOf": [_done("taken"), _done("neutral")]}
 _NEUTRAL = _in_query("neutral", TRUTH | {"description": "Leave the code to the text and the model again"})
+_LISTED = [
+    _in_query("slot", TEXT | {"description": "Of this slot alone"}),
+    _in_query("prefix", TEXT | {"description": "How their values begin"}),
+    _in_query("limit", COUNT | {"maximum": DEEPEST, "default": 100}),
+    _in_query("offset", COUNT | {"maximum": 10**9 - 1, "default": 0}),
+]
 _TAUGHT = object_of({"attribute": TEXT, "new": TRUTH, "coded_anew": COUNT})
 _MANY = {"application/x-ndjson": TEXT, "application/json": list_of(refer("SentProduct") | {"required": ["product_id"]})}
 _CLICKS = object_of({"accepted": COUNT, "rejected": COUNT})
@@ -107,6 +114,9 @@ OPERATIONS: dict[str, dict[str, _Operation]] = {
         "post": _Operation("Search", refer("Answer"), [400, 413], _json("Search")),
     },
     "/suggest": {"get": _Operation("Complete what is typed", refer("Suggestions"), query=[_in_query("q", TEXT)])},
+    "/codes": {
+        "get": _Operation("The codes that there are", refer("CodeList"), [400], query=_LISTED),
+    },
     "/vector": {
         "get": _Operation(
             "A query's codes as a sparse vector",

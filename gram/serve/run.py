@@ -20,7 +20,7 @@ from typing import Any
 import uvicorn
 from threadpoolctl import threadpool_limits
 
-from gram.coder.memory import give_memory_back
+from gram.coder.memory import give_memory_back, share_arenas
 from gram.errors import SettingError
 from gram.serve.app import make_app
 from gram.serve.service import METRICS_FOLDER, ServeSettings, Service
@@ -92,6 +92,7 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None) -> None:
 
     Raises SettingError for an address that other machines can reach while there is no key, and as of `listen`.
     """
+    share_arenas()
     if sockets is None:
         listen(serving.host, serving.port).close()  # uvicorn asks for it later, and says less where it is taken
     with _nothing_collected():

@@ -187,6 +187,13 @@ COMPONENTS: dict[str, Schema] = {
             "taken": list_of(TEXT),
         }
     ),
+    "CodeList": object_of(
+        {
+            "codes": list_of(object_of({"code": TEXT, "products": COUNT})),
+            "found": COUNT,
+            "slots": map_of(COUNT) | {"description": "How many codes of each slot begin as asked"},
+        }
+    ),
     "Rule": object_of({name: _RULE[name] for name in KEYS}, optional=[name for name in KEYS if name != "action"]),
     "KeptRule": object_of(
         {name: _RULE[name] for name in KEYS} | {"warnings": refer("Warnings")},

@@ -1,4 +1,4 @@
-"""The endpoints that read: /search, /suggest, /vector, /rules/try."""
+"""The endpoints that read: /search, /suggest, /codes, /vector, /rules/try."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from starlette.responses import Response
 from gram.answer import SearchRequest, SearchResult
 from gram.names import OF_A_HIT, warn_of_fields
 from gram.rules import in_force, parse_rule
-from gram.serve.bodies import HTTPError, hit_json, parse_object, read_body, respond, result_json, search_request, tell
+from gram.serve.bodies import (
+    HTTPError,
+    hit_json,
+    parse_object,
+    read_body,
+    respond,
+    result_json,
+    search_request,
+    tell,
+    whole,
+)
 from gram.serve.service import Service
 from gram.serve.suggestions import Suggestions
 
@@ -72,6 +82,15 @@ class Searching:
         typed = request.query_params.get("q", "").strip()[:100]
         found = await self.service.work(lambda: self._suggestions.complete(typed)) if typed else []
         return respond({"suggestions": [{"text": text, "weight": round(weight, 3)} for text, weight in found]})
+
+    async def codes(self, request: Request) -> Response:
+        """The codes that there are, those of most products first."""
+        given = request.query_params
+        slot, prefix = given.get("slot", ""), given.get("prefix", "")
+        limit, offset = whole(given, "limit", 100), whole(given, "offset", 0)
+        found = await self.service.work(lambda: self.service.shop.list_codes(slot, prefix, limit, offset))
+        codes = [{"code": str(code), "products": products} for code, products in found.codes]
+        return respond({"codes": codes, "found": found.found, "slots": found.slots})
 
     async def vector(self, request: Request) -> Response:
         """A query's codes as a sparse vector, for an engine that holds the products' own."""

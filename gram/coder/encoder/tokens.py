@@ -150,7 +150,7 @@ class TextTokenizer:
         description is not read, but its attributes are lexical too.
         """
         read: list[str] = []
-        seen: set[str] = set()
+        seen: dict[str, int] = {}  # word → where it stands first
         fields_read: list[tuple[str, list[str], list[int]]] = []
         for name, text in fields:
             row = self.lexicon.analyzer.words(text)
@@ -158,10 +158,10 @@ class TextTokenizer:
             for word in row:
                 if name == "title" or (name != "description" and word not in seen):
                     at.append(len(read))
+                    seen.setdefault(word, len(read))
                     read.append(word)
-                    seen.add(word)
                 else:
-                    at.append(read.index(word) if word in seen else -1)
+                    at.append(seen.get(word, -1))
             fields_read.append((name, row, at))
         ids, spans = tokenize_words(self.backbone, read, max_tokens)
         tags: dict[int, tuple[int, int, int, int]] = {}

@@ -1,0 +1,119 @@
+"""What a live shop remembers: answers until something changes, queries until the coder does."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from asking import ids
+
+from gram.answer import SearchRequest
+from gram.coder.base import QueryRepresentation
+from gram.records import Product
+from gram.remembered import Remembered
+from gram.search import Searcher
+from gram.shop import Shop
+
+
+def test_answers_are_remembered_until_a_rule_begins_or_ends(index_folder: Path) -> None:
+    shop = Shop.open(index_folder)
+    first = ids(shop, "black sofa")[0]
+    now = datetime.now(timezone.utc)
+    hide = {"action": "hide", "query": "black sofa", "products": [first]}
+    shop.put_rule("soon", hide | {"from": (now + timedelta(seconds=0.6)).isoformat()})
+    shop.put_rule("draft", hide | {"until": now.isoformat(), "draft": True})
+    before = shop.search("black sofa")
+    assert shop.search("black sofa") is before
+    assert before.hits[0].product_id == first
+    time.sleep(0.7)
+    after = shop.search("black sofa")
+    assert shop.search("black sofa") is after
+    assert first not in [hit.product_id for hit in after.hits]
+    shop.close()
+
+
+def test_a_query_is_coded_once_whatever_page_of_it_is_asked_for(
+    index_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, coded = Shop.open(index_folder), []
+    represent = Searcher._represent
+
+    def counting(searcher: Searcher, read: Sequence[str], compound: bool) -> list[QueryRepresentation]:
+        coded.extend(read)
+        return represent(searcher, read, compound)
+
+    monkeypatch.setattr(Searcher, "_represent", counting)
+    first = shop.search("black sofra")
+    shop.search("black  sofra ", offset=10)
+    shop.search("black sofa", value=0.1, facets=("brand",))
+    shop.update([Product("other", "Green lamp")])
+    assert [hit.product_id for hit in shop.search("black sofra").hits] == [hit.product_id for hit in first.hits]
+    assert coded == ["black sofa"]
+    shop.update([Product("new", "Sofra")])  # what was a typo is a word since
+    assert "new" in ids(shop, "black sofra")
+    assert coded == ["black sofa", "black sofra"]
+    shop.search("8'6  1/2\" table")  # blanks may tell numbers apart
+    shop.search("8'6 1/2\" table")
+    assert len(coded) == 4
+    del coded[2:]
+    shop.add_attribute("style", "zumbrelesque")
+    shop.search("black sofra")
+    assert coded == ["black sofa", "black sofra", "black sofra"], "the coder may write other attributes since"
+    shop.close()
+
+
+def test_who_weighs_compound_codes_is_not_given_what_was_coded_without(
+    index_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is remembered is shared by all weights, for `value` and the like change nothing of it."""
+    coded: list[bool] = []
+    represent = Searcher._represent
+
+    def note(searcher: Searcher, read: Sequence[str], compound: bool) -> list[QueryRepresentation]:
+        coded.append(compound or searcher._weighs_compound)
+        return represent(searcher, read, compound)
+
+    monkeypatch.setattr(Searcher, "_represent", note)
+    with closing(Shop.open(index_folder, read_only=True)) as shop:
+        searcher = shop.live.searcher
+        weighed = (searcher.scorer.with_weights({"compound": weight}) for weight in (0.0, 1.0))
+        light, heavy = map(searcher.with_scorer, weighed)
+        assert light.recall("black sofa") is not heavy.recall("black sofa")
+        assert light.recall("black sofa") is light.with_scorer(light.scorer.with_value(0.5)).recall("black sofa")
+        assert coded == [False, True]
+
+
+def test_many_queries_are_coded_together(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    coded: list[list[str]] = []
+    represent = Searcher._represent
+
+    def note(searcher: Searcher, read: Sequence[str], compound: bool) -> list[QueryRepresentation]:
+        coded.append(list(read))
+        return represent(searcher, read, compound)
+
+    monkeypatch.setattr(Searcher, "_represent", note)
+    with closing(Shop.open(index_folder, read_only=True)) as shop:
+        asked = ["black sofa", "bedroom under $900", "black sofa"]
+        answers = list(shop.search_many(asked, SearchRequest(limit=5)))
+        assert coded == [["black sofa", "bedroom"]]
+        found = [[hit.product_id for hit in answer.hits] for answer in answers]
+        assert found == [ids(shop, query, limit=5) for query in asked]
+
+
+def test_what_is_remembered_takes_no_more_memory_than_it_may(index_folder: Path) -> None:
+    shop = Shop.open(index_folder, read_only=True)
+    remembered = shop._remembered = Remembered(2_000, most_bytes=4_000_000)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for offset in range(20):
+        shop.search("black sofa", limit=100, offset=offset, explain=True, facets=("brand", "price"))
+    taken = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert 3 < len(remembered._values) < 20
+    assert 2_000_000 < taken < 5_000_000
+    shop.close()

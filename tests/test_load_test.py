@@ -1,0 +1,33 @@
+"""The script that loads a service."""
+
+from __future__ import annotations
+
+import runpy
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+
+def test_the_load_test_updates_at_its_rate_however_slow_the_answers_are() -> None:
+    class Slow(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            time.sleep(0.2)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    took: list[float] = []
+    failed: list[int] = []
+    updater = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "load_test.py"))["updater"]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever).start()
+        updater(f"http://127.0.0.1:{server.server_port}", 40, 1.0, took, failed)
+        server.shutdown()
+    assert len(took) >= 15, "one after another five would be answered"
+    assert min(took) >= 200
+    assert failed == []
