@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from gram.answer import DEEPEST, Answer, SearchRequest, SearchResult, check_requ
 from gram.code_edits import CodeEdit
 from gram.coder.folder import check_model
 from gram.coder.packing import read_back
-from gram.errors import SettingError
+from gram.errors import GramError, SettingError
 from gram.export import query_vector, shown
 from gram.index.filters import parse_filter
 from gram.index.segment import check_index
@@ -28,6 +29,8 @@ from gram.records import Attribute, Product
 from gram.remembered import Remembered
 from gram.rules import Rule, in_force, next_moment, parse_rule
 from gram.search import BATCH, find_model
+
+log = logging.getLogger(__name__)
 
 REMEMBERED = 100
 """Hits of an answer that is remembered, at most."""
@@ -76,7 +79,8 @@ class Shop:
         self._lock = threading.Lock()
         self._ruling = threading.Lock()  # held while rules are read or written, and shown
         self._rules_version = 0
-        self._set_rules(_read_rules(live.store))
+        self._unread: set[str] = set()
+        self._set_rules(self._read_rules())
 
     @classmethod
     def open(
@@ -252,6 +256,19 @@ class Shop:
             self._rules = rules
             self._put_in_force()
 
+    def _read_rules(self) -> list[Rule]:
+        """The rules that are kept. One that cannot be read is passed over, which is said once: it could be kept by
+        another version, and keeps nobody from searching."""
+        rules = []
+        for rule_id, data in self.store.all("rule").items():
+            try:
+                rules.append(parse_rule(rule_id, data))
+            except GramError as error:
+                if rule_id not in self._unread:
+                    log.warning("the rule %r is passed over: %s; or remove the rule", rule_id, error)
+                self._unread.add(rule_id)
+        return rules
+
     def _put_in_force(self) -> None:
         now = datetime.now(timezone.utc)
         self._in_force, self._until = in_force(self._rules, now), next_moment(self._rules, now)
@@ -268,7 +285,7 @@ class Shop:
         """Takes in what other processes wrote: a segment, changes, rules. Whether there was something."""
         fresh = self.live.refresh()
         with self._ruling:
-            rules = _read_rules(self.store)
+            rules = self._read_rules()
             if rules != self._rules:
                 self._set_rules(rules)
                 fresh = True
@@ -329,7 +346,3 @@ def _said_by(product: Product) -> Product:
     """What of a product its codes are read from."""
     attributes = {name: values for name, values in product.attributes.items() if name not in UNCODED}
     return product._replace(price=None, value=None, attributes=attributes)
-
-
-def _read_rules(store: Store) -> list[Rule]:
-    return [parse_rule(key, data) for key, data in store.all("rule").items()]

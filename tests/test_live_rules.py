@@ -63,3 +63,19 @@ def test_a_rule_that_comes_while_others_are_taken_in_stays(index_folder: Path, m
     shop.refresh()
     assert [rule.rule_id for rule in shop.rules()] == ["h"]
     shop.close()
+
+
+def test_a_kept_rule_that_cannot_be_read_is_passed_over_and_told_once(
+    index_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = Shop.open(index_folder)
+    shop.put_rule("good", {"action": "hide", "query": "sofa", "filter": "EXISTS brand"})
+    shop.store.put("rule", "odd", {"action": "hide", "query": "sofa", "filter": "EXISTS code"})
+    shop.close()
+    again = Shop.open(index_folder)
+    assert [rule.rule_id for rule in again.rules()] == ["good"]
+    again.refresh()
+    assert len(caplog.messages) == 1
+    assert "'odd'" in caplog.text
+    assert again.remove_rule("odd"), "it is there to be removed"
+    again.close()
