@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_bert import tiny_bert
 
 import gram.coder.precision
 from gram.coder.encoder.backbone import ScratchSettings
@@ -71,6 +72,27 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 def weights_of(model: Path) -> dict[str, torch.Tensor]:
     return load_file(model / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("logged", "pretrained", "moves"), [(False, True, False), (True, True, True), (False, False, True)]
+)
+def test_a_pretrained_encoder_is_trained_with_a_log_alone(
+    logged: bool, pretrained: bool, moves: bool, tmp_path: Path
+) -> None:
+    data = generate(products=40, interactions=60, queries=20, seed=1)
+    words = {word for product in data.products for word in product.title.lower().split() if word.isalnum()}
+    backbone = tiny_bert(tmp_path / "bert", sorted(words)) if pretrained else "scratch"
+    models = []
+    for steps in (1, 3):
+        training = replace(SETTINGS.training, steps=steps, co_training=0)
+        settings = replace(SETTINGS, backbone=backbone, training=training, alignment=CoAlignmentSettings(steps=0))
+        train(data.products, data.log if logged else [], tmp_path / f"model{steps}", settings)
+        models.append(weights_of(tmp_path / f"model{steps}"))
+    moved = {name for name, weight in models[0].items() if not torch.equal(weight, models[1][name])}
+    reading = {name for name in models[0] if name.startswith(("network.encoder.", "network.side"))}
+    assert bool(moved & reading) == moves
+    assert moved - reading
 
 
 def same_weights(one: Path, other: Path) -> bool:

@@ -33,6 +33,10 @@ from gram.training.samples import Samples, TrainingBatch
 
 log = logging.getLogger("gram.train")
 
+WITHOUT_LOG = 100
+"""Steps without a log: of real shops 6 and 100 are as good, generated ones gain until some 100 (docs/log.md, "What
+training on a catalogue's own words brings")."""
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -42,6 +46,7 @@ class TrainingSettings:
     batch: int = 64
     hard_negatives: int = 32
     encoder_rate: float = 1e-4
+    encoder_rate_without_log: float = 0.0  # of a pretrained one; at 0 what it says of a text stays as it was
     head_rate: float = 1e-3
     weight_rate: float = 1e-2
     likelihood: float = 2.0  # weight of L_q + λ·L_p beside the contrastive loss
@@ -61,6 +66,8 @@ class TrainingSettings:
     def chosen_steps(self, n_queries: int, n_products: int) -> int:
         if self.steps:
             return self.steps
+        if not n_queries:
+            return WITHOUT_LOG
         clicked = 4 * n_queries + n_products // 4
         return int(min(700, max(120, clicked // self.batch)))
 
@@ -104,7 +111,11 @@ class JointTrainer:
         self.share = pseudo_share(len(samples.queries))
         self.words = [frozenset(forms[0]) for forms in coder.lexicon.forms]
         self.code_table = torch.from_numpy(samples.space.codes.astype(np.int64)).to(coder.device)
-        groups = _groups(coder, settings)
+        made_up = not samples.queries and coder.backbone.source != "scratch"
+        encoder_rate = settings.encoder_rate_without_log if made_up else settings.encoder_rate
+        for weight in coder.network.reading():
+            weight.requires_grad_(encoder_rate > 0)
+        groups = _groups(coder, settings, encoder_rate)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
         self.rates = [g["lr"] for g in self.optimizer.param_groups]
         self.done = 0
@@ -320,7 +331,7 @@ class JointTrainer:
             self.done, self.best, self.stale = (state["numbers"][k] for k in ("done", "best", "stale"))
 
 
-def _groups(coder: EncoderCoder, settings: TrainingSettings) -> list[dict[str, Any]]:
+def _groups(coder: EncoderCoder, settings: TrainingSettings, encoder_rate: float) -> list[dict[str, Any]]:
     """Three rates: the encoder's, the heads', and that of weights which are single numbers an attribute."""
     network = coder.network
     single = [
@@ -331,7 +342,7 @@ def _groups(coder: EncoderCoder, settings: TrainingSettings) -> list[dict[str, A
     known = {id(p) for p in single + slow}
     heads = [p for p in coder.parameters() if id(p) not in known]
     return [
-        {"params": slow, "lr": settings.encoder_rate},
+        {"params": slow, "lr": encoder_rate},
         {"params": heads, "lr": settings.head_rate},
         {"params": single, "lr": settings.weight_rate},
     ]

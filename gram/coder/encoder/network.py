@@ -92,6 +92,10 @@ class Network(nn.Module):
         """The learnt attributes' embeddings, (G, D), of unit length."""
         return F.normalize(self.attribute_text + self.attribute_shift, dim=-1)
 
+    def reading(self) -> list[nn.Parameter]:
+        """The weights by which `read` reads a text."""
+        return [*self.encoder.parameters(), self.side]
+
     def read(self, batch: Batch, side: Side) -> Tensor:
         """The encoder's states, (B, L, D); a side marker is added to every token."""
         embedded = self.encoder.get_input_embeddings()(batch.token_ids) + self.side[side]  # type: ignore[operator]
