@@ -157,7 +157,7 @@ def _tell(searcher: Searcher, request: SearchRequest, result: SearchResult, note
         counts = [f"{value} {count}" for value, count in list(values.items())[:10]]
         if sum(part["count"] for part in ranges) >= sum(values.values()):  # one brand that is a number says little
             counts = [f"{part['from']:g} to {part['to']:g} {part['count']}" for part in ranges]
-        lines.append(printable(f"{name}: {', '.join(counts) or 'no product has it'}"))
+        lines.append(printable(f"{name}: {', '.join(counts) or 'nothing that was found has it'}"))
     return lines
 
 

@@ -121,11 +121,13 @@ def _has_value(snapshot: Snapshot, name: str, value: str) -> bool:
 
 def _guess_value(snapshot: Snapshot, name: str, value: str, most: int) -> str:
     """What of the field's first values, at most so many, may be meant."""
-    columns = [segment.fields.columns[name] for segment in snapshot.segments if name in segment.fields.columns]
-    known = list(islice((folded for column in columns for folded in column.rows), most))
-    near = process.extractOne(fold(value)[:SHOWN], known, scorer=fuzz.ratio, score_cutoff=70)
-    shown = next((column.shown[near[0]] for column in columns if near and near[0] in column.shown), "")
-    return f"did you mean {shown!r:.{SHOWN}}?" if shown else f"ask for the facet {name!r:.{SHOWN}} to see what there is"
+    held = ((s.alive, s.fields.columns[name]) for s in snapshot.segments if name in s.fields.columns)
+    values = islice(((alive, c, folded, rows) for alive, c in held for folded, rows in c.rows.items()), most)
+    known = {folded: c.shown.get(folded, folded) for alive, c, folded, rows in values if not alive.isdisjoint(rows)}
+    near = process.extractOne(fold(value)[:SHOWN], list(known), scorer=fuzz.ratio, score_cutoff=70)
+    if near:
+        return f"did you mean {known[near[0]]!r:.{SHOWN}}?"
+    return f"ask for the facet {name!r:.{SHOWN}} to see what there is"
 
 
 def _guess_field(name: str, known: frozenset[str]) -> str:

@@ -330,7 +330,9 @@ def make_speller(index: Index, lexicon: Lexicon) -> Speller:
             spellings[forms[0][0]] = attribute.value
             if queries >= RARE:
                 counts[forms[0][0]] = counts.get(forms[0][0], 0.0) + queries
-    return Speller(counts, spellings, lexicon.analyzer.stem)
+    speller = Speller(counts, spellings, lexicon.analyzer.stem)
+    speller.learn(map(speller.stem, lexicon.analyzer.tables.negations["asked"]))  # "without" is no "with out"
+    return speller
 
 
 def _weight(postings: Postings, key: int, row: int) -> float:

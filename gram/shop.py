@@ -259,14 +259,15 @@ class Shop:
     def _read_rules(self) -> list[Rule]:
         """The rules that are kept. One that cannot be read is passed over, which is said once: it could be kept by
         another version, and keeps nobody from searching."""
-        rules = []
+        rules, unread = [], {}
         for rule_id, data in self.store.all("rule").items():
             try:
                 rules.append(parse_rule(rule_id, data))
             except GramError as error:
-                if rule_id not in self._unread:
-                    log.warning("the rule %r is passed over: %s; or remove the rule", rule_id, error)
-                self._unread.add(rule_id)
+                unread[rule_id] = str(error)
+        for rule_id in unread.keys() - self._unread:
+            log.warning("the rule %r is passed over: %s; or remove the rule", rule_id, unread[rule_id])
+        self._unread = set(unread)
         return rules
 
     def _put_in_force(self) -> None:

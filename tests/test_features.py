@@ -155,15 +155,41 @@ def test_a_measure_of_another_size_is_a_conflict(index: Index) -> None:
     assert (rows[1]["number_match"], rows[1]["measure_conflict"]) == (0.0, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("query", "left_out"),
+    [
+        ("boots without laces for men", [["lace"]]),
+        ("boots without any laces", [["lace"]]),
+        ("pants without mesh liner pockets", [["mesh", "liner"]]),
+        ("pencils not 2 but 3", []),
+        ("boots without", []),
+        ("no frizz shampoo", []),
+    ],
+)
+def test_what_a_query_leaves_out(query: str, left_out: list[list[str]]) -> None:
+    assert QueryTerms.read(query, default_analyzer()).left_out == left_out
+
+
 def test_what_a_query_leaves_out_counts_against_the_title_that_has_it() -> None:
-    titles = ["boots with laces", "boots without any new laces", "lace-free boots", "boots", "laces"]
+    titles = {
+        "boots with laces": 1.0, "laces": 1.0, "boots without any new laces": 0.0, "lace-free boots": 0.0, "boots": 0.0,
+        "boots not": 0.0, "laces of leather": 1.0, "no": 0.0, "laces of felt, not": 1.0, "anti laces": 0.0,
+        "brown laces": 1.0, "free laces": 1.0,
+    }  # fmt: skip
     stems = [default_analyzer().stems(title) for title in titles]
-    codes: dict[str, Rows] = {part: [{0: 1.0}] * 5 for part in ("lexical", "expansion", "compound")}
-    index = make_index(stems, stems, codes, np.eye(5, 2), [[]] * 5)
-    rows = by_row(find_candidates(index, make_query("boots without laces for men", lexical={0: 1.0}), EVERY, keep=5))
-    assert [rows[row]["left_out"] for row in range(5)] == [1.0, 0.0, 0.0, 0.0, 1.0]
-    rows = by_row(find_candidates(index, make_query("boots without leather laces", lexical={0: 1.0}), EVERY, keep=5))
-    assert not any(rows[row]["left_out"] for row in rows), "all of what is left out has to be there"
+    codes: dict[str, Rows] = {part: [{0: 1.0}] * len(titles) for part in ("lexical", "expansion", "compound")}
+    index = make_index(stems, stems, codes, np.eye(len(titles), 2), [[]] * len(titles))
+
+    def found(query: str) -> list[float]:
+        rows = by_row(find_candidates(index, make_query(query, lexical={0: 1.0}), EVERY, keep=len(titles)))
+        return [rows[row]["left_out"] for row in range(len(titles))]
+
+    assert found("boots without laces for men") == list(titles.values())
+    read, terms = index.titles.read(np.arange(len(titles))), QueryTerms.read("not laces", default_analyzer())
+    stated = index.titles.state(index.bm25, ["lace"], terms.negations, read)
+    assert stated.tolist() == list(titles.values()), "a title denies nothing of the next one, nor of the one before"
+    assert found("boots without laces red") == list(titles.values()), "no title says laces red: laces are meant"
+    assert sum(found("boots without new laces")) == 0, "a title says new laces: these are meant, and it has none"
 
 
 def test_where_words_stand_in_a_title(index: Index) -> None:
@@ -323,13 +349,16 @@ class Slow:
     def left_out(self, query: QueryRepresentation) -> float:
         """Of what stands behind "without" in the query, the share that the title says and does not deny."""
         words, title = list(query.terms.stems), self.title
-        things = [words[i + 1 : i + 3] for i, word in enumerate(words) if word == "without"]
-        for thing in things:
-            for at, word in enumerate(thing):
-                if word in ("of", "without"):
-                    del thing[at:]
-                    break
-        things = [thing for thing in things if thing]
+        things = []
+        for i, word in enumerate(words):
+            rest = words[i + 1 :]
+            while word == "without" and rest and rest[0] in ("of", "without"):
+                rest = rest[1:]
+            ends = [n for n, one in enumerate(rest) if one in ("of", "without")]
+            thing = rest[: min([2, *ends])] if word == "without" else []
+            things += [thing] if thing and not thing[0][0].isdigit() else []
+        beside = {pair for row in range(len(self.texts)) for pair in pairwise(self.index.table[row].title.split())}
+        things = [thing if len(thing) == 1 or tuple(thing) in beside else thing[:1] for thing in things]
 
         def says(stem: str) -> bool:
             places = [i for i, word in enumerate(title) if word == stem]

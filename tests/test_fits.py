@@ -65,6 +65,13 @@ def test_what_stands_out_fits_by_hand() -> None:
     assert fitting(rows(), ask("red sofa")) == []
 
 
+def test_what_has_what_is_left_out_does_not_fit() -> None:
+    found = rows(
+        {"maxsim": 1.5, "left_out": 1.0, "full_coverage": 1.0}, {"maxsim": 1.5}, {"maxsim": 1.4, "left_out": 0.5}
+    )
+    assert fitting(found, ask("red sofa")) == [False, True, False]
+
+
 def test_nothing_fits_where_the_best_hardly_stands_out() -> None:
     """10 is 8 beyond the ordinary 2, and 8 of 24 is less than .34."""
     found = rows({"maxsim": 1.25}, {"maxsim": 1.0})
@@ -309,3 +316,11 @@ def test_the_command_says_that_nothing_fits(small_shop: Path, tmp_path: Path) ->
     assert said[0] == "nothing fits; the nearest:"
     assert len(said) == 4
     assert not CliRunner().invoke(main, [*command, "--fit", "0"]).output.startswith("nothing")
+
+
+def test_what_is_left_out_is_left_out_of_what_fits(shop: Shop) -> None:
+    titles = {"q1": "Zorbel chair with casters", "q2": "Zorbel chair", "q3": "Zorbel chair without casters"}
+    shop.update(Product(name, title) for name, title in titles.items())
+    result = shop.search("zorbel chair without casters", facets=("brand",))
+    fits = {hit.product_id: hit.fits for hit in result.hits}
+    assert (fits["q1"], fits["q3"]) == (False, True)

@@ -95,6 +95,13 @@ def test_a_pretrained_encoder_is_trained_with_a_log_alone(
     assert moved - reading
 
 
+def test_steps_are_chosen_by_the_log_and_without_one_fixed() -> None:
+    settings = TrainingSettings()
+    assert settings.chosen_steps(0, 50) == settings.chosen_steps(0, 1_000_000) == 100
+    assert settings.chosen_steps(1, 50) == 120
+    assert settings.chosen_steps(5_000, 54_000) > settings.chosen_steps(500, 54_000)
+
+
 def same_weights(one: Path, other: Path) -> bool:
     first, second = weights_of(one), weights_of(other)
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
@@ -404,6 +411,13 @@ def test_a_word_that_one_query_says_and_no_product_is_not_known(shop: Shop) -> N
     for queries, known in ((1.0, False), (2.0, True)):
         counted = replace(lexicon, queries=np.append(lexicon.queries[:-1], np.float32(queries)))
         assert ("shoez" in make_speller(shop.searcher.index, counted).counts) == known
+
+
+def test_words_that_leave_something_out_are_never_misspelt(shop: Shop) -> None:
+    searcher = shop.searcher
+    speller = make_speller(searcher.index, searcher.lexicon)
+    assert {"without", "not"} <= speller.counts.keys()
+    assert "without" not in searcher.index.bm25.ids, "no product says it"
 
 
 def test_an_id_twice_is_refused_before_the_work(shop: Shop, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +144,10 @@ def test_a_rare_feature_keeps_its_declared_weight_on_the_scale_of_what_is_fitted
         query.features[:, rare] = query.gains if i < 9 else 0.0
     scorer, without = fit_scorer(queries), fit_scorer(queries, without=("left_out",))
     seen = np.concatenate([query.features for query in queries])
-    share = np.std(seen @ without.weights) / np.std(seen @ Scorer.default().weights)
+    assert without.weights[rare] == 0
+    share = np.std(np.concatenate([without.score(q.features) for q in queries])) / np.std(
+        seen @ Scorer.default().weights
+    )
     assert 0.3 < scorer.weights[rare] / Scorer.default().weights[rare] / share < 1.5
     queries[9].features[:, rare] = queries[9].gains
     assert fit_scorer(queries).weights[rare] >= 0, "ten queries move it"
@@ -162,7 +166,16 @@ def test_a_scorer_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pyte
     Scorer.default().save(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("gram.ranking.scorer.NAMES", (*NAMES[:-1], "popularity"))
-        with pytest.raises(ModelError, match=r"scorer\.safetensors: weighs other features.*[(]value[)].*Fix"):
+        with pytest.raises(
+            ModelError, match=r"scorer\.safetensors: weighs other features.*[(]popularity value[)].*Fix"
+        ):
+            Scorer.load(tmp_path)
+    for part in ("weights", "first_phase"):
+        replace(Scorer.default(), **{part: np.full(len(NAMES), np.nan, np.float32)}).save(tmp_path)
+        with pytest.raises(ModelError, match="has other numbers"):
+            Scorer.load(tmp_path)
+        replace(Scorer.default(), **{part: np.ones(3, np.float32)}).save(tmp_path)
+        with pytest.raises(ModelError, match="has other numbers"):
             Scorer.load(tmp_path)
     (tmp_path / "scorer.safetensors").write_bytes(b"broken")
     with pytest.raises(ModelError, match=r"scorer\.safetensors: the scorer cannot be read.*Fix"):
@@ -171,7 +184,7 @@ def test_a_scorer_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pyte
 
 def test_a_scorer_of_before_a_feature_scores_as_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     queries = make_queries(500, "idf_coverage", seed=1)
-    fitted, new = fit_scorer(queries), len(NAMES) - 3
+    fitted, new = fit_scorer(queries), NAMES.index("left_out")
     queries[0].features[:, new] = 0.0
     network = fitted.network
     assert network is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gram.coder.base import QueryTerms
 from gram.codes.slots import SLOTS, slot_of_column, slot_of_words
 from gram.errors import DataError
 from gram.text.analysis import Analyzer, default_analyzer
@@ -43,6 +44,16 @@ def test_saved_tables_come_back_the_same(tmp_path: Path) -> None:
     assert list(Tables.from_json(saved["tables"], tmp_path).slot_columns) == list(analyzer.tables.slot_columns)
 
 
+def test_tables_saved_before_there_were_negations_have_the_default_ones(tmp_path: Path) -> None:
+    saved = Tables.load().to_json()
+    del saved["negations"]
+    assert Tables.from_json(saved, tmp_path).negations == Tables.load().negations
+    saved["negations"] = {"asked": ["ohne"]}
+    tables = Tables.from_json(saved, tmp_path)
+    assert QueryTerms.read("Schuhe ohne Senkel", Analyzer("german", tables)).left_out == [["senkel"]]
+    assert not QueryTerms.read("shoes without laces", Analyzer(tables=tables)).left_out
+
+
 def test_a_shop_without_units_has_none(tmp_path: Path) -> None:
     (tmp_path / "units.json").write_text("{}")
     assert Analyzer(tables=Tables.load(tmp_path)).words("5in 3 inches") == ["5in", "3", "inches"]
@@ -64,6 +75,8 @@ def test_a_shop_without_units_has_none(tmp_path: Path) -> None:
         ("slot_seeds", '{"color": ["red"]}', r"'color' is no slot of this shop\. Fix: choose from type, brand"),
         ("slot_columns", '{"colour": ["colou(r"]}', r"'colour': 'colou\(r' is no regular expression"),
         ("slot_columns", '{"colour": [', r"slot_columns\.json: cannot be read as JSON: .*line 1"),
+        ("negations", '{"behind": ["no"]}', r"negations: 'behind' is no list of it\. Fix: choose from asked, before"),
+        ("negations", '["no"]', r"negations must be an object with lists of words, not list"),
         ("stop_words", "[]", r"stop_words\.json: is no table\. Fix: name it one of units\.json, stopwords\.json"),
     ],
 )

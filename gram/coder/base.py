@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import islice, pairwise, takewhile
+from itertools import dropwhile, islice, pairwise, takewhile
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -71,17 +71,23 @@ class QueryTerms(NamedTuple):
     @classmethod
     def read(cls, query: str, analyzer: Analyzer) -> QueryTerms:
         row, words, negations = analyzer.stems(query), analyzer.words(query), analyzer.tables.negations
-        telling = [s for s, word in zip(row, words, strict=True) if word not in analyzer.stopwords]
+        says = [word not in analyzer.stopwords for word in words]
+        left_out = [
+            found for i, word in enumerate(words) if word in negations["asked"] and (found := _behind(i, says, row))
+        ]
+        telling = [stem for stem, telling in zip(row, says, strict=True) if telling]
         measures = [(a, b) for a, b in pairwise(row) if has_digit(a) and b in analyzer.unit_names]
-        left_out = []
-        for at, word in enumerate(words):
-            if word in negations.get("asked", ()):
-                behind = takewhile(lambda i: words[i] not in analyzer.stopwords, range(at + 1, len(words)))
-                left_out.append([row[i] for i in islice(behind, LEFT_OUT)])
-        left_out = [stems for stems in left_out if stems]
         denying = {where: [analyzer.stem(w) for w in row] for where, row in negations.items()} if left_out else {}
         # "xs" has the stem of a stop word and is none
-        return cls(row, list(dict.fromkeys(telling)), measures, left_out, denying)
+        return cls(row, list(dict.fromkeys(telling)), measures, [[row[i] for i in p] for p in left_out], denying)
+
+
+def _behind(at: int, says: Sequence[bool], row: Sequence[str]) -> list[int]:
+    """Where the words stand that a negation leaves out: those behind it that say something, up to the next that does
+    not. None where a number is first: "no. 2 pencils"."""
+    said = dropwhile(lambda i: not says[i], range(at + 1, len(row)))
+    places = list(islice(takewhile(lambda i: says[i], said), LEFT_OUT))
+    return [] if places and has_digit(row[places[0]]) else places
 
 
 class QueryCodes(NamedTuple):

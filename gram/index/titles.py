@@ -88,14 +88,17 @@ class Titles:
     def state(
         self, bm25: BM25Index, stems: Sequence[str], negations: Mapping[str, Collection[str]], titles: RowEntries
     ) -> NDArray[np.bool_]:
-        """(C,) whether each title holds all of these stems and denies none: "sugar free" holds no sugar.
+        """(C,) whether each title holds all of these stems and denies none: "sugar free" holds no sugar. Where no title
+        has them side by side, the first one is meant alone: "without laces red".
 
         `negations` has the stems that deny what they stand before, and after; `titles` are as `read` gives them.
         """
         n, row, word, _ = titles
         ids = [bm25.ids.get(stem, -1) for stem in stems]
-        if min(ids, default=-1) < 0 or not len(row):
+        if not ids or ids[0] < 0 or not len(row):
             return np.zeros(n, dtype=bool)
+        if len(ids) > 1 and not self._are_beside(ids[0], ids[1]):
+            ids = ids[:1]
         denied = np.zeros(len(word), dtype=bool)
         before, after = (_mark(word, bm25, negations.get(where, ())) for where in ("before", "after"))
         for far in range(1, DENIES + 1):
@@ -108,6 +111,11 @@ class Titles:
             holds[row[here]], denies[row[here & denied]] = True, True
             stated &= holds & ~denies
         return stated
+
+    def _are_beside(self, first: int, second: int) -> bool:
+        """Whether one word stands right before another in any title."""
+        at = np.flatnonzero((self.word[:-1] == first) & (self.word[1:] == second)) + 1
+        return bool(np.isin(at, self.start, invert=True).any())
 
     def read(self, rows: NDArray[np.int64]) -> RowEntries:
         """The words of the titles of C candidates."""

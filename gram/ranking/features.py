@@ -165,6 +165,12 @@ def _bm25(index: Index, query: QueryRepresentation) -> Floats:
     return index.bm25.score(query.terms.stems) / np.float32(reach or 1.0)
 
 
+def state_left_out(index: Index, query: QueryRepresentation, titles: RowEntries) -> list[NDArray[np.bool_]]:
+    """(C,) for each thing that a query leaves out, which of the titles have it all the same."""
+    terms = query.terms
+    return [index.titles.state(index.bm25, stems, terms.negations, titles) for stems in terms.left_out]
+
+
 def _number_match(view: CandidateView) -> Floats:
     return _mean(view, [view.holds[stem] for stem in view.query.terms.telling if has_digit(stem)])
 
@@ -174,9 +180,7 @@ def _measure_conflict(view: CandidateView) -> Floats:
 
 
 def _left_out(view: CandidateView) -> Floats:
-    terms, index = view.query.terms, view.index
-    stated = [index.titles.state(index.bm25, stems, terms.negations, view.titles) for stems in terms.left_out]
-    return _mean(view, stated)
+    return _mean(view, state_left_out(view.index, view.query, view.titles))
 
 
 def _mean(view: CandidateView, parts: Sequence[NDArray[np.bool_]]) -> Floats:
@@ -238,7 +242,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("number_match", "words", 0.5, compute=_number_match),
     Feature("measure_conflict", "words", -0.5, sign=-1, compute=_measure_conflict),
     # the share of what the query leaves out ("without laces") that the title has all the same
-    Feature("left_out", "words", -1.5, sign=-1, compute=_left_out),
+    Feature("left_out", "words", -2.0, sign=-1, compute=_left_out),
     # where the query's words stand in the title
     Feature("title_coverage", "words", compute=lambda view: view.in_titles[:, 0]),
     Feature("bigram_proximity", "words", 0.8, compute=lambda view: view.in_titles[:, 1]),

@@ -167,7 +167,7 @@ def _fit_sum(
 
     optimizer.step(loss)
     scale = LEAST_SCALE + sharper.detach().exp()
-    return (scale * base + move.detach() / spread * used).numpy().astype(np.float32)
+    return (scale * base + move.detach() / spread).numpy().astype(np.float32)
 
 
 def _fit_network(
@@ -175,8 +175,8 @@ def _fit_network(
 ) -> Scorer:
     """A weighted sum and a network, fitted together; several from other random weights, as one: their mean.
 
-    What is rare keeps the weight that it starts with, on the scale of what is fitted. With hundreds of queries the sum
-    needs no pull to the defaults: fitted first, with the network on top, it was half a point worse at 10.
+    With hundreds of queries the sum needs no pull to the defaults: fitted first, with the network on top, it was half a
+    point worse at 10.
     """
     real = judged.x[~judged.padding]
     mean, spread = real.mean(0), real.std(0).clamp(min=1e-3)
@@ -207,10 +207,18 @@ def _fit_network(
     out = torch.cat([m[2] for m in made]) / parts
     network = Refinement(*(t.numpy() for t in (mean, spread, joined, torch.cat([m[1] for m in made]), out)))
     weights = torch.stack([m[3] for m in made]).mean(0).masked_fill(ignored, 0.0) / spread
-    declared = torch.from_numpy(start.copy())
-    scale = (real @ weights).std() / (real @ declared).std().clamp(min=1e-3)
-    weights = torch.where(rare, declared * scale, weights)
-    return Scorer(weights.numpy(), weights.numpy(), network)
+    return _with_rare(Scorer(weights.numpy(), weights.numpy(), network), judged, start, rare.numpy())
+
+
+def _with_rare(scorer: Scorer, judged: _Judged, start: NDArray[np.float32], rare: NDArray[np.bool_]) -> Scorer:
+    """The same with the weights that rare features start with, by how much further the scores of a query's candidates
+    spread than those that the fit starts from."""
+    each = [x[~padding].numpy() for x, padding in zip(judged.x, judged.padding, strict=True)]
+    scale = float(np.mean([scorer.score(x).std() for x in each])) / max(
+        np.mean([(x @ start).std() for x in each]), 1e-3
+    )
+    weights = np.where(rare, start * np.float32(scale), scorer.weights)
+    return Scorer(weights, weights, scorer.network)
 
 
 def _calibrate(scorer: Scorer, queries: Sequence[JudgedQuery]) -> Scorer:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gram.coder.base import QueryRepresentation
 from gram.codes.lexicon import Lexicon
 from gram.ranking.candidates import Candidates, Part
-from gram.ranking.features import FEATURES, NAMES, SharedKeys
+from gram.ranking.features import FEATURES, NAMES, SharedKeys, state_left_out
 from gram.ranking.scorer import Scorer
 
 FIT = 0.38
@@ -31,7 +31,7 @@ WHOLE = 0.99
 """Share of a query's codes from which a product has all of them."""
 
 _WEIGHTS = Scorer.default().weights
-_FULL_COVERAGE, _CODE_SHARE = NAMES.index("full_coverage"), NAMES.index("code_share")
+_FULL_COVERAGE, _CODE_SHARE, _LEFT_OUT = map(NAMES.index, ("full_coverage", "code_share", "left_out"))
 # what the sum is of a product whose every share and cosine is 1; sums over shared codes have no bound, and are left out
 _BOUNDED = [f for f in FEATURES if f.weight > 0 and not isinstance(f.first_phase, SharedKeys)]
 _REACH = sum(feature.weight for feature in _BOUNDED)
@@ -42,7 +42,8 @@ def find_fitting(found: Candidates, query: QueryRepresentation, lexicon: Lexicon
     """(C,) which candidates fit; every one where `fit` is 0, and none where a query has no telling word.
 
     The best is looked for in the whole shop: what a filter leaves does not fit for being all that is left. Words that
-    no code of the query says are asked too: a product that has its every code has not all then.
+    no code of the query says are asked too: a product that has its every code has not all then. What has in its title
+    what the query leaves out does not fit.
     """
     if not fit or not len(found.rows):
         return np.ones(len(found.rows), dtype=bool)
@@ -56,7 +57,7 @@ def find_fitting(found: Candidates, query: QueryRepresentation, lexicon: Lexicon
     fits |= found.features[:, _FULL_COVERAGE] > 0
     if codes_say_all(query, lexicon):
         fits |= found.features[:, _CODE_SHARE] >= WHOLE
-    return fits
+    return fits & (found.features[:, _LEFT_OUT] == 0)
 
 
 def codes_say_all(query: QueryRepresentation, lexicon: Lexicon) -> bool:
@@ -79,4 +80,10 @@ def having_all(part: Part, query: QueryRepresentation, lexicon: Lexicon) -> NDAr
             having[rows] = True
             common &= having
         found |= common
-    return np.flatnonzero(found & part.may_be_found)
+    found &= part.may_be_found
+    every: NDArray[np.int64] = np.arange(index.n_products)
+    if query.terms.left_out:
+        there = every[found]
+        for stated in state_left_out(index, query, index.titles.read(there)):
+            found[there[stated]] = False
+    return every[found]

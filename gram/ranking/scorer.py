@@ -25,6 +25,8 @@ COMPARED = 200
 FAR = 8.0
 """Spreads from the mean beyond which a feature tells the network no more: what was rare is not to decide alone."""
 FILE = "scorer.safetensors"
+LATER = frozenset({"left_out"})
+"""Features that scorers of before lack: they weigh nothing in these."""
 ALONE = tuple(tuple(names.split("+")) for names in DEFAULTS_ALONE)
 """Groups of features that a shop may find and rank by alone; each has a scorer of its own beside the whole one."""
 
@@ -127,13 +129,30 @@ class Scorer:
             if "network.mean" in parts:
                 network = Refinement(*(parts[f"network.{name}"] for name in Refinement._fields))
             scorer = cls(parts["weights"], parts["first_phase"], network, float(parts["shift"][0]))
-        except (OSError, KeyError, SafetensorError) as error:
+        except (OSError, KeyError, IndexError, SafetensorError) as error:
             raise ModelError(f"{path}: the scorer cannot be read ({error}). Fix: train again") from error
-        known = [name for name in NAMES if name in weighs]
-        if weighs != known or scorer.weights.shape != (len(weighs),):
-            other = " ".join(sorted(set(weighs) - set(NAMES))) or "their order"
+        missing, n = set(NAMES) - set(weighs), len(weighs)
+        if weighs != [name for name in NAMES if name in weighs] or not missing <= LATER:
+            other = " ".join(sorted(set(weighs) ^ set(NAMES))) or "their order"
             raise ModelError(f"{path}: weighs other features than this version computes ({other}). Fix: train again")
+        if not scorer._is_of(n):
+            raise ModelError(f"{path}: has other numbers than one for each feature. Fix: train again")
         return scorer._with_places(np.array([NAMES.index(name) for name in weighs]))
+
+    def _is_of(self, n: int) -> bool:
+        """Whether every array is of so many features, and every number a number."""
+        net = self.network
+        shapes = [self.weights.shape == (n,), self.first_phase.shape == (n,), np.isfinite(self.shift)]
+        if net is not None:
+            h = net.bias.shape
+            shapes += [
+                net.mean.shape == (n,),
+                net.spread.shape == (n,),
+                net.inner.shape == (2 * n, *h),
+                net.out.shape == h,
+            ]
+        parts = [self.weights, self.first_phase, *(net or ())]
+        return all(shapes) and all(np.isfinite(part).all() for part in parts)
 
     def _with_places(self, places: NDArray[np.int64]) -> Scorer:
         """The same with its features at these places of today's; those that came later weigh nothing."""

@@ -8,8 +8,10 @@ from typing import NamedTuple
 _AMOUNT = r"(\d{1,3}(?:,\d{3})+(?:\.\d{1,2})?|\d{1,3}(?:\.\d{3})+(?:,\d{1,2})?|\d{1,9}(?:[.,]\d{1,2})?)"
 _SIGN, _WORD = r"(?:us\s?)?[$€£]\s?", r"\s?(?:dollars?|bucks|usd|euros?|eur|pounds? sterling|gbp|[$€£])"
 _MONEY = rf"(?:{_SIGN}{_AMOUNT}|{_AMOUNT}{_WORD})"
-_UNDER = r"(?:under|below|less than|cheaper than|up to|at most|max(?:imum)?|no more than)"
-_OVER = r"(?:over|above|more than|from|at least|min(?:imum)?)"
+_NOT = r"(?:not|no)\s+"
+_LESS, _MORE = r"(?:under|below|less than|cheaper than)", r"(?:over|above|more than)"
+_UNDER = rf"(?:(?<!not )(?<!no ){_LESS}|up to|at most|max(?:imum)?|{_NOT}{_MORE})"
+_OVER = rf"(?:(?<!not )(?<!no ){_MORE}|from|at least|min(?:imum)?|{_NOT}{_LESS})"
 _END = r"(?![\w]|[.,]\d)"
 _BETWEEN = re.compile(
     rf"\b(?:between|from)\s+(?:{_SIGN})?{_AMOUNT}(?:{_WORD})?\s*(?:and|to|-)\s*{_MONEY}{_END}", re.IGNORECASE
@@ -38,6 +40,8 @@ def read_price(query: str) -> PriceRange | None:
     ('lamp', None)
     >>> read_price("tv over $500 under $1,000")
     PriceRange(low=500.0, high=1000.0, query='tv')
+    >>> read_price("tv not under $500, no more than $1,000")
+    PriceRange(low=500.0, high=1000.0, query='tv ,')
     """
     low, high, rest = 0.0, float("inf"), query
     for pattern in (_BETWEEN, _BELOW, _ABOVE):

@@ -163,7 +163,9 @@ def _begin_work(work: Path, settings: Settings, data: str, resume: bool) -> bool
     begun = {"settings": json.loads(json.dumps(asdict(settings))), "data": data}
     if resume and (work / BEGUN).is_file():
         if read_json(work / BEGUN) != begun:
-            raise SettingError(f"{work} was begun with other data or settings. Fix: train without --resume")
+            raise SettingError(
+                f"{work} was begun with other data or settings, or by another version. Fix: train without --resume"
+            )
         return True
     if resume:
         log.info("nothing to resume at %s: starting from the beginning", work)
