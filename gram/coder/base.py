@@ -66,7 +66,7 @@ class QueryTerms(NamedTuple):
     telling: Sequence[str]  # each stem once, stop words left out
     measures: Sequence[tuple[str, str]]  # a number and the unit behind it
     left_out: Sequence[Sequence[str]] = ()  # stems of each thing that is not wanted: shoes without (laces)
-    negations: Mapping[str, Sequence[str]] = {}  # stems that deny, in titles, what they stand "before", or "after"
+    negations: Mapping[str, Sequence[str]] = {}  # stems that deny, in titles, what they stand "before" …
 
     @classmethod
     def read(cls, query: str, analyzer: Analyzer) -> QueryTerms:

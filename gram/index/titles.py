@@ -91,7 +91,8 @@ class Titles:
         """(C,) whether each title holds all of these stems and denies none: "sugar free" holds no sugar. Where no title
         has them side by side, the first one is meant alone: "without laces red".
 
-        `negations` has the stems that deny what they stand before, and after; `titles` are as `read` gives them.
+        `negations` has the stems that deny what they stand "before", or as a "prefix" right before, and "after";
+        `titles` are as `read` gives them.
         """
         n, row, word, _ = titles
         ids = [bm25.ids.get(stem, -1) for stem in stems]
@@ -101,8 +102,9 @@ class Titles:
             ids = ids[:1]
         denied = np.zeros(len(word), dtype=bool)
         before, after = (_mark(word, bm25, negations.get(where, ())) for where in ("before", "after"))
+        prefix = _mark(word, bm25, negations.get("prefix", ()))
         for far in range(1, DENIES + 1):
-            denied[far:] |= before[:-far] & (row[far:] == row[:-far])
+            denied[far:] |= (before if far > 1 else before | prefix)[:-far] & (row[far:] == row[:-far])
         denied[:-1] |= after[1:] & (row[:-1] == row[1:])
         stated = np.ones(n, dtype=bool)
         for key in ids:

@@ -10,7 +10,8 @@ file that is there replaces the table of that name whole, the others stay as the
                                                                a `_`, in lower case: regular expressions; the first
                                                                slot that has one that fits
     negations.json      {"asked": ["without", …],              words by which a query leaves out what follows;
-                         "before": ["no", …],                  words that deny what a title says after them
+                         "before": ["no", …],                  words that deny what a title says soon after them,
+                         "prefix": ["anti", …],                right after them,
                          "after": ["free", …]}                 or right before them
 """
 
@@ -27,7 +28,7 @@ from typing import Any
 from gram.errors import DataError
 
 NAMES = ("units", "stopwords", "slot_seeds", "slot_columns", "negations")
-NEGATIONS = ("asked", "before", "after")
+NEGATIONS = ("asked", "before", "prefix", "after")
 
 
 @dataclass(frozen=True)
