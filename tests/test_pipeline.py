@@ -97,9 +97,9 @@ def test_a_pretrained_encoder_is_trained_with_a_log_alone(
 
 def test_steps_are_chosen_by_the_log_and_without_one_fixed() -> None:
     settings = TrainingSettings()
-    assert settings.chosen_steps(0, 50) == settings.chosen_steps(0, 1_000_000) == 100
-    assert settings.chosen_steps(1, 50) == 120
-    assert settings.chosen_steps(5_000, 54_000) > settings.chosen_steps(500, 54_000)
+    assert settings.chosen_steps(0, 50, True) == settings.chosen_steps(0, 1_000_000, True) == 100
+    assert settings.chosen_steps(1, 50, True) == settings.chosen_steps(0, 50, False) == 120
+    assert settings.chosen_steps(5_000, 54_000, True) > settings.chosen_steps(500, 54_000, True)
 
 
 def same_weights(one: Path, other: Path) -> bool:

@@ -52,6 +52,8 @@ def test_tables_saved_before_there_were_negations_have_the_default_ones(tmp_path
     tables = Tables.from_json(saved, tmp_path)
     assert QueryTerms.read("Schuhe ohne Senkel", Analyzer("german", tables)).left_out == [["senkel"]]
     assert not QueryTerms.read("shoes without laces", Analyzer(tables=tables)).left_out
+    saved["negations"] = {"after": ["frei"]}
+    assert not QueryTerms.read("shoes without laces", Analyzer(tables=Tables.from_json(saved, tmp_path))).left_out
 
 
 def test_a_shop_without_units_has_none(tmp_path: Path) -> None:

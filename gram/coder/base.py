@@ -84,7 +84,7 @@ class QueryTerms(NamedTuple):
 
 def _behind(at: int, says: Sequence[bool], row: Sequence[str]) -> list[int]:
     """Where the words stand that a negation leaves out: those behind it that say something, up to the next that does
-    not. None where a number is first: "no. 2 pencils"."""
+    not. None where a number is first."""
     said = dropwhile(lambda i: not says[i], range(at + 1, len(row)))
     places = list(islice(takewhile(lambda i: says[i], said), LEFT_OUT))
     return [] if places and has_digit(row[places[0]]) else places

@@ -71,7 +71,7 @@ class Tables:
             "stopwords": sorted(self.stopwords),
             "slot_seeds": {slot: sorted(seeds) for slot, seeds in self.slot_seeds.items()},
             "slot_columns": {slot: list(patterns) for slot, patterns in self.slot_columns.items()},
-            "negations": {where: sorted(self.negations.get(where, ())) for where in NEGATIONS},
+            "negations": {where: sorted(words) for where, words in self.negations.items()},
         }
 
     @classmethod
@@ -89,7 +89,7 @@ class Tables:
             stopwords=frozenset(tables["stopwords"]),
             slot_seeds={slot: frozenset(seeds) for slot, seeds in tables["slot_seeds"].items()},
             slot_columns={slot: tuple(patterns) for slot, patterns in tables["slot_columns"].items()},
-            negations={where: frozenset(words) for where, words in tables["negations"].items()},
+            negations={where: frozenset(tables["negations"].get(where, ())) for where in NEGATIONS},
         )
 
 

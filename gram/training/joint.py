@@ -34,8 +34,8 @@ from gram.training.samples import Samples, TrainingBatch
 log = logging.getLogger("gram.train")
 
 WITHOUT_LOG = 100
-"""Steps without a log: of real shops 6 and 100 are as good, generated ones gain until some 100 (docs/log.md, "What
-training on a catalogue's own words brings")."""
+"""Steps without a log, for what stands on a pretrained encoder: docs/log.md, "What training on a catalogue's own words
+brings"; nothing between 60 and 300 was compared."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class TrainingSettings:
     co_training: int = 0  # steps of co-training; measured, it made nothing better on top of joint training
     seed: int = 0
 
-    def chosen_steps(self, n_queries: int, n_products: int) -> int:
+    def chosen_steps(self, n_queries: int, n_products: int, pretrained: bool) -> int:
         if self.steps:
             return self.steps
-        if not n_queries:
+        if pretrained and not n_queries:
             return WITHOUT_LOG
         clicked = 4 * n_queries + n_products // 4
         return int(min(700, max(120, clicked // self.batch)))
@@ -107,12 +107,13 @@ class JointTrainer:
 
     def __init__(self, coder: EncoderCoder, samples: Samples, settings: TrainingSettings, stage: str = "joint") -> None:
         self.coder, self.samples, self.settings, self.stage = coder, samples, settings, stage
-        self.steps = settings.chosen_steps(len(samples.queries), len(samples.products))
+        pretrained = coder.backbone.source != "scratch"
+        self.steps = settings.chosen_steps(len(samples.queries), len(samples.products), pretrained)
         self.share = pseudo_share(len(samples.queries))
         self.words = [frozenset(forms[0]) for forms in coder.lexicon.forms]
         self.code_table = torch.from_numpy(samples.space.codes.astype(np.int64)).to(coder.device)
-        made_up = not samples.queries and coder.backbone.source != "scratch"
-        encoder_rate = settings.encoder_rate_without_log if made_up else settings.encoder_rate
+        left = pretrained and not samples.queries
+        encoder_rate = settings.encoder_rate_without_log if left else settings.encoder_rate
         for weight in coder.network.reading():
             weight.requires_grad_(encoder_rate > 0)
         groups = _groups(coder, settings, encoder_rate)
