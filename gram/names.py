@@ -121,8 +121,8 @@ def _has_value(snapshot: Snapshot, name: str, value: str) -> bool:
 
 def _guess_value(snapshot: Snapshot, name: str, value: str, most: int) -> str:
     """What of the field's first values, at most so many, may be meant."""
-    held = ((s.alive, s.fields.columns[name]) for s in snapshot.segments if name in s.fields.columns)
-    values = islice(((alive, c, folded, rows) for alive, c in held for folded, rows in c.rows.items()), most)
+    columns = ((s.alive, s.fields.columns[name]) for s in snapshot.segments if name in s.fields.columns)
+    values = islice(((alive, c, folded, rows) for alive, c in columns for folded, rows in c.rows.items()), most)
     known = {folded: c.shown.get(folded, folded) for alive, c, folded, rows in values if not alive.isdisjoint(rows)}
     near = process.extractOne(fold(value)[:SHOWN], list(known), scorer=fuzz.ratio, score_cutoff=70)
     if near:

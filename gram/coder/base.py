@@ -86,8 +86,8 @@ def _behind(at: int, says: Sequence[bool], row: Sequence[str]) -> list[int]:
     """Where the words stand that a negation leaves out: those behind it that say something, up to the next that does
     not. None where a number is first."""
     said = dropwhile(lambda i: not says[i], range(at + 1, len(row)))
-    places = list(islice(takewhile(lambda i: says[i], said), LEFT_OUT))
-    return [] if places and has_digit(row[places[0]]) else places
+    positions = list(islice(takewhile(lambda i: says[i], said), LEFT_OUT))
+    return [] if positions and has_digit(row[positions[0]]) else positions
 
 
 class QueryCodes(NamedTuple):

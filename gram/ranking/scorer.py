@@ -137,7 +137,7 @@ class Scorer:
             raise ModelError(f"{path}: weighs other features than this version computes ({other}). Fix: train again")
         if not scorer._is_of(n):
             raise ModelError(f"{path}: has other numbers than one for each feature. Fix: train again")
-        return scorer._with_places(np.array([NAMES.index(name) for name in weighs]))
+        return scorer._widened(np.array([NAMES.index(name) for name in weighs]))
 
     def _is_of(self, n: int) -> bool:
         """Whether every array is of so many features, and every number a number."""
@@ -154,18 +154,18 @@ class Scorer:
         parts = [self.weights, self.first_phase, *(net or ())]
         return all(shapes) and all(np.isfinite(part).all() for part in parts)
 
-    def _with_places(self, places: NDArray[np.int64]) -> Scorer:
-        """The same with its features at these places of today's; those that came later weigh nothing."""
-        if len(places) == len(NAMES):
+    def _widened(self, at: NDArray[np.int64]) -> Scorer:
+        """The same with its features at these numbers among today's; those that came later weigh nothing."""
+        if len(at) == len(NAMES):
             return self
 
-        def place(values: NDArray[np.float32], rest: float = 0.0) -> NDArray[np.float32]:
-            placed = np.full((len(NAMES), *values.shape[1:]), rest, dtype=np.float32)
-            placed[places] = values
-            return placed
+        def widen(values: NDArray[np.float32], rest: float = 0.0) -> NDArray[np.float32]:
+            wide = np.full((len(NAMES), *values.shape[1:]), rest, dtype=np.float32)
+            wide[at] = values
+            return wide
 
         network = self.network
         if network is not None:
-            inner = np.concatenate([place(half) for half in np.split(network.inner, 2)])
-            network = network._replace(mean=place(network.mean), spread=place(network.spread, 1.0), inner=inner)
-        return Scorer(place(self.weights), place(self.first_phase), network, self.shift)
+            inner = np.concatenate([widen(half) for half in np.split(network.inner, 2)])
+            network = network._replace(mean=widen(network.mean), spread=widen(network.spread, 1.0), inner=inner)
+        return Scorer(widen(self.weights), widen(self.first_phase), network, self.shift)
