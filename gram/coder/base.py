@@ -72,22 +72,21 @@ class QueryTerms(NamedTuple):
     def read(cls, query: str, analyzer: Analyzer) -> QueryTerms:
         row, words, negations = analyzer.stems(query), analyzer.words(query), analyzer.tables.negations
         says = [word not in analyzer.stopwords for word in words]
-        left_out = [
-            found for i, word in enumerate(words) if word in negations["asked"] and (found := _behind(i, says, row))
-        ]
-        telling = [stem for stem, telling in zip(row, says, strict=True) if telling]
+        telling = [stem for stem, tells in zip(row, says, strict=True) if tells]
         measures = [(a, b) for a, b in pairwise(row) if has_digit(a) and b in analyzer.unit_names]
-        denying = {where: [analyzer.stem(w) for w in row] for where, row in negations.items()} if left_out else {}
+        behind = [i for i, word in enumerate(words, start=1) if word in negations["asked"]]
+        left_out = [stems for i in behind if (stems := _first_said(row[i:], says[i:]))]
+        denying = {where: [analyzer.stem(w) for w in deny] for where, deny in negations.items()} if left_out else {}
         # "xs" has the stem of a stop word and is none
-        return cls(row, list(dict.fromkeys(telling)), measures, [[row[i] for i in p] for p in left_out], denying)
+        return cls(row, list(dict.fromkeys(telling)), measures, left_out, denying)
 
 
-def _behind(at: int, says: Sequence[bool], row: Sequence[str]) -> list[int]:
-    """Where the words stand that a negation leaves out: those behind it that say something, up to the next that does
-    not. None where a number is first."""
-    said = dropwhile(lambda i: not says[i], range(at + 1, len(row)))
-    positions = list(islice(takewhile(lambda i: says[i], said), LEFT_OUT))
-    return [] if positions and has_digit(row[positions[0]]) else positions
+def _first_said(row: Sequence[str], says: Sequence[bool]) -> list[str]:
+    """The stems that a negation before them leaves out: the first that say something, up to the next that does not.
+    None where a number is first."""
+    said = dropwhile(lambda one: not one[1], zip(row, says, strict=True))
+    stems = [stem for stem, _ in islice(takewhile(lambda one: one[1], said), LEFT_OUT)]
+    return [] if stems and has_digit(stems[0]) else stems
 
 
 class QueryCodes(NamedTuple):

@@ -213,10 +213,11 @@ def _fit_network(
 def _with_rare(scorer: Scorer, judged: _Judged, start: NDArray[np.float32], rare: NDArray[np.bool_]) -> Scorer:
     """The same with the weights that rare features start with, by how much further the scores of a query's candidates
     spread than those that the fit starts from."""
+    if not rare.any():
+        return scorer
     each = [x[~padding].numpy() for x, padding in zip(judged.x, judged.padding, strict=True)]
-    scale = float(np.mean([scorer.score(x).std() for x in each])) / max(
-        np.mean([(x @ start).std() for x in each]), 1e-3
-    )
+    fitted, begun = (np.mean([score(x).std() for x in each]) for score in (scorer.score, lambda x: x @ start))
+    scale = fitted / max(begun, 1e-3)
     weights = np.where(rare, start * np.float32(scale), scorer.weights)
     return Scorer(weights, weights, scorer.network)
 

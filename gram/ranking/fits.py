@@ -81,9 +81,8 @@ def having_all(part: Part, query: QueryRepresentation, lexicon: Lexicon) -> NDAr
             common &= having
         found |= common
     found &= part.may_be_found
-    every: NDArray[np.int64] = np.arange(index.n_products)
     if query.terms.left_out:
-        there = every[found]
-        for stated in state_left_out(index, query, index.titles.read(there)):
-            found[there[stated]] = False
-    return every[found]
+        fitting = np.flatnonzero(found)
+        for stated in state_left_out(index, query, index.titles.read(fitting)):
+            found[fitting[stated]] = False
+    return np.flatnonzero(found)

@@ -112,8 +112,8 @@ class JointTrainer:
         self.share = pseudo_share(len(samples.queries))
         self.words = [frozenset(forms[0]) for forms in coder.lexicon.forms]
         self.code_table = torch.from_numpy(samples.space.codes.astype(np.int64)).to(coder.device)
-        left = pretrained and not samples.queries
-        encoder_rate = settings.encoder_rate_without_log if left else settings.encoder_rate
+        without_log = pretrained and not samples.queries
+        encoder_rate = settings.encoder_rate_without_log if without_log else settings.encoder_rate
         for weight in coder.network.reading():
             weight.requires_grad_(encoder_rate > 0)
         groups = _groups(coder, settings, encoder_rate)
