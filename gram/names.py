@@ -49,14 +49,18 @@ def warn_of_codes(searcher: Searcher, codes: Iterable[str], exact: bool = False)
 
 
 def warn_of_filter(snapshot: Snapshot, sought: Filter) -> list[str]:
-    """A sentence for each code that a filter names and the lexicon lacks, and for each value that no product has. A
-    number in a field of numbers is not told: it may come and go."""
+    """A sentence for each code that a filter names and the lexicon lacks, for each value that no product has, and for
+    each field that is compared by size and has no numbers. A number in a field of numbers is not told: it may come and
+    go."""
     values = list(islice((pair for pair in sought.values if not _has_value(snapshot, *pair)), MOST))
     guesses = (_guess_value(snapshot, name, value, LOOKED_AT // len(values)) for name, value in values)
-    told = zip(values, guesses, strict=True)
+    told, known = zip(values, guesses, strict=True), (snapshot.field_names | ALWAYS) - snapshot.numeric_names
+    numbers = ", ".join(sorted(snapshot.numeric_names)[:30])
+    fix = f"compare it by = or IN{f', or {numbers} by size' if numbers else ''}"
     return [
         *warn_of_codes(snapshot.searcher, sought.codes),
         *(f"no product has {name:.{SHOWN}} = {value!r:.{SHOWN}}. Fix: {guess}" for (name, value), guess in told),
+        *islice((f"no product has a number in {n!r:.{SHOWN}}. Fix: {fix}" for n in sought.sized if n in known), MOST),
     ]
 
 

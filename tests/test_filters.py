@@ -89,6 +89,7 @@ def test_a_filter_tells_what_it_asks() -> None:
     asked = parse_filter('brand = Nike AND (code = "type: sofa" OR NOT size IN [4, 5, 4]) AND price < 5')
     assert asked.names == ("brand", "code", "size", "price")
     assert (asked.codes, asked.values) == (("type: sofa",), (("brand", "Nike"), ("size", "4"), ("size", "5")))
+    assert asked.sized == ("price",)
 
 
 def test_a_product_with_several_numbers_counts_as_its_last_one() -> None:

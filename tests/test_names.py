@@ -16,6 +16,10 @@ COLR = "no product has a field 'colr'. Fix: did you mean 'colour'?"
 BLAKC = "no product has colour = 'blakc'. Fix: did you mean 'Black'?"
 QQQ = "no product has colour = 'qqq'. Fix: ask for the facet 'colour' to see what there is"
 STOCK = "no product has stock = 'some'. Fix: ask for the facet 'stock' to see what there is"
+NUMBERLESS = [
+    f"no product has a number in {name!r}. Fix: compare it by = or IN, or price, value by size"
+    for name in ("colour", "stock")
+]
 SOFE = "the lexicon has no code type: sofe. Fix: write type: sofa"
 
 
@@ -31,6 +35,7 @@ SOFE = "the lexicon has no code type: sofe. Fix: write type: sofa"
         ({"filter": "NOT colour IN [black, blakc]"}, [BLAKC]),
         ({"filter": "colour = BLACK AND price = 3.33 AND colour != qqq"}, [QQQ]),
         ({"filter": "stock = some"}, [STOCK]),
+        ({"filter": "NOT colour < 5 AND (colour BETWEEN 1 AND 2 OR price >= 5 OR stock > 2)"}, NUMBERLESS),
     ],
 )
 def test_an_answer_says_what_nobody_has(shop: Shop, asked: dict[str, Any], warnings: list[str]) -> None:
