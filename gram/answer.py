@@ -14,7 +14,7 @@ from pyroaring import BitMap
 from gram.arrays import SparseRow, top_k
 from gram.coder.base import QueryRepresentation
 from gram.errors import SettingError
-from gram.index.fields import facet
+from gram.index.fields import facet, fold
 from gram.index.filters import Filter, parse_filter, quote
 from gram.names import check_names, warn_of_fields, warn_of_filter
 from gram.ranked import BETWEEN, Ranked, by_part
@@ -275,21 +275,21 @@ class Answer:
         return np.array([first[p] for p in steering.pins if p in first], dtype=np.int64)
 
     def _sort(self, ranked: Ranked) -> Ranked:
-        """Those that fit by a field, where a sort is asked: what does not fit is in no order but that of nearness."""
+        """Those that fit by a field, where a sort is asked: what does not fit is in no order but that of nearness.
+        Numbers by size, then texts by letter, then what lacks the field, whether it rises or falls."""
         name = self.request.sort.strip()
         if not name:
             return ranked
         falling, name = name.startswith("-"), name.lstrip("+-")
-        if not any(s.fields.has_numbers(name) for s in self.snapshot.segments):
-            fields = sorted({n for s in self.snapshot.segments for n in s.fields.columns if s.fields.has_numbers(n)})
-            fix = f"sort by {', '.join(fields)}" if fields else "leave the sort out"
-            raise SettingError(f"no product has a number in {name!r:.60}. Fix: {fix}")
-        ranked, keys = ranked.take(ranked.fits), []
-        for at, row in enumerate(ranked.rows.tolist()):
-            number = self._segment_of(row)
-            value = number[0].fields.number(name, number[1])
-            keys.append((value is None, 0.0 if value is None else -value if falling else value, at))
-        return ranked.take(np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64))
+        check_names(self.snapshot, [name], frozenset())
+        ranked, keys = ranked.take(ranked.fits), list[tuple[int, float | str]]()
+        for row in ranked.rows.tolist():
+            segment, inside = self._segment_of(row)
+            value = segment.fields.sort_value(name, inside)
+            kind = 2 if value is None else int(isinstance(value, str))
+            keys.append((-kind if falling else kind, fold(value) if isinstance(value, str) else value or 0.0))
+        order = sorted(range(len(keys)), key=keys.__getitem__, reverse=falling)  # equals stay in their order
+        return ranked.take(np.array(order, dtype=np.int64))
 
     def _distinct(self, ranked: Ranked) -> Ranked:
         name = self.request.distinct.strip()

@@ -30,9 +30,10 @@ LOOKED_AT = 10_000
 """Values that the ones no product has are compared with, for all of them together: two thirds of a millisecond."""
 
 
-def check_names(snapshot: Snapshot, names: Iterable[str]) -> None:
-    """Raises SettingError for a field that no product of the shop could have: a misspelt one finds nothing."""
-    for problem in _missing_fields(names, snapshot.field_names | ALWAYS):
+def check_names(snapshot: Snapshot, names: Iterable[str], others: frozenset[str] = ALWAYS) -> None:
+    """Raises SettingError for a field that no product has and that is none of the `others`: a misspelt one finds
+    nothing."""
+    for problem in _missing_fields(names, snapshot.field_names | others):
         raise SettingError(problem)
 
 

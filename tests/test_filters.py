@@ -96,7 +96,7 @@ def test_a_product_with_several_numbers_counts_as_its_last_one() -> None:
     """Whichever of them other products had first."""
     sizes = [("20",), ("10", "20"), ("20", "10"), ("10", "wide")]
     fields = Fields(Product(str(n), "x", attributes={"size": values}) for n, values in enumerate(sizes))
-    assert [fields.number("size", row) for row in range(4)] == [20, 20, 10, 10]
+    assert [fields.sort_value("size", row) for row in range(4)] == [20, 20, 10, 10]
 
 
 def test_a_value_is_shown_as_it_was_first_written() -> None:
