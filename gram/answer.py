@@ -86,21 +86,30 @@ class SearchResult:
 
 def check_request(request: SearchRequest) -> None:
     """Raises SettingError for numbers out of range and texts that are none."""
-    for name in ("limit", "offset"):
-        number = getattr(request, name)
-        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-            raise SettingError(f"{name} is {number!r:.60}. Fix: give a whole number from 0")
+    check_counts(limit=request.limit, offset=request.offset)
     fit = 0 if request.fit is None else request.fit
     if isinstance(fit, bool) or not isinstance(fit, int | float) or not 0 <= fit <= 1:
         raise SettingError(f"fit is {fit!r:.60}. Fix: give a number from 0, where each candidate fits, to 1")
     if request.limit + request.offset > DEEPEST:
         raise SettingError(f"offset and limit reach beyond {DEEPEST} hits. Fix: narrow the search by a filter")
-    for name in ("query", "filter", "sort", "distinct"):
-        if not isinstance(getattr(request, name), str):
-            raise SettingError(f"{name} is {getattr(request, name)!r:.60}. Fix: give a text")
+    check_texts(query=request.query, filter=request.filter, sort=request.sort, distinct=request.distinct)
     for name in request.facets:
         if not isinstance(name, str):
             raise SettingError(f"a facet is {name!r:.60}. Fix: give the name of a field")
+
+
+def check_counts(**numbers: Any) -> None:
+    """Raises SettingError for one that is no whole number from 0."""
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            raise SettingError(f"{name} is {number!r:.60}. Fix: give a whole number from 0")
+
+
+def check_texts(**texts: Any) -> None:
+    """Raises SettingError for one that is no text."""
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise SettingError(f"{name} is {text!r:.60}. Fix: give a text")
 
 
 def read_query(snapshot: Snapshot, query: str, rules: Sequence[Rule]) -> tuple[str, PriceRange | None, list[str]]:
@@ -128,8 +137,8 @@ class Answer:
         read_as = searcher.read(query)[0]
         represented = searcher.recall(read_as)
         codes = self._codes(represented) if query.strip() else []  # of no words the model writes what is frequent
-        lexical = [code for code, source, _ in codes if source == "lexical"]
-        steering = steer(self.rules, [request.query, query], searcher.lexicon.analyzer, lexical)
+        held = set(represented.lexical.key.tolist()) if query.strip() else set()
+        steering = steer(self.rules, [request.query, query], searcher.lexicon, held)
         if price:
             steering.filters.append(f"price BETWEEN {price.low:.2f} AND {min(price.high, 1e12):.2f}")
         parts = self._parts(steering)

@@ -14,7 +14,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gram.answer import DEEPEST, Answer, SearchRequest, SearchResult, check_request, read_query
+from gram.answer import (
+    DEEPEST,
+    Answer,
+    SearchRequest,
+    SearchResult,
+    check_counts,
+    check_request,
+    check_texts,
+    read_query,
+)
 from gram.code_edits import CodeEdit
 from gram.coder.folder import check_model
 from gram.coder.packing import read_back
@@ -168,16 +177,25 @@ class Shop:
         return ProductCodes(sorted(codes.values(), key=lambda code: -code.weight), taken)
 
     def list_codes(self, slot: str = "", prefix: str = "", limit: int = 100, offset: int = 0) -> CodeList:
-        """The single codes that there are, of a slot or of all, whose values begin with `prefix`: those of most
-        products first, and those of none last. Raises SettingError for an unknown slot, and numbers out of range."""
-        snapshot, slot, prefix = self.live.snapshot, slot.strip().lower(), prefix.casefold()
+        """The single codes that there are, of a slot or of all, whose values begin with `prefix`, its words in any
+        form: those of most products first, and those of none last. Raises SettingError for an unknown slot, texts that
+        are none, and numbers out of range."""
+        check_texts(slot=slot, prefix=prefix)
+        check_counts(limit=limit, offset=offset)
+        snapshot, slot = self.live.snapshot, slot.strip().lower()
         lexicon, counts = snapshot.searcher.lexicon, snapshot.code_counts.tolist()
         if slot and slot not in lexicon.slots:
             raise SettingError(f"there is no slot {slot!r:.40}. Fix: choose from {', '.join(lexicon.slots)}")
-        if not 0 <= limit <= DEEPEST or offset < 0:
-            raise SettingError(f"limit and offset are {limit} and {offset}. Fix: give a limit from 0 to {DEEPEST}")
-        known = zip(counts, lexicon.attributes, strict=True)
-        there = [(-products, code) for products, code in known if code.value.casefold().startswith(prefix)]
+        if limit > DEEPEST:
+            raise SettingError(f"limit is {limit}. Fix: give a limit from 0 to {DEEPEST}")
+        known = zip(counts, lexicon.attributes, lexicon.forms, strict=True)
+        words, stems = " ".join(lexicon.analyzer.words(prefix)), tuple(lexicon.analyzer.stems(prefix))
+        there = [
+            (-products, code)
+            for products, code, forms in known
+            if code.value.casefold().startswith(words) or any(form[: len(stems)] == stems for form in forms)
+        ]
+        there = there if words or not prefix.strip() else []  # of signs alone
         slots = Counter(code.slot for _, code in there)
         best = nsmallest(offset + limit, (one for one in there if slot in ("", one[1].slot)))[offset:]
         found = slots[slot] if slot else len(there)

@@ -23,6 +23,7 @@ from gram.records import Product
 from gram.serve.bodies import (
     RETRY,
     HTTPError,
+    check_known,
     parse,
     parse_object,
     product_json,
@@ -174,6 +175,7 @@ class Changes:
 
     async def take_code(self, request: Request) -> Response:
         """Takes a code away, or with `neutral` only the edit of it."""
+        check_known(request.query_params, "neutral")
         return await self._edit_code(request, given=None if truth(request.query_params, "neutral") else False)
 
     async def _edit_code(self, request: Request, given: bool | None) -> Response:

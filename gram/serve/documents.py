@@ -97,7 +97,7 @@ _EDITED = {"anyOf": [_done("taken"), _done("neutral")]}
 _NEUTRAL = _in_query("neutral", TRUTH | {"description": "Leave the code to the text and the model again"})
 _LISTED = [
     _in_query("slot", TEXT | {"description": "Of this slot alone"}),
-    _in_query("prefix", TEXT | {"description": "How their values begin"}),
+    _in_query("prefix", TEXT | {"description": "How their values begin, the words in any form"}),
     _in_query("limit", COUNT | {"maximum": DEEPEST, "default": 100}),
     _in_query("offset", COUNT | {"maximum": 10**9 - 1, "default": 0}),
 ]
@@ -113,7 +113,9 @@ OPERATIONS: dict[str, dict[str, _Operation]] = {
         ),
         "post": _Operation("Search", refer("Answer"), [400, 413], _json("Search")),
     },
-    "/suggest": {"get": _Operation("Complete what is typed", refer("Suggestions"), query=[_in_query("q", TEXT)])},
+    "/suggest": {
+        "get": _Operation("Complete what is typed", refer("Suggestions"), [400], query=[_in_query("q", TEXT)])
+    },
     "/codes": {
         "get": _Operation("The codes that there are", refer("CodeList"), [400], query=_LISTED),
     },
