@@ -245,6 +245,15 @@ class Shop:
         """All rules, drafts too."""
         return list(self._rules)
 
+    def kept_rules(self) -> dict[str, dict[str, Any]]:
+        """All rules as they were put, by their ids; one that cannot be read, and does nothing, with an `error`: why
+        not, and the fix."""
+        kept = self.store.all("rule")
+        for rule_id, data in kept.items():
+            if isinstance(rule := _read_rule(rule_id, data), str):
+                kept[rule_id] = (data if isinstance(data, dict) else {}) | {"error": rule}
+        return kept
+
     def put_rule(self, rule_id: str, data: Mapping[str, Any]) -> Rule:
         """Keeps a rule in place of one of the same id; what it names in vain `warnings` tells. Raises RuleError for one
         that cannot be kept, SettingError for a filter by a field that no product has."""
@@ -275,18 +284,15 @@ class Shop:
             self._put_in_force()
 
     def _read_rules(self) -> list[Rule]:
-        """The rules that are kept. One that cannot be read is passed over, which is said once: it could be kept by
-        another version, and keeps nobody from searching."""
-        rules, unread = [], {}
-        for rule_id, data in self.store.all("rule").items():
-            try:
-                rules.append(parse_rule(rule_id, data))
-            except GramError as error:
-                unread[rule_id] = str(error)
-        for rule_id in unread.keys() - self._unread:
-            log.warning("the rule %r is passed over: %s; or remove the rule", rule_id, unread[rule_id])
+        """The rules that are kept. Those that cannot be read are passed over, which is said once, in one line: they
+        could be kept by another version, and keep nobody from searching."""
+        read = {rule_id: _read_rule(rule_id, data) for rule_id, data in self.store.all("rule").items()}
+        unread = {rule_id: rule for rule_id, rule in read.items() if isinstance(rule, str)}
+        if new := sorted(unread.keys() - self._unread):
+            more = f" ({len(new)} rules are passed over; GET /rules tells why)" if len(new) > 1 else ""
+            log.warning("the rule %r is passed over: %s%s", new[0], unread[new[0]], more)
         self._unread = set(unread)
-        return rules
+        return [rule for rule in read.values() if isinstance(rule, Rule)]
 
     def _put_in_force(self) -> None:
         now = datetime.now(timezone.utc)
@@ -351,6 +357,14 @@ class Shop:
             texts = [read_query(snapshot, query, rules)[0] for query in some]
             ready = replace(snapshot, searcher=snapshot.searcher.with_ready(texts))
             yield from (Answer(ready, replace(request, query=query), rules).run() for query in some)
+
+
+def _read_rule(rule_id: str, data: Any) -> Rule | str:
+    """A rule that is kept, or why it cannot be read, and the fix."""
+    try:
+        return parse_rule(rule_id, data)
+    except GramError as error:
+        return f"{error}; or remove the rule"
 
 
 def _bytes_of(answer: SearchResult) -> int:

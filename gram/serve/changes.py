@@ -212,10 +212,10 @@ class Changes:
     # --- rules ------------------------------------------------------------------------------------------------------
 
     async def rules(self, _: Request) -> Response:
-        return respond({"rules": self.service.shop.store.all("rule")})
+        return respond({"rules": self.service.shop.kept_rules()})
 
     async def rule(self, request: Request) -> Response:
-        found = self.service.shop.store.get("rule", request.path_params["rule_id"])
+        found = self.service.shop.kept_rules().get(request.path_params["rule_id"])
         if found is None:
             raise _no_rule(request.path_params["rule_id"])
         return respond(found)

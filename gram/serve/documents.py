@@ -101,6 +101,7 @@ _LISTED = [
     _in_query("limit", COUNT | {"maximum": DEEPEST, "default": 100}),
     _in_query("offset", COUNT | {"maximum": 10**9 - 1, "default": 0}),
 ]
+_KEPT = {"anyOf": [refer("Rule"), refer("UnreadRule")]}
 _TAUGHT = object_of({"attribute": TEXT, "new": TRUTH, "coded_anew": COUNT})
 _MANY = {"application/x-ndjson": TEXT, "application/json": list_of(refer("SentProduct") | {"required": ["product_id"]})}
 _CLICKS = object_of({"accepted": COUNT, "rejected": COUNT})
@@ -143,10 +144,10 @@ OPERATIONS: dict[str, dict[str, _Operation]] = {
         "put": _Operation("Give it a code", _done("given")),
         "delete": _Operation("Take a code away from it, or the edit of it", _EDITED, query=[_NEUTRAL]),
     },
-    "/rules": {"get": _Operation("All rules", object_of({"rules": map_of(refer("Rule"))}))},
+    "/rules": {"get": _Operation("All rules", object_of({"rules": map_of(_KEPT)}))},
     "/rules/try": {"post": _Operation("A query before and after rules", _TRIED, [400, 413], _json("Try"))},
     "/rules/{rule_id}": {
-        "get": _Operation("A rule", refer("Rule")),
+        "get": _Operation("A rule", _KEPT),
         "put": _Operation("Keep a rule", refer("KeptRule"), [413], _json("Rule")),
         "delete": _Operation("Take it out", _done("deleted")),
     },

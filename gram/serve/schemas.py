@@ -199,6 +199,10 @@ COMPONENTS: dict[str, Schema] = {
         {name: _RULE[name] for name in KEYS} | {"warnings": refer("Warnings")},
         optional=[name for name in KEYS if name != "action"],
     ),
+    "UnreadRule": object_of(
+        {"error": TEXT | {"description": "Why a rule that is kept cannot be read, and does nothing, and the fix"}},
+        additionalProperties=True,
+    ),
     "TriedRule": object_of({"id": SCALAR} | _RULE, optional=["id", *(name for name in KEYS if name != "action")]),
     "Try": object_of(
         {
