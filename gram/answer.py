@@ -70,8 +70,8 @@ class Refinement(NamedTuple):
 @dataclass
 class SearchResult:
     """`found` counts the products that fit; `hits` go on behind these with the nearest that do not, unless they are
-    sorted. `codes` are what the query was read as: code, from where (lexical or expansion, of these the heaviest),
-    weight. `warnings` are sentences on what was asked by a name that nobody has."""
+    sorted. `codes` are what the query was read as: code, from where (lexical, left_out, or expansion, of these the
+    heaviest), weight. `warnings` are sentences on what was asked by a name that nobody has."""
 
     hits: list[Hit]
     found: int
@@ -137,7 +137,7 @@ class Answer:
         read_as = searcher.read(query)[0]
         represented = searcher.recall(read_as)
         codes = self._codes(represented) if query.strip() else []  # of no words the model writes what is frequent
-        held = set(represented.lexical.key.tolist()) if query.strip() else set()
+        held = set(represented.lexical.key.tolist()) - searcher.left_out(represented) if query.strip() else set()
         steering = steer(self.rules, [request.query, query], searcher.lexicon, held)
         if price:
             steering.filters.append(f"price BETWEEN {price.low:.2f} AND {min(price.high, 1e12):.2f}")
@@ -173,11 +173,11 @@ class Answer:
         return [*warn_of_fields(self.snapshot, fields), *warn_of_filter(self.snapshot, self.filter)]
 
     def _codes(self, query: QueryRepresentation) -> list[tuple[str, str, float]]:
-        attributes = self.searcher.lexicon.attributes
+        attributes, left_out = self.searcher.lexicon.attributes, self.searcher.left_out(query)
         heaviest, _ = top_k(query.expansion.weight, EXPANSIONS)
         expansion = SparseRow(query.expansion.key[heaviest], query.expansion.weight[heaviest])
         codes = [
-            (code_text((attributes[key],)), source, round(weight, 4))
+            (code_text((attributes[key],)), "left_out" if key in left_out else source, round(weight, 4))
             for source, part in (("lexical", query.lexical), ("expansion", expansion))
             for key, weight in zip(part.key.tolist(), part.weight.tolist(), strict=True)
         ]
