@@ -137,8 +137,8 @@ class Answer:
         read_as = searcher.read(query)[0]
         represented = searcher.recall(read_as)
         codes = self._codes(represented) if query.strip() else []  # of no words the model writes what is frequent
-        held = set(represented.lexical.key.tolist()) - searcher.left_out(represented) if query.strip() else set()
-        steering = steer(self.rules, [request.query, query], searcher.lexicon, held)
+        lexical = set(represented.lexical.key.tolist()) - searcher.left_out(represented) if query.strip() else set()
+        steering = steer(self.rules, [request.query, query], searcher.lexicon, lexical)
         if price:
             steering.filters.append(f"price BETWEEN {price.low:.2f} AND {min(price.high, 1e12):.2f}")
         parts = self._parts(steering)

@@ -156,8 +156,8 @@ def replace_synonyms(rules: Sequence[Rule], query: str, analyzer: Analyzer) -> t
     return query, used
 
 
-def steer(rules: Sequence[Rule], queries: Sequence[str], lexicon: Lexicon, held: Collection[int]) -> Steering:
-    """What the rules ask for a query, given as typed and as read, which holds these attributes of the lexicon.
+def steer(rules: Sequence[Rule], queries: Sequence[str], lexicon: Lexicon, lexical: Collection[int]) -> Steering:
+    """What the rules ask for a query, given as typed and as read, of these lexical attributes, none that it leaves out.
 
     A rule by query matches the same words in the same order, one by code a query that holds each of its attributes,
     whatever their form.
@@ -166,7 +166,7 @@ def steer(rules: Sequence[Rule], queries: Sequence[str], lexicon: Lexicon, held:
     forms = [analyzer.stems(query) for query in queries]
     for rule in rules:
         by_query = bool(rule.query) and analyzer.stems(rule.query) in forms
-        by_code = bool(rule.code) and all(lexicon.find(*attribute) in held for attribute in read_code(rule.code))
+        by_code = bool(rule.code) and all(lexicon.find(*attribute) in lexical for attribute in read_code(rule.code))
         if rule.action == "synonym" or not (by_query or by_code):
             continue
         steering.rules.append(rule.rule_id)

@@ -69,8 +69,8 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             kind = type(getattr(TrainingSettings, name))
-            wanted = {bool: bool, int: Integral, float: Real}[kind]
-            right = isinstance(value, wanted) and isinstance(value, bool) == (kind is bool)
+            expected = {bool: bool, int: Integral, float: Real}[kind]
+            right = isinstance(value, expected) and isinstance(value, bool) == (kind is bool)
             if not right or not 0 <= value < math.inf:
                 fix = {bool: "True or False", int: "a whole number from 0", float: "a number from 0"}[kind]
                 raise SettingError(f"the training's {name} is {value!r:.60}. Fix: give {fix}")
