@@ -14,7 +14,7 @@ from pyroaring import BitMap
 from gram.arrays import SparseRow, top_k
 from gram.coder.base import QueryRepresentation
 from gram.errors import SettingError
-from gram.index.fields import facet
+from gram.index.fields import facet, fold
 from gram.index.filters import Filter, parse_filter, quote
 from gram.names import check_names, warn_of_fields, warn_of_filter
 from gram.ranked import BETWEEN, Ranked, by_part
@@ -70,8 +70,8 @@ class Refinement(NamedTuple):
 @dataclass
 class SearchResult:
     """`found` counts the products that fit; `hits` go on behind these with the nearest that do not, unless they are
-    sorted. `codes` are what the query was read as: code, from where (lexical or expansion, of these the heaviest),
-    weight. `warnings` are sentences on what was asked by a name that nobody has."""
+    sorted. `codes` are what the query was read as: code, from where (lexical, left_out, or expansion, of these the
+    heaviest), weight. `warnings` are sentences on what was asked by a name that nobody has."""
 
     hits: list[Hit]
     found: int
@@ -86,21 +86,30 @@ class SearchResult:
 
 def check_request(request: SearchRequest) -> None:
     """Raises SettingError for numbers out of range and texts that are none."""
-    for name in ("limit", "offset"):
-        number = getattr(request, name)
-        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-            raise SettingError(f"{name} is {number!r:.60}. Fix: give a whole number from 0")
+    check_counts(limit=request.limit, offset=request.offset)
     fit = 0 if request.fit is None else request.fit
     if isinstance(fit, bool) or not isinstance(fit, int | float) or not 0 <= fit <= 1:
         raise SettingError(f"fit is {fit!r:.60}. Fix: give a number from 0, where each candidate fits, to 1")
     if request.limit + request.offset > DEEPEST:
         raise SettingError(f"offset and limit reach beyond {DEEPEST} hits. Fix: narrow the search by a filter")
-    for name in ("query", "filter", "sort", "distinct"):
-        if not isinstance(getattr(request, name), str):
-            raise SettingError(f"{name} is {getattr(request, name)!r:.60}. Fix: give a text")
+    check_texts(query=request.query, filter=request.filter, sort=request.sort, distinct=request.distinct)
     for name in request.facets:
         if not isinstance(name, str):
             raise SettingError(f"a facet is {name!r:.60}. Fix: give the name of a field")
+
+
+def check_counts(**numbers: Any) -> None:
+    """Raises SettingError for one that is no whole number from 0."""
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            raise SettingError(f"{name} is {number!r:.60}. Fix: give a whole number from 0")
+
+
+def check_texts(**texts: Any) -> None:
+    """Raises SettingError for one that is no text."""
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise SettingError(f"{name} is {text!r:.60}. Fix: give a text")
 
 
 def read_query(snapshot: Snapshot, query: str, rules: Sequence[Rule]) -> tuple[str, PriceRange | None, list[str]]:
@@ -128,8 +137,8 @@ class Answer:
         read_as = searcher.read(query)[0]
         represented = searcher.recall(read_as)
         codes = self._codes(represented) if query.strip() else []  # of no words the model writes what is frequent
-        lexical = [code for code, source, _ in codes if source == "lexical"]
-        steering = steer(self.rules, [request.query, query], searcher.lexicon.analyzer, lexical)
+        lexical = set(represented.lexical.key.tolist()) - searcher.left_out(represented) if query.strip() else set()
+        steering = steer(self.rules, [request.query, query], searcher.lexicon, lexical)
         if price:
             steering.filters.append(f"price BETWEEN {price.low:.2f} AND {min(price.high, 1e12):.2f}")
         parts = self._parts(steering)
@@ -164,11 +173,11 @@ class Answer:
         return [*warn_of_fields(self.snapshot, fields), *warn_of_filter(self.snapshot, self.filter)]
 
     def _codes(self, query: QueryRepresentation) -> list[tuple[str, str, float]]:
-        attributes = self.searcher.lexicon.attributes
+        attributes, left_out = self.searcher.lexicon.attributes, self.searcher.left_out(query)
         heaviest, _ = top_k(query.expansion.weight, EXPANSIONS)
         expansion = SparseRow(query.expansion.key[heaviest], query.expansion.weight[heaviest])
         codes = [
-            (code_text((attributes[key],)), source, round(weight, 4))
+            (code_text((attributes[key],)), "left_out" if key in left_out else source, round(weight, 4))
             for source, part in (("lexical", query.lexical), ("expansion", expansion))
             for key, weight in zip(part.key.tolist(), part.weight.tolist(), strict=True)
         ]
@@ -275,21 +284,21 @@ class Answer:
         return np.array([first[p] for p in steering.pins if p in first], dtype=np.int64)
 
     def _sort(self, ranked: Ranked) -> Ranked:
-        """Those that fit by a field, where a sort is asked: what does not fit is in no order but that of nearness."""
+        """Those that fit by a field, where a sort is asked: what does not fit is in no order but that of nearness.
+        Numbers by size, then texts by letter, then what lacks the field, whether it rises or falls."""
         name = self.request.sort.strip()
         if not name:
             return ranked
         falling, name = name.startswith("-"), name.lstrip("+-")
-        if not any(s.fields.has_numbers(name) for s in self.snapshot.segments):
-            fields = sorted({n for s in self.snapshot.segments for n in s.fields.columns if s.fields.has_numbers(n)})
-            fix = f"sort by {', '.join(fields)}" if fields else "leave the sort out"
-            raise SettingError(f"no product has a number in {name!r:.60}. Fix: {fix}")
-        ranked, keys = ranked.take(ranked.fits), []
-        for at, row in enumerate(ranked.rows.tolist()):
-            number = self._segment_of(row)
-            value = number[0].fields.number(name, number[1])
-            keys.append((value is None, 0.0 if value is None else -value if falling else value, at))
-        return ranked.take(np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64))
+        check_names(self.snapshot, [name], frozenset())
+        ranked, keys = ranked.take(ranked.fits), list[tuple[int, float | str]]()
+        for row in ranked.rows.tolist():
+            segment, inside = self._segment_of(row)
+            value = segment.fields.sort_value(name, inside)
+            kind = 2 if value is None else int(isinstance(value, str))
+            keys.append((-kind if falling else kind, fold(value) if isinstance(value, str) else value or 0.0))
+        order = sorted(range(len(keys)), key=keys.__getitem__, reverse=falling)  # equals stay in their order
+        return ranked.take(np.array(order, dtype=np.int64))
 
     def _distinct(self, ranked: Ranked) -> Ranked:
         name = self.request.distinct.strip()

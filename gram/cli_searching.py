@@ -33,7 +33,7 @@ NO_WORD = "nothing found: the query has no word"
 @click.option("--value", type=float, help="Weight of a product's value (rank in 0 … 1) in the score.")
 @click.option("--filter", "filter_", default="", help='Which products may be found: brand = "nike" AND price < 50.')
 @click.option("--facets", default="", help="Fields whose values are counted, comma between.")
-@click.option("--sort", default="", help="A field with numbers to sort what fits by; -price for falling order.")
+@click.option("--sort", default="", help="A field to sort what fits by; -price for falling order.")
 @click.option(
     "--fit", type=float,
     help="How near to the query's best a product fits: 0 (all) to 1, .38 if not given. With --run, what "
@@ -86,7 +86,7 @@ def search(
             searcher = shop.live.searcher
             if texts is None:
                 result = shop.search(request)
-                click.echo("\n".join(_tell(searcher, request, result, _numbers(shop, request, result))))
+                click.echo("\n".join(_tell(searcher, request, result, _notes(shop, request, result))))
                 _warn(result.warnings)
             else:
                 _write(run_file, _answer_all(shop, request, texts))
@@ -124,13 +124,14 @@ def _tell_reading(searcher: Searcher, query: str, read_as: str) -> list[str]:
     return [printable(left_out or f"read as: {read_as}")] if left_out or read_as != query else []
 
 
-def _numbers(shop: Shop, request: SearchRequest, result: SearchResult) -> dict[str, str]:
-    """Product id → the number that the hits are sorted by, and their price where the query or the filter asks one."""
+def _notes(shop: Shop, request: SearchRequest, result: SearchResult) -> dict[str, str]:
+    """Product id → what the hits are sorted by, and their price where the query or the filter asks one."""
     priced = "price" in parse_filter(request.filter).names or read_price(request.query) is not None
     names = dict.fromkeys([*([sort] if (sort := request.sort.strip().lstrip("+-")) else []), *["price"] * priced])
     found = {hit.product_id: shop.live.snapshot.find(hit.product_id) for hit in result.hits}
-    numbers = {p: [(n, there[0].fields.number(n, there[1])) for n in names] for p, there in found.items() if there}
-    return {p: ", ".join(f"{n} {v:.12g}" for n, v in pairs if v is not None) for p, pairs in numbers.items()}
+    values = {p: [(n, there[0].fields.sort_value(n, there[1])) for n in names] for p, there in found.items() if there}
+    shown = {p: [(n, f"{v:.12g}" if isinstance(v, float) else v) for n, v in pairs] for p, pairs in values.items()}
+    return {p: ", ".join(f"{n} {value}" for n, value in pairs if value is not None) for p, pairs in shown.items()}
 
 
 def _tell(searcher: Searcher, request: SearchRequest, result: SearchResult, notes: Mapping[str, str]) -> list[str]:

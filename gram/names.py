@@ -30,9 +30,10 @@ LOOKED_AT = 10_000
 """Values that the ones no product has are compared with, for all of them together: two thirds of a millisecond."""
 
 
-def check_names(snapshot: Snapshot, names: Iterable[str]) -> None:
-    """Raises SettingError for a field that no product of the shop could have: a misspelt one finds nothing."""
-    for problem in _missing_fields(names, snapshot.field_names | ALWAYS):
+def check_names(snapshot: Snapshot, names: Iterable[str], others: frozenset[str] = ALWAYS) -> None:
+    """Raises SettingError for a field that no product has and that is none of the `others`: a misspelt one finds
+    nothing."""
+    for problem in _missing_fields(names, snapshot.field_names | others):
         raise SettingError(problem)
 
 
@@ -41,31 +42,33 @@ def warn_of_fields(snapshot: Snapshot, names: Iterable[str], others: frozenset[s
     return list(islice(_missing_fields(names, snapshot.field_names | others), MOST))
 
 
-def warn_of_codes(searcher: Searcher, codes: Iterable[str], exact: bool = False) -> list[str]:
-    """A sentence for each attribute of some codes' texts that the lexicon lacks; with `exact` also for one that it
-    has in other words or signs."""
+def warn_of_codes(searcher: Searcher, codes: Iterable[str]) -> list[str]:
+    """A sentence for each attribute of some codes' texts that the lexicon lacks."""
     parts = dict.fromkeys(part.strip() for code in codes for part in code.split("|"))
-    return list(islice(_missing_codes(searcher, parts, exact), MOST))
+    return list(islice(_missing_codes(searcher, parts), MOST))
 
 
 def warn_of_filter(snapshot: Snapshot, sought: Filter) -> list[str]:
-    """A sentence for each code that a filter names and the lexicon lacks, and for each value that no product has. A
-    number in a field of numbers is not told: it may come and go."""
+    """A sentence for each code that a filter names and the lexicon lacks, for each value that no product has, and for
+    each field that is compared by size and has no numbers. A number in a field of numbers is not told: it may come and
+    go."""
     values = list(islice((pair for pair in sought.values if not _has_value(snapshot, *pair)), MOST))
     guesses = (_guess_value(snapshot, name, value, LOOKED_AT // len(values)) for name, value in values)
-    told = zip(values, guesses, strict=True)
+    told, known = zip(values, guesses, strict=True), (snapshot.field_names | ALWAYS) - snapshot.numeric_names
+    numbers = ", ".join(sorted(snapshot.numeric_names)[:30])
+    fix = f"compare it by = or IN{f', or {numbers} by size' if numbers else ''}"
     return [
         *warn_of_codes(snapshot.searcher, sought.codes),
         *(f"no product has {name:.{SHOWN}} = {value!r:.{SHOWN}}. Fix: {guess}" for (name, value), guess in told),
+        *islice((f"no product has a number in {n!r:.{SHOWN}}. Fix: {fix}" for n in sought.sized if n in known), MOST),
     ]
 
 
 def warn_of_rule(snapshot: Snapshot, rule: Rule) -> list[str]:
-    """A sentence for each field, code, value and product that a rule names and nobody has. What a rule is by is
-    compared sign by sign with a query's codes."""
+    """A sentence for each field, code, value and product that a rule names and nobody has."""
     sought = parse_filter(rule.filter)
     fields = warn_of_fields(snapshot, sought.names, ALWAYS)
-    codes = warn_of_codes(snapshot.searcher, [rule.code] if rule.code.strip() else [], exact=True)
+    codes = warn_of_codes(snapshot.searcher, [rule.code] if rule.code.strip() else [])
     unknown = (product_id for product_id in rule.products if snapshot.find(product_id) is None)
     products = [f"there is no product {p!r:.{SHOWN}}. Fix: add it, or leave it out" for p in islice(unknown, MOST)]
     return list(dict.fromkeys([*fields, *codes, *warn_of_filter(snapshot, sought), *products]))
@@ -91,12 +94,10 @@ def missing_code(searcher: Searcher, attribute: Attribute, text: str = "") -> st
     return f"the lexicon has no code {text or str(attribute):.{SHOWN}}. Fix: {fix}"
 
 
-def _missing_codes(searcher: Searcher, texts: Iterable[str], exact: bool) -> Iterator[str]:
-    lexicon = searcher.lexicon
+def _missing_codes(searcher: Searcher, texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
         (attribute,) = read_code(text)
-        key = lexicon.find(*attribute)
-        if key < 0 or (exact and str(lexicon.attributes[key]) != text):
+        if searcher.lexicon.find(*attribute) < 0:
             yield missing_code(searcher, attribute, text)
 
 

@@ -15,13 +15,15 @@ keeps it from searchers while it is tried.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
+from gram.codes.lexicon import Lexicon
 from gram.errors import SettingError
 from gram.index.filters import parse_filter
+from gram.records import read_code
 from gram.text.analysis import Analyzer
 
 ACTIONS = ("pin", "bury", "hide", "boost", "filter", "redirect", "synonym")
@@ -154,17 +156,17 @@ def replace_synonyms(rules: Sequence[Rule], query: str, analyzer: Analyzer) -> t
     return query, used
 
 
-def steer(rules: Sequence[Rule], queries: Sequence[str], analyzer: Analyzer, codes: Iterable[str]) -> Steering:
-    """What the rules ask for a query, given as typed and as read; `codes` are the texts of the codes that it holds.
+def steer(rules: Sequence[Rule], queries: Sequence[str], lexicon: Lexicon, lexical: Collection[int]) -> Steering:
+    """What the rules ask for a query, given as typed and as read, of these lexical attributes, none that it leaves out.
 
-    A rule by query matches the same words in the same order, whatever their form; one by code a query that holds each
-    of its attributes.
+    A rule by query matches the same words in the same order, one by code a query that holds each of its attributes,
+    whatever their form.
     """
-    steering, there = Steering(), set(codes)
+    steering, analyzer = Steering(), lexicon.analyzer
     forms = [analyzer.stems(query) for query in queries]
     for rule in rules:
         by_query = bool(rule.query) and analyzer.stems(rule.query) in forms
-        by_code = bool(rule.code) and {part.strip() for part in rule.code.split("|")} <= there
+        by_code = bool(rule.code) and all(lexicon.find(*attribute) in lexical for attribute in read_code(rule.code))
         if rule.action == "synonym" or not (by_query or by_code):
             continue
         steering.rules.append(rule.rule_id)

@@ -119,6 +119,19 @@ class Searcher:
             self._remembered.put(key, found, _bytes_of(found))
         return found
 
+    def left_out(self, query: QueryRepresentation) -> frozenset[int]:
+        """The attributes that a query holds only to leave them out: "without laces"."""
+        index, stems = self.index, query.terms.stems
+        meant = [index.titles.meant(index.bm25, some) for some in query.terms.left_out]
+
+        def named(key: int, row: Sequence[str]) -> int:
+            return sum(
+                tuple(row[i : i + len(form)]) == form for form in self.lexicon.forms[key] for i in range(len(row))
+            )
+
+        keys = query.lexical.key.tolist() if meant else ()
+        return frozenset(key for key in keys if 0 < named(key, stems) <= sum(named(key, some) for some in meant))
+
     @property
     def _weighs_compound(self) -> bool:
         return bool(self.scorer.weights[columns(("compound",))].any())
@@ -244,7 +257,8 @@ class Searcher:
     def _shared_codes(
         self, query: QueryRepresentation, index: Index, row: int, speaking_for: float
     ) -> tuple[SharedCode, ...]:
-        """The codes that the query and the product in `row` share, the weightiest first.
+        """The codes that the query and the product in `row` share, the weightiest first; of those that the query leaves
+        out the query's source says so.
 
         `speaking_for` is the sum of all parts of the score that speak for the product: what shares are of.
         """
@@ -266,6 +280,8 @@ class Searcher:
                     shared.append(SharedCode(code, weight, there, sides.query, sides.product, part))
         shared += self._compound_codes(match)
         shared = [s._replace(share=s.share / max(speaking_for, 1e-9)) for s in shared]
+        left_out = {self.lexicon.attributes[key] for key in self.left_out(query)}
+        shared = [s if left_out.isdisjoint(s.code) else s._replace(query_source="left_out") for s in shared]
         return tuple(sorted(shared, key=lambda s: -s.share))
 
     def _part_of_single(self, match: CodeMatch) -> NDArray[np.float32]:

@@ -14,7 +14,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gram.answer import DEEPEST, Answer, SearchRequest, SearchResult, check_request, read_query
+from gram.answer import (
+    DEEPEST,
+    Answer,
+    SearchRequest,
+    SearchResult,
+    check_counts,
+    check_request,
+    check_texts,
+    read_query,
+)
 from gram.code_edits import CodeEdit
 from gram.coder.folder import check_model
 from gram.coder.packing import read_back
@@ -168,16 +177,25 @@ class Shop:
         return ProductCodes(sorted(codes.values(), key=lambda code: -code.weight), taken)
 
     def list_codes(self, slot: str = "", prefix: str = "", limit: int = 100, offset: int = 0) -> CodeList:
-        """The single codes that there are, of a slot or of all, whose values begin with `prefix`: those of most
-        products first, and those of none last. Raises SettingError for an unknown slot, and numbers out of range."""
-        snapshot, slot, prefix = self.live.snapshot, slot.strip().lower(), prefix.casefold()
+        """The single codes that there are, of a slot or of all, whose values begin with `prefix`, its words in any
+        form: those of most products first, and those of none last. Raises SettingError for an unknown slot, texts that
+        are none, and numbers out of range."""
+        check_texts(slot=slot, prefix=prefix)
+        check_counts(limit=limit, offset=offset)
+        snapshot, slot = self.live.snapshot, slot.strip().lower()
         lexicon, counts = snapshot.searcher.lexicon, snapshot.code_counts.tolist()
         if slot and slot not in lexicon.slots:
             raise SettingError(f"there is no slot {slot!r:.40}. Fix: choose from {', '.join(lexicon.slots)}")
-        if not 0 <= limit <= DEEPEST or offset < 0:
-            raise SettingError(f"limit and offset are {limit} and {offset}. Fix: give a limit from 0 to {DEEPEST}")
-        known = zip(counts, lexicon.attributes, strict=True)
-        there = [(-products, code) for products, code in known if code.value.casefold().startswith(prefix)]
+        if limit > DEEPEST:
+            raise SettingError(f"limit is {limit}. Fix: give a limit from 0 to {DEEPEST}")
+        known = zip(counts, lexicon.attributes, lexicon.forms, strict=True)
+        words, stems = " ".join(lexicon.analyzer.words(prefix)), tuple(lexicon.analyzer.stems(prefix))
+        there = [
+            (-products, code)
+            for products, code, forms in known
+            if code.value.casefold().startswith(words) or any(form[: len(stems)] == stems for form in forms)
+        ]
+        there = there if words or not prefix.strip() else []  # of signs alone
         slots = Counter(code.slot for _, code in there)
         best = nsmallest(offset + limit, (one for one in there if slot in ("", one[1].slot)))[offset:]
         found = slots[slot] if slot else len(there)
@@ -227,6 +245,15 @@ class Shop:
         """All rules, drafts too."""
         return list(self._rules)
 
+    def kept_rules(self) -> dict[str, dict[str, Any]]:
+        """All rules as they were put, by their ids; one that cannot be read, and does nothing, with an `error`: why
+        not, and the fix."""
+        kept = self.store.all("rule")
+        for rule_id, data in kept.items():
+            if isinstance(rule := _read_rule(rule_id, data), str):
+                kept[rule_id] = (data if isinstance(data, dict) else {}) | {"error": rule}
+        return kept
+
     def put_rule(self, rule_id: str, data: Mapping[str, Any]) -> Rule:
         """Keeps a rule in place of one of the same id; what it names in vain `warnings` tells. Raises RuleError for one
         that cannot be kept, SettingError for a filter by a field that no product has."""
@@ -257,18 +284,15 @@ class Shop:
             self._put_in_force()
 
     def _read_rules(self) -> list[Rule]:
-        """The rules that are kept. One that cannot be read is passed over, which is said once: it could be kept by
-        another version, and keeps nobody from searching."""
-        rules, unread = [], {}
-        for rule_id, data in self.store.all("rule").items():
-            try:
-                rules.append(parse_rule(rule_id, data))
-            except GramError as error:
-                unread[rule_id] = str(error)
-        for rule_id in unread.keys() - self._unread:
-            log.warning("the rule %r is passed over: %s; or remove the rule", rule_id, unread[rule_id])
+        """The rules that are kept. Those that cannot be read are passed over, which is said once, in one line: they
+        could be kept by another version, and keep nobody from searching."""
+        read = {rule_id: _read_rule(rule_id, data) for rule_id, data in self.store.all("rule").items()}
+        unread = {rule_id: rule for rule_id, rule in read.items() if isinstance(rule, str)}
+        if new := sorted(unread.keys() - self._unread):
+            more = f" ({len(new)} rules are passed over; GET /rules tells why)" if len(new) > 1 else ""
+            log.warning("the rule %r is passed over: %s%s", new[0], unread[new[0]], more)
         self._unread = set(unread)
-        return rules
+        return [rule for rule in read.values() if isinstance(rule, Rule)]
 
     def _put_in_force(self) -> None:
         now = datetime.now(timezone.utc)
@@ -333,6 +357,14 @@ class Shop:
             texts = [read_query(snapshot, query, rules)[0] for query in some]
             ready = replace(snapshot, searcher=snapshot.searcher.with_ready(texts))
             yield from (Answer(ready, replace(request, query=query), rules).run() for query in some)
+
+
+def _read_rule(rule_id: str, data: Any) -> Rule | str:
+    """A rule that is kept, or why it cannot be read, and the fix."""
+    try:
+        return parse_rule(rule_id, data)
+    except GramError as error:
+        return f"{error}; or remove the rule"
 
 
 def _bytes_of(answer: SearchResult) -> int:

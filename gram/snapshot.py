@@ -97,6 +97,12 @@ class Snapshot:
         return frozenset(name for segment in self.segments for name in segment.fields.columns)
 
     @cached_property
+    def numeric_names(self) -> frozenset[str]:
+        """Those of them in which some product has a number."""
+        columns = (pair for segment in self.segments for pair in segment.fields.columns.items())
+        return frozenset(name for name, column in columns if column.numbers)
+
+    @cached_property
     def code_counts(self) -> NDArray[np.int64]:
         """(A,) how many products hold each attribute of the lexicon or were given it."""
         counts = np.zeros(len(self.searcher.lexicon), dtype=np.int64)

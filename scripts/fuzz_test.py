@@ -40,6 +40,7 @@ from fuzz_requests import draw_request
 from fuzz_wire import PATIENCE, Answer, Connection
 
 from gram.data.log import read_queries
+from gram.serve.run import is_loopback
 
 WARM = 2_000
 """Requests, at least, before memory counts."""
@@ -313,10 +314,11 @@ def main() -> None:
     parser.add_argument("--only", type=int, metavar="NUMBER")
     given = parser.parse_args()
     named = urlsplit(given.address)
-    if named.hostname not in ("127.0.0.1", "localhost", "::1"):
+    host = named.hostname or ""
+    if not is_loopback(host):
         parser.error("the service must be on this machine")
     queries = list(read_queries(given.queries).values())
-    fuzzer = Fuzzer(named.hostname, named.port or 80, queries, given.seed, given.key)
+    fuzzer = Fuzzer(host, named.port or 80, queries, given.seed, given.key)
     print(f"seed {given.seed}")
     if given.only is None:
         sys.exit(not fuzz(fuzzer, given.requests, given.clients, given.index))

@@ -26,6 +26,7 @@ import httpx
 import numpy as np
 
 from gram.data.log import read_queries
+from gram.serve.run import is_loopback
 
 IN_FLIGHT = 64
 """Updates that wait for their answer, at most."""
@@ -149,7 +150,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--read-after-write", type=int, metavar="TIMES")
     given = parser.parse_args()
-    if urlparse(given.address).hostname not in ("127.0.0.1", "localhost", "::1"):
+    if not is_loopback(urlparse(given.address).hostname or ""):
         parser.error("the service must be on this machine")
     queries = list(read_queries(given.queries).values())
     if given.read_after_write:

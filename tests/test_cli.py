@@ -295,7 +295,7 @@ def test_a_log_that_is_not_there_is_named(made: Made, tmp_path: Path) -> None:
         (("--fit", "0.5"), "give a QUERY, or --queries"),
         (("shoe", "--only", "codes", "--fit", "0.5"), "leave out filters, sort, facets, --fit"),
         (("shoe", "--fit", "2"), "give a number from 0"),
-        (("shoe", "--sort", "prize"), "no product has a number in 'prize'. Fix: sort by price"),
+        (("shoe", "--sort", "prize"), "no product has a field 'prize'. Fix: did you mean 'price'?"),
         (("shoe", "--value", "nan"), "a plain number such as 0.5, not nan"),
         (("shoe", "--device", "abacus"), "no device that PyTorch can compute on"),
         (("shoe", "--device", "meta"), "no device that PyTorch can compute on"),

@@ -71,6 +71,8 @@ def test_hits_are_shown_with_what_they_are_sorted_by_and_the_price_that_is_asked
     assert "(price" not in run("search", boots, QUERIES["q4"], "--filter", "brand = zumbrel")
     valued = run("search", boots, "--filter", "price > 0", "--sort", "-value", "-k", 1)
     assert re.search(r"  \(value [0-9.]+, price [0-9.]+\)\n", valued)
+    branded = run("search", boots, "--filter", "brand = zumbrel", "--sort", "brand", "-k", 1)
+    assert branded.splitlines()[0].endswith("  (brand Zumbrel)")
 
 
 def test_what_does_not_fit_stands_behind_a_line(boots: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -35,15 +37,26 @@ def test_of_a_slot_by_their_beginnings_in_parts(shop: Shop) -> None:
     assert Attribute("colour", "black") in [one.code for one in black.codes]
     assert all(one.code.value.startswith("bla") for one in black.codes)
     assert sum(black.slots.values()) == black.found < every.found
-    assert shop.list_codes("colour", "zzz") == ([], 0, {})
+    assert shop.list_codes("colour", "zzz") == shop.list_codes("colour", "!?") == ([], 0, {})
+
+
+def test_their_beginnings_are_read_as_a_filter_reads_values(shop: Shop) -> None:
+    """In any form of their words."""
+    values = {one.code.value for one in shop.list_codes(limit=10_000).codes}
+    words = next(value for value in values if len(value.split()) == 2 and value.isascii())
+    first, last = words.split()
+    forms = ("sofa", " Sofas"), (words, f"{first.upper()}-{last[:2]}"), (words, f" {first}   {last}s")
+    for value, prefix in forms:
+        assert value in {one.code.value for one in shop.list_codes(prefix=prefix).codes}, prefix
 
 
 def test_what_cannot_be_listed_is_refused(shop: Shop) -> None:
     with pytest.raises(SettingError, match="no slot 'flavour'"):
         shop.list_codes("flavour")
-    for numbers in ({"limit": -1}, {"limit": 10_001}, {"offset": -1}):
-        with pytest.raises(SettingError, match="limit from 0"):
-            shop.list_codes(**numbers)
+    wrong: list[dict[str, Any]] = [{"limit": 10_001}, *({name: n} for name in ("limit", "offset") for n in (-1, 2.5))]
+    for given in [*wrong, {"limit": True}, {"slot": None}, {"prefix": 5}]:
+        with pytest.raises(SettingError, match=r"is .*\. Fix: give a (whole number|limit|text)"):
+            shop.list_codes(**given)
 
 
 def test_over_http(client: TestClient, shop: Shop) -> None:
@@ -52,5 +65,5 @@ def test_over_http(client: TestClient, shop: Shop) -> None:
     codes = [{"code": str(code), "products": products} for code, products in listed.codes]
     assert answer == {"codes": codes, "found": listed.found, "slots": listed.slots}
     assert len(client.get("/codes").json()["codes"]) == 100
-    for wrong in ("slot=flavour", "limit=x", "limit=10001", "offset=-1"):
+    for wrong in ("slot=flavour", "limit=x", "limit=10001", "offset=-1", "colour=red"):
         assert client.get(f"/codes?{wrong}").status_code == 400, wrong

@@ -89,13 +89,14 @@ def test_a_filter_tells_what_it_asks() -> None:
     asked = parse_filter('brand = Nike AND (code = "type: sofa" OR NOT size IN [4, 5, 4]) AND price < 5')
     assert asked.names == ("brand", "code", "size", "price")
     assert (asked.codes, asked.values) == (("type: sofa",), (("brand", "Nike"), ("size", "4"), ("size", "5")))
+    assert asked.sized == ("price",)
 
 
 def test_a_product_with_several_numbers_counts_as_its_last_one() -> None:
     """Whichever of them other products had first."""
     sizes = [("20",), ("10", "20"), ("20", "10"), ("10", "wide")]
     fields = Fields(Product(str(n), "x", attributes={"size": values}) for n, values in enumerate(sizes))
-    assert [fields.number("size", row) for row in range(4)] == [20, 20, 10, 10]
+    assert [fields.sort_value("size", row) for row in range(4)] == [20, 20, 10, 10]
 
 
 def test_a_value_is_shown_as_it_was_first_written() -> None:

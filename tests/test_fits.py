@@ -23,7 +23,7 @@ from gram.ranking import candidates
 from gram.ranking.candidates import Candidates, find_in_parts
 from gram.ranking.features import NAMES
 from gram.ranking.fits import find_fitting, having_all
-from gram.records import Product
+from gram.records import Product, code_text
 from gram.serve.app import make_app
 from gram.shop import Shop
 
@@ -324,3 +324,19 @@ def test_what_is_left_out_is_left_out_of_what_fits(shop: Shop) -> None:
     result = shop.search("zorbel chair without casters", facets=("brand",))
     fits = {hit.product_id: hit.fits for hit in result.hits}
     assert (fits["q1"], fits["q3"]) == (False, True)
+    shop.delete(titles)
+
+
+def test_what_is_left_out_is_no_reason(shop: Shop) -> None:
+    """Its code counts as any other of the query's, and is told as what the query leaves out; no rule goes by it."""
+    shop.update([Product("q4", "Zorbel black sofa")])
+    shop.put_rule("r", {"action": "boost", "code": "colour: black", "filter": "price > 0"})
+    for query, source, rules in (("sofa not black", "left_out", []), ("black sofa not black metal", "lexical", ["r"])):
+        result = shop.search(f"zorbel {query}", explain=True, limit=300)
+        (hit,) = (hit for hit in result.hits if hit.product_id == "q4")
+        told = {code_text(shared.code): shared.query_source for shared in hit.codes}
+        assert (told["colour: black"], told["type: sofa"]) == (source, "lexical"), query
+        assert dict(code[:2] for code in result.codes)["colour: black"] == source
+        assert result.rules == rules
+    shop.remove_rule("r")
+    shop.delete(["q4"])

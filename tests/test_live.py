@@ -127,6 +127,21 @@ def test_all_that_match_a_filter_are_found(index_folder: Path) -> None:
     shop.close()
 
 
+def test_numbers_and_texts_of_a_field_are_sorted_in_one_order(index_folder: Path) -> None:
+    """However few products have the one or the other, and in whatever segment."""
+    shop = Shop.open(index_folder)
+    brands = {"n": "42", "b": "beta", "none": "", "A": "Alpha", "m": "7", "a": "alpha"}
+    for product_id, brand in brands.items():
+        categories = ("Zumbrelia", brand) if brand else ()
+        shop.update([Product(product_id, "Zumbrelin", brand=brand, category=categories, attributes={"z": ("z",)})])
+    in_order = ids(shop, "", filter="z = z")
+    alike = [product_id for product_id in in_order if product_id in "Aa"]
+    assert ids(shop, "", filter="z = z", sort="brand") == ["m", "n", *alike, "b", "none"]
+    assert ids(shop, "", filter="z = z", sort="-brand") == ["n", "m", "b", *alike, "none"]
+    assert ids(shop, "", filter="z = z", sort="category") == ["n", "m", *alike, "b", "none"], "its path, a text"
+    shop.close()
+
+
 def test_a_price_in_the_query_is_a_range(index_folder: Path) -> None:
     shop = Shop.open(index_folder)
     result = shop.search("sofa under $600", limit=100)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from asking import ids
+from starlette.testclient import TestClient
 
 from gram.index.filters import DEEPEST
+from gram.serve.app import make_app
 from gram.shop import Shop
 
 
@@ -70,12 +72,22 @@ def test_a_kept_rule_that_cannot_be_read_is_passed_over_and_told_once(
 ) -> None:
     shop = Shop.open(index_folder)
     shop.put_rule("good", {"action": "hide", "query": "sofa", "filter": "EXISTS brand"})
-    shop.store.put("rule", "odd", {"action": "hide", "query": "sofa", "filter": "EXISTS code"})
+    odd = {"action": "hide", "query": "sofa", "filter": "EXISTS code"}
+    for rule_id, data in (("odd", odd), ("later", {"action": "praise"}), ("damaged", [])):
+        shop.store.put("rule", rule_id, data)  # type: ignore[arg-type]
     shop.close()
     again = Shop.open(index_folder)
     assert [rule.rule_id for rule in again.rules()] == ["good"]
     again.refresh()
-    assert len(caplog.messages) == 1
-    assert "'odd'" in caplog.text
+    assert len(caplog.messages) == 1, "in one line"
+    assert "'damaged'" in caplog.text
+    assert "(3 rules are passed over;" in caplog.text
+    with TestClient(make_app(again), "http://127.0.0.1") as client:
+        kept = client.get("/rules").json()["rules"]
+        assert client.get("/rules/odd").json() == kept["odd"]
+    assert "error" not in kept["good"]
+    assert kept["odd"].pop("error").endswith("or remove the rule")
+    assert (kept["odd"], kept["later"]["error"][:42]) == (odd, "rule 'later': action is 'praise'. Fix: cho")
+    assert list(kept["damaged"]) == ["error"]
     assert again.remove_rule("odd"), "it is there to be removed"
     again.close()

@@ -95,6 +95,23 @@ def test_a_pretrained_encoder_is_trained_with_a_log_alone(
     assert moved - reading
 
 
+def test_settings_of_training_are_numbers_from_0() -> None:
+    wrong: dict[str, Any]
+    for wrong in (
+        {"encoder_rate_without_log": -1},
+        {"encoder_rate_without_log": True},
+        {"head_rate": float("nan")},
+        {"sparsity": float("inf")},
+        {"steps": 2.5},
+        {"batch": "64"},
+        {"code_losses": 1},
+    ):
+        (name,) = wrong
+        with pytest.raises(SettingError, match=rf"the training's {name} is .* Fix: give (True|a)"):
+            TrainingSettings(**wrong)
+    assert replace(TrainingSettings(), encoder_rate=0, steps=np.int64(3)).again(6).encoder_rate == 0
+
+
 def test_steps_are_chosen_by_the_log_and_without_one_fixed() -> None:
     settings = TrainingSettings()
     assert settings.chosen_steps(0, 50, True) == settings.chosen_steps(0, 1_000_000, True) == 100

@@ -5,13 +5,20 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
+import numpy as np
 import pytest
 
+from gram.codes.lexicon import Lexicon
 from gram.errors import SettingError
+from gram.records import Attribute
 from gram.rules import LONGEST_TEXT, in_force, next_moment, parse_rule, replace_synonyms, steer
 from gram.text.analysis import default_analyzer
 
 ANALYZER = default_analyzer()
+SOFA, RED = 0, 1
+LEXICON = Lexicon(
+    [Attribute("type", "sofa"), Attribute("colour", "red")], [[("sofa",)], [("red",)]], 2, *np.ones((3, 2), "f"), 9
+)
 PIN = {"action": "pin", "query": "x", "products": ["a"]}
 
 
@@ -45,18 +52,19 @@ def test_a_wrong_rule_is_told_what_to_mend(data: Any, says: str) -> None:
     assert "Fix: " in str(caught.value)
 
 
-def test_a_rule_matches_words_in_any_form_or_codes() -> None:
+def test_a_rule_matches_words_and_codes_in_any_form() -> None:
     by_query = parse_rule("a", {"action": "pin", "query": "red sofas", "products": ["s1"]})
-    by_code = parse_rule("b", {"action": "filter", "code": "type: sofa | colour: red", "filter": "price < 5"})
-    both = steer([by_query, by_code], ["Red Sofa"], ANALYZER, ["type: sofa", "colour: red"])
+    by_code = parse_rule("b", {"action": "filter", "code": " Type: Sofas|colour:RED", "filter": "price < 5"})
+    unknown = parse_rule("c", {"action": "filter", "code": "type: sofa | colour: mauve", "filter": "price < 5"})
+    both = steer([by_query, by_code, unknown], ["Red Sofa"], LEXICON, {SOFA, RED})
     assert (both.rules, both.pins, both.filters) == (["a", "b"], ["s1"], ["price < 5"])
-    neither = steer([by_query, by_code], ["sofa red"], ANALYZER, ["type: sofa"])
+    neither = steer([by_query, by_code, unknown], ["sofa red"], LEXICON, {SOFA})
     assert neither.rules == []
 
 
 def test_what_each_action_asks() -> None:
     def one(**data: Any) -> Any:
-        return steer([parse_rule("r", {"query": "x", **data})], ["x"], ANALYZER, [])
+        return steer([parse_rule("r", {"query": "x", **data})], ["x"], LEXICON, set())
 
     assert one(action="hide", products=["a"]).hidden == {"a"}
     assert one(action="hide", filter="brand = b").hiding == ["brand = b"]

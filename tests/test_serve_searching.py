@@ -84,3 +84,16 @@ def test_a_query_is_given_as_a_vector_for_another_engine(client: TestClient) -> 
     refused = client.get("/vector", params={"q": "sofa", "form": "bytes"})
     assert refused.status_code == 400
     assert "names, ids" in refused.json()["error"]["fix"]
+
+
+@pytest.mark.parametrize("path", ["/suggest?q=sofa&limit=3", "/vector?q=sofa&from=ids", "/codes?q=sofa"])
+def test_a_parameter_that_an_address_does_not_know_is_refused(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_parameter")
+
+
+def test_a_misspelt_parameter_takes_no_code_away(client: TestClient) -> None:
+    product_id = client.get("/search?q=sofa").json()["hits"][0]["product_id"]
+    before = client.get(f"/products/{product_id}/codes").json()
+    assert client.delete(f"/products/{product_id}/codes/type/sofa?neutal=true").status_code == 400
+    assert client.get(f"/products/{product_id}/codes").json() == before

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gram.coder.base import QueryTerms
+from gram.codes.mining import MiningSettings
 from gram.codes.slots import SLOTS, slot_of_column, slot_of_words
 from gram.errors import DataError
 from gram.text.analysis import Analyzer, default_analyzer
@@ -89,6 +90,22 @@ def test_a_table_that_cannot_be_used_is_named_with_its_fix(
     with pytest.raises(DataError, match=message) as error:
         Tables.load(tmp_path, SLOTS)
     assert "Fix: " in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("w/o", r"negations\.json: negations, 'asked': 'w/o' is never met: .* as \['w', 'o'\]\. Fix: take it out"),
+        ("don't", r"\"don't\" is never met: .* as \['dont'\]\. Fix: write 'dont'"),
+        ("--", r"'--' is never met: .* as \[\]\. Fix: take it out"),
+    ],
+)
+def test_a_negation_that_no_text_is_read_to_have_is_refused(word: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "negations.json").write_text(json.dumps({"before": ["ohne"], "asked": ["ohne", word]}))
+    with pytest.raises(DataError, match=message):
+        MiningSettings(tables=str(tmp_path)).make_analyzer()
+    (tmp_path / "negations.json").write_text(json.dumps({"asked": ["बिना", "ohne", "不含"]}))
+    assert MiningSettings(tables=str(tmp_path)).make_analyzer().tables.negations["asked"] == {"बिना", "ohne", "不含"}
 
 
 def test_a_folder_without_tables_is_no_setting(tmp_path: Path) -> None:

@@ -56,6 +56,15 @@ def test_suggestions_that_cannot_be_read_are_tried_ever_more_rarely(
     assert known._read_from - now == 10
 
 
+def test_a_typo_behind_a_negation_leads_to_no_opposite() -> None:
+    short = {"boots with laces": 9.0, "boots without laces": 1.0}
+    known = suggestions._Known.of((0, 0), short, set(), frozenset(["without", "not"]))
+    for typed in ("boots without l", "boot without lace", "boots without lcaes", "boots without lac3"):
+        assert [text for text, _ in known.complete(typed)] == ["boots without laces"]
+    assert known.complete("boots not laces") == []
+    assert next(text for text, _ in known.complete("bots with laces")) == "boots with laces"
+
+
 class _AtOnce:
     """A thread that has run when it was started."""
 

@@ -19,7 +19,6 @@ from gram.records import Attribute, Interaction, Product
 from gram.text.analysis import Analyzer
 from gram.text.fields import field_texts
 from gram.text.scripts import join_words
-from gram.text.shop_tables import Tables
 from gram.text.words import has_digit
 
 ENGLISH = ("porter", "english")
@@ -60,7 +59,7 @@ class MiningSettings:
 
     def make_analyzer(self) -> Analyzer:
         """How the shop's texts are read. Raises DataError for tables that cannot be used."""
-        return Analyzer(self.language, Tables.load(self.tables, self.slots))
+        return Analyzer.load(self.language, self.tables, self.slots)
 
 
 def mine(products: Sequence[Product], log: Sequence[Interaction], settings: MiningSettings | None = None) -> Lexicon:

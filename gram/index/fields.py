@@ -69,6 +69,11 @@ class Column:
         """Each product's value, folded; of several the one that the column has first."""
         return {row: value for value, rows in reversed(self.rows.items()) for row in rows}
 
+    @cached_property
+    def last(self) -> dict[int, str]:
+        """Each product's value, folded; of several the last by letter, which of a category is its whole path."""
+        return {row: value for value in sorted(self.rows) for row in self.rows[value]}
+
 
 class Fields:
     """The columns of N products, which never change."""
@@ -122,14 +127,12 @@ class Fields:
             return BitMap()
         return BitMap.union(BitMap(column.numbers), *column.rows.values())
 
-    def number(self, name: str, row: int) -> float | None:
-        """A product's number in a field."""
+    def sort_value(self, name: str, row: int) -> float | str | None:
+        """What a product is sorted by in a field: its number, or its last value as it was first written."""
         column = self.columns.get(name)
-        return None if column is None else column.numbers.get(row)
-
-    def has_numbers(self, name: str) -> bool:
-        """Whether some product has a number in a field."""
-        return name in self.columns and bool(self.columns[name].numbers)
+        if column is None or row in column.numbers or row not in column.last:
+            return None if column is None else column.numbers.get(row)
+        return column.shown[column.last[row]]
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """The numbers of all products in a field, in rising order."""

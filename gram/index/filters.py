@@ -50,12 +50,13 @@ class _Token(NamedTuple):
 @dataclass(frozen=True)
 class Filter:
     """A read filter: `rows` says which products of some fields it lets through, `names` which fields it asks, `codes`
-    which codes, `values` which values of which other fields."""
+    which codes, `values` which values of which other fields, `sized` of which fields it compares numbers."""
 
     rows: Callable[[Fields, CodeRows], Rows]
     names: tuple[str, ...] = ()
     codes: tuple[str, ...] = ()
     values: tuple[tuple[str, str], ...] = ()
+    sized: tuple[str, ...] = ()
 
 
 def parse_filter(text: str) -> Filter:
@@ -66,7 +67,8 @@ def parse_filter(text: str) -> Filter:
         return Filter(lambda fields, _: fields.every())
     parser = _Parser(text)
     rows, codes, values = parser.parse(), dict.fromkeys(parser.codes), dict.fromkeys(parser.values)
-    return Filter(rows, tuple(dict.fromkeys(parser.names)), tuple(codes), tuple(values))
+    names, sized = dict.fromkeys(parser.names), dict.fromkeys(parser.sized)
+    return Filter(rows, tuple(names), tuple(codes), tuple(values), tuple(sized))
 
 
 _Rows = Callable[[Fields, CodeRows], Rows]
@@ -80,6 +82,7 @@ class _Parser:
         self.names: list[str] = []
         self.codes: list[str] = []
         self.values: list[tuple[str, str]] = []
+        self.sized: list[str] = []
 
     def parse(self) -> _Rows:
         found = self._either()
@@ -153,6 +156,7 @@ class _Parser:
             return self._equal(name, self._list())
         if name.lower() == CODE:
             self._fail(f"=, != or IN behind {CODE}, which has no size")
+        self.sized.append(name)
         if self._word("BETWEEN"):
             low = self._number()
             if not self._word("AND"):

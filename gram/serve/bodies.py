@@ -91,12 +91,7 @@ def search_request(given: Mapping[str, Any]) -> tuple[SearchRequest, list[str] |
 
     Numbers and truths may be written as texts, lists with commas between.
     """
-    known = {"q", "fields"} | {field.name for field in fields(SearchRequest)} - {"query"}
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise _bad(
-            "unknown_parameter", f"there is no parameter {unknown[0]!r:.60}", f"choose from {', '.join(sorted(known))}"
-        )
+    check_known(given, "q", "fields", *{field.name for field in fields(SearchRequest)} - {"query"})
     query = _text(given, "q")
     if len(query) > LONGEST_QUERY:
         raise _bad("too_long", f"q has {len(query):,} characters", f"send {LONGEST_QUERY:,} at most")
@@ -119,6 +114,14 @@ def search_request(given: Mapping[str, Any]) -> tuple[SearchRequest, list[str] |
         fit=None if fit in (None, "") else _number("fit", fit),
     )
     return request, _names(given, "fields") if "fields" in given else None
+
+
+def check_known(given: Mapping[str, Any], *known: str) -> None:
+    """An HTTPError for a parameter of another name."""
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        fix = f"choose from {', '.join(sorted(known))}"
+        raise _bad("unknown_parameter", f"there is no parameter {unknown[0]!r:.60}", fix)
 
 
 def _bad(code: str, message: str, fix: str) -> HTTPError:

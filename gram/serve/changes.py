@@ -23,6 +23,7 @@ from gram.records import Product
 from gram.serve.bodies import (
     RETRY,
     HTTPError,
+    check_known,
     parse,
     parse_object,
     product_json,
@@ -174,6 +175,7 @@ class Changes:
 
     async def take_code(self, request: Request) -> Response:
         """Takes a code away, or with `neutral` only the edit of it."""
+        check_known(request.query_params, "neutral")
         return await self._edit_code(request, given=None if truth(request.query_params, "neutral") else False)
 
     async def _edit_code(self, request: Request, given: bool | None) -> Response:
@@ -210,10 +212,10 @@ class Changes:
     # --- rules ------------------------------------------------------------------------------------------------------
 
     async def rules(self, _: Request) -> Response:
-        return respond({"rules": self.service.shop.store.all("rule")})
+        return respond({"rules": self.service.shop.kept_rules()})
 
     async def rule(self, request: Request) -> Response:
-        found = self.service.shop.store.get("rule", request.path_params["rule_id"])
+        found = self.service.shop.kept_rules().get(request.path_params["rule_id"])
         if found is None:
             raise _no_rule(request.path_params["rule_id"])
         return respond(found)

@@ -97,10 +97,11 @@ _EDITED = {"anyOf": [_done("taken"), _done("neutral")]}
 _NEUTRAL = _in_query("neutral", TRUTH | {"description": "Leave the code to the text and the model again"})
 _LISTED = [
     _in_query("slot", TEXT | {"description": "Of this slot alone"}),
-    _in_query("prefix", TEXT | {"description": "How their values begin"}),
+    _in_query("prefix", TEXT | {"description": "How their values begin, the words in any form"}),
     _in_query("limit", COUNT | {"maximum": DEEPEST, "default": 100}),
     _in_query("offset", COUNT | {"maximum": 10**9 - 1, "default": 0}),
 ]
+_KEPT = {"anyOf": [refer("Rule"), refer("UnreadRule")]}
 _TAUGHT = object_of({"attribute": TEXT, "new": TRUTH, "coded_anew": COUNT})
 _MANY = {"application/x-ndjson": TEXT, "application/json": list_of(refer("SentProduct") | {"required": ["product_id"]})}
 _CLICKS = object_of({"accepted": COUNT, "rejected": COUNT})
@@ -113,7 +114,9 @@ OPERATIONS: dict[str, dict[str, _Operation]] = {
         ),
         "post": _Operation("Search", refer("Answer"), [400, 413], _json("Search")),
     },
-    "/suggest": {"get": _Operation("Complete what is typed", refer("Suggestions"), query=[_in_query("q", TEXT)])},
+    "/suggest": {
+        "get": _Operation("Complete what is typed", refer("Suggestions"), [400], query=[_in_query("q", TEXT)])
+    },
     "/codes": {
         "get": _Operation("The codes that there are", refer("CodeList"), [400], query=_LISTED),
     },
@@ -141,10 +144,10 @@ OPERATIONS: dict[str, dict[str, _Operation]] = {
         "put": _Operation("Give it a code", _done("given")),
         "delete": _Operation("Take a code away from it, or the edit of it", _EDITED, query=[_NEUTRAL]),
     },
-    "/rules": {"get": _Operation("All rules", object_of({"rules": map_of(refer("Rule"))}))},
+    "/rules": {"get": _Operation("All rules", object_of({"rules": map_of(_KEPT)}))},
     "/rules/try": {"post": _Operation("A query before and after rules", _TRIED, [400, 413], _json("Try"))},
     "/rules/{rule_id}": {
-        "get": _Operation("A rule", refer("Rule")),
+        "get": _Operation("A rule", _KEPT),
         "put": _Operation("Keep a rule", refer("KeptRule"), [413], _json("Rule")),
         "delete": _Operation("Take it out", _done("deleted")),
     },

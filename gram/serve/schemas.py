@@ -58,7 +58,7 @@ SEARCH: dict[str, Schema] = {
     | {"maximum": DEEPEST, "default": 0, "description": f"How many hits to skip; with limit up to {DEEPEST:,}"},
     "filter": TEXT | {"description": 'Which products may be found: brand = "nike" AND price < 50'},
     "facets": TEXT | {"description": f"Fields whose values are counted, with commas between, {MOST_NAMES} at most"},
-    "sort": TEXT | {"description": "A field with numbers to sort by, -price for falling order"},
+    "sort": TEXT | {"description": "A field to sort by, -price for falling order"},
     "distinct": TEXT | {"description": "A field of which each value is shown once"},
     "explain": TRUTH | {"default": False, "description": "Whether hits come with the codes and features behind them"},
     "value": {"type": "number", "exclusiveMinimum": -1e9, "exclusiveMaximum": 1e9}
@@ -198,6 +198,10 @@ COMPONENTS: dict[str, Schema] = {
     "KeptRule": object_of(
         {name: _RULE[name] for name in KEYS} | {"warnings": refer("Warnings")},
         optional=[name for name in KEYS if name != "action"],
+    ),
+    "UnreadRule": object_of(
+        {"error": TEXT | {"description": "Why a rule that is kept cannot be read, and does nothing, and the fix"}},
+        additionalProperties=True,
     ),
     "TriedRule": object_of({"id": SCALAR} | _RULE, optional=["id", *(name for name in KEYS if name != "action")]),
     "Try": object_of(

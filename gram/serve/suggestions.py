@@ -38,22 +38,25 @@ log = logging.getLogger("gram.serve")
 @dataclass(frozen=True, eq=False)
 class _Known:
     """Beginnings of words in their order, each with the text that goes on so and what this weighs. `short` are the
-    texts that a typo is looked for in: all but titles."""
+    texts that a typo is looked for in: all but titles; `negations` the words by which a query leaves something out."""
 
     version: tuple[int, int]
     beginnings: list[str]
     texts: list[str]
     weights: list[float]
     short: dict[str, float]
+    negations: frozenset[str]
 
     @staticmethod
-    def of(version: tuple[int, int], short: dict[str, float], titles: set[str]) -> _Known:
+    def of(
+        version: tuple[int, int], short: dict[str, float], titles: set[str], negations: frozenset[str] = frozenset()
+    ) -> _Known:
         rows = [(title, title, TITLE) for title in titles - short.keys()]
         for text, weight in short.items():
             inner = [at + 1 for at, letter in enumerate(text) if letter == " "]
             rows += [(text, text, weight), *((text[at:], text, weight / 2) for at in inner)]
         rows.sort()
-        return _Known(version, [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], short)
+        return _Known(version, [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], short, negations)
 
     def complete(self, typed: str) -> list[tuple[str, float]]:
         begin, end = bisect_left(self.beginnings, typed), bisect_left(self.beginnings, typed + "\U0010ffff")
@@ -61,7 +64,8 @@ class _Known:
         for text, weight in zip(self.texts[begin:end], self.weights[begin:end], strict=True):
             found[text] = max(weight, found.get(text, 0.0))
         if not found and len(typed) >= 3:
-            texts = list(self.short)
+            left_out = self.negations.intersection(typed.split())  # "boots with laces" is near its opposite
+            texts = [text for text in self.short if left_out.issubset(text.split())]
             cut = [text[: len(typed) + 1] for text in texts]
             near = process.extract(typed, cut, scorer=fuzz.ratio, score_cutoff=CLOSE, limit=MOST_SUGGESTED)
             return [(texts[i], self.short[texts[i]]) for _, _, i in near]
@@ -126,7 +130,7 @@ class Suggestions:
         for more in (_added(snapshot), _brands(snapshot), self._clicked):
             for text, weight in more.items():
                 weights[text] = weights.get(text, 0.0) + weight
-        known = _Known.of(version, weights, _titles(snapshot))
+        known = _Known.of(version, weights, _titles(snapshot), lexicon.analyzer.tables.negations["asked"])
         end = time.monotonic()
         self._read_from = end + max(EVERY, PAUSES * (end - begin))
         return known

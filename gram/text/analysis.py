@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gram.errors import DataError
 from gram.text.scripts import cut_runs
 from gram.text.shop_tables import Tables
 from gram.text.stemming import DERIVED, MAX_WORD, bases, check_language, has_digit, stem, stem_short
@@ -66,6 +67,19 @@ class Analyzer:
     language: str = "porter"
     tables: Tables = field(default_factory=Tables.load)
     nouns: frozenset[str] = frozenset()
+
+    @classmethod
+    def load(cls, language: str, folder: str | Path, slots: Collection[str]) -> Analyzer:
+        """With the tables of a folder, as `Tables.load` reads them. Raises DataError as that does, and for a negation
+        that no text is read to have."""
+        analyzer = cls(language, Tables.load(folder, slots))
+        for where, words in analyzer.tables.negations.items():
+            for word in sorted(words):
+                if (read := analyzer.words(word)) != [word]:
+                    problem = f"negations, {where!r}: {word!r} is never met: texts that have it are read as {read}."
+                    fix = f"write {read[0]!r}" if len(read) == 1 else "take it out: a negation is one word"
+                    raise DataError(Path(folder, "negations.json"), problem, fix)
+        return analyzer
 
     @property
     def stopwords(self) -> frozenset[str]:

@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from gram.coder.encoder.tokens import Batch, hide
 from gram.coder.memory import keep_freed_memory
 from gram.coder.precision import computing
 from gram.codes.pseudo_queries import pseudo_share
+from gram.errors import SettingError
 from gram.training.checkpoints import ANEW, CHECKPOINT_SECONDS, forget_after, reading_weights, write_checkpoint
 from gram.training.losses import attribute_loss, code_loss, code_scores, contrastive_loss, late_scores
 from gram.training.samples import Samples, TrainingBatch
@@ -40,7 +42,8 @@ brings"; nothing between 60 and 300 was compared."""
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How the coder is trained. `steps` = 0 chooses by the size of the log and the catalogue."""
+    """How the coder is trained. `steps` = 0 chooses by the size of the log and the catalogue. Raises SettingError for
+    what is no number from 0, a whole one where the default is."""
 
     steps: int = 0
     batch: int = 64
@@ -62,6 +65,15 @@ class TrainingSettings:
     averaged: float = 0.98  # how much of the running mean of the weights a step leaves as it is
     co_training: int = 0  # steps of co-training; measured, it made nothing better on top of joint training
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            kind = type(getattr(TrainingSettings, name))
+            expected = {bool: bool, int: Integral, float: Real}[kind]
+            right = isinstance(value, expected) and isinstance(value, bool) == (kind is bool)
+            if not right or not 0 <= value < math.inf:
+                fix = {bool: "True or False", int: "a whole number from 0", float: "a number from 0"}[kind]
+                raise SettingError(f"the training's {name} is {value!r:.60}. Fix: give {fix}")
 
     def chosen_steps(self, n_queries: int, n_products: int, pretrained: bool) -> int:
         if self.steps:
