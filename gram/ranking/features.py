@@ -98,7 +98,7 @@ class CandidateView:
     @cached_property
     def code_match(self) -> CodeMatch:
         """What the query asks by its codes, and what the candidates have of it."""
-        return CodeMatch(self.index, self.query.codes, self.rows, self.number)
+        return CodeMatch(self.index, self.query.codes, self.rows, self.number, self.code_rows)
 
     @cached_property
     def code_rows(self) -> RowEntries:
@@ -228,6 +228,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("code_share", "codes", compute=lambda view: view.code_match.share),
     Feature("code_pairs", "codes", 0.3, compute=lambda view: view.code_match.pairs),
     Feature("weakest_code", "codes", compute=lambda view: view.code_match.weakest),
+    # and of the rest how near another code of the product comes
+    Feature("soft_share", "codes", compute=lambda view: view.code_match.soft_share),
     *(Feature(f"{slot}_agreement", "codes", compute=_slot(CodeMatch.agreement, slot)) for slot in SLOT_FEATURES),
     *(
         Feature(f"{slot}_conflict", "codes", CONFLICTS.get(slot, 0.0), -1, compute=_slot(CodeMatch.conflict, slot))
