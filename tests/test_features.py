@@ -16,7 +16,7 @@ import pytest
 
 import gram.ranking
 from gram.arrays import SparseRow, SparseRows
-from gram.coder.base import QueryCodes, QueryRepresentation, QueryTerms
+from gram.coder.base import NearAttributes, QueryCodes, QueryRepresentation, QueryTerms
 from gram.codes.slots import SLOTS
 from gram.codes.trie import CodeTrie
 from gram.errors import SettingError
@@ -100,14 +100,18 @@ def make_query(
     lexical: Mapping[int, float] | None = None,
     expansion: Mapping[int, float] | None = None,
     compound: Mapping[int, float] | None = None,
+    near: Mapping[int, Mapping[int, float]] | None = None,
 ) -> QueryRepresentation:
     keys = sorted(lexical or {})
+    close = [(0, a, b, like) for a, row in (near or {}).items() for b, like in row.items()]
+    columns = [np.array(part) for part in zip(*close, strict=True)] if close else []
+    of_each = NearAttributes(*columns).by_key(np.array(keys, dtype=np.int64)) if close else None
     importance = np.array([(lexical or {})[k] ** 2 for k in keys], dtype=np.float32)
     slots = np.array([SLOT_OF[k] if 0 <= k < 5 else 0 for k in keys], dtype=np.int32)
     apart = ~np.eye(len(keys), dtype=bool)
     return QueryRepresentation(
         QueryTerms.read(text, default_analyzer()),
-        QueryCodes(np.array(keys, dtype=np.int64), importance / max(importance.sum(), 1e-9), slots, apart),
+        QueryCodes(np.array(keys, dtype=np.int64), importance / max(importance.sum(), 1e-9), slots, apart, of_each),
         *(sparse(row or {}) for row in (lexical, expansion, compound)),
         dense=np.array([0.6, 0.8], dtype=np.float32),
         token_vectors=np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32),
@@ -190,6 +194,16 @@ def test_what_a_query_leaves_out_counts_against_the_title_that_has_it() -> None:
     assert stated.tolist() == list(titles.values()), "a title denies nothing of the next one, nor of the one before"
     assert found("boots without laces red") == list(titles.values()), "no title says laces red: laces are meant"
     assert sum(found("boots without new laces")) == 0, "a title says new laces: these are meant, and it has none"
+
+
+def test_what_a_product_lacks_counts_by_the_nearest_that_it_has(index: Index) -> None:
+    near = {0: {2: 0.5, 1: 0.25, 4: 0.9}, 3: {1: 1.0}}
+    rows = by_row(find_candidates(index, make_query("hose", lexical={0: 2.0, 3: 1.0}, near=near), EVERY, keep=4))
+    found = [rows[row]["soft_share"] for row in range(4)]
+    of_the_lamp = 0.8 * (1 - 0.5 / 1.5) * 0.25 + 0.2 * 1.0  # it was given a third of what it lacks of the first
+    assert found == pytest.approx([0.0, 0.0, 0.8 * 0.5, of_the_lamp])
+    unknown = make_query("hose", lexical={0: 2.0, 3: 1.0})
+    assert not any(row["soft_share"] for row in by_row(find_candidates(index, unknown, EVERY, keep=4)).values())
 
 
 def test_where_words_stand_in_a_title(index: Index) -> None:
@@ -331,12 +345,17 @@ class Slow:
         pairs = [(a, b) for a in had for b in had if a < b]
         every = sum(counts[a] * counts[b] for a, b in pairs)
         share = sum(counts[k] * had[k] for k in had)
+        has = self.code_vector()
+        near = [] if query.codes.near is None else [query.codes.near.of(i) for i in range(len(had))]
+        rows = [dict(zip(row.key.tolist(), row.weight.tolist(), strict=True)) for row in near]
+        nearest = [max((like for k, like in row.items() if k in has), default=0.0) for row in rows] or [0.0] * len(had)
         telling = [had[k] for k in had if counts[k] >= 0.2 * max(counts.values())]
         found = {
             "lexical_share": sum(counts[k] for k in had if k in holds),
             "code_share": share,
             "code_pairs": sum(counts[a] * counts[b] * had[a] * had[b] for a, b in pairs) / every if pairs else share,
             "weakest_code": min(telling, default=0.0),
+            "soft_share": sum(counts[k] * (1 - had[k]) * like for k, like in zip(had, nearest, strict=True)),
         }
         for name in SLOT_FEATURES:
             here = [k for k in had if slot[k] == SLOTS.index(name)]
@@ -487,7 +506,9 @@ def test_every_feature_is_what_a_slow_computation_says(seed: int, monkeypatch: p
     weights = {feature.name: float(rng.random()) for feature in FEATURES} | {"measure_conflict": -0.5, "left_out": -0.7}
     for _ in range(6):
         words = draw(1, 6) + ["sofa"] * int(rng.integers(2))
-        query = make_query(" ".join(words), weigh(), weigh(), weigh())
+        asked = weigh()
+        near = {key: {k: min(w, 1.0) for k, w in weigh().items() if k != key} for key in asked}
+        query = make_query(" ".join(words), asked, weigh(), weigh(), near)
         expected = slowly(products, query, weights, by_postings=8, nearest=9, alike_most=2)
         array = np.array([weights[name] for name in NAMES], dtype=np.float32)
         found = find_candidates(index, query, array, keep=12, from_postings=8)

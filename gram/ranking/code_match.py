@@ -109,8 +109,9 @@ class CodeMatch:
 
     @cached_property
     def soft_share(self) -> Floats:
-        """(C,) of what is asked, by importance, what a candidate lacks, as far as another attribute of it comes near."""
-        return (self.nearest * (1 - self.has)) @ self.codes.importance
+        """(C,) of what is asked, by importance, what a candidate lacks, as far as another of its attributes is near."""
+        lacking: Floats = self.nearest * (1 - self.has)  # (C, K)
+        return lacking @ self.codes.importance
 
     @cached_property
     def weakest(self) -> Floats:

@@ -264,13 +264,13 @@ again"."""
 DEFAULTS_ALONE: dict[str, dict[str, float]] = {
     "codes": {
         **{"lexical_lexical": 1.0, "lexical_expansion": 5.0, "expansion_lexical": 8.0, "expansion_expansion": 20.0},
-        **{"code_share": 1.8, "code_pairs": 0.5, "type_agreement": 0.8, "brand_agreement": 1.3},
+        **{"code_share": 1.8, "code_pairs": 0.5, "soft_share": 2.0, "type_agreement": 0.8, "brand_agreement": 1.3},
         **{"material_agreement": 2.5, "type_conflict": -1.8, "brand_conflict": -0.6, "colour_conflict": -1.1},
         **{"material_conflict": -1.5, "prf_codes": 5.0},
     },
     "codes+words": {
         **{"lexical_lexical": 0.4, "lexical_expansion": 3.0, "expansion_lexical": 8.0, "expansion_expansion": 16.0},
-        **{"code_pairs": 0.5, "brand_agreement": 0.5, "type_conflict": -1.0, "brand_conflict": -0.6},
+        **{"code_pairs": 0.5, "soft_share": 4.0, "brand_agreement": 0.5, "type_conflict": -1.0, "brand_conflict": -0.6},
         **{"colour_conflict": -1.0, "prf_codes": 2.0, "bm25": 4.0, "idf_coverage": 2.0, "number_match": 0.5},
         **{"measure_conflict": -0.5, "left_out": -0.8, "bigram_proximity": 0.4, "prf_title": 1.0},
     },

@@ -21,11 +21,10 @@ from gram.coder.encoder.network import FirstStep
 from gram.coder.encoder.tokens import Batch, TokenizedTexts
 from gram.index.token_vectors import UNIT, TokenVectors
 
-
 NEAR_FROM = 0.3
-"""The cosine from which a learnt attribute is near to what a text says; as far above it as it comes, it is like that."""
+"""The cosine from which a learnt attribute is near to what a text says: docs/log.md, "Codes that are near"."""
 NEAREST = 64
-"""Attributes near to one that a text holds, at most."""
+"""Attributes near to one that a text holds, at most. Not tuned."""
 
 
 class Entries(NamedTuple):
