@@ -206,6 +206,20 @@ def test_what_a_product_lacks_counts_by_the_nearest_that_it_has(index: Index) ->
     assert not any(row["soft_share"] for row in by_row(find_candidates(index, unknown, EVERY, keep=4)).values())
 
 
+def test_what_a_title_says_behind_for_alone_counts_against_it() -> None:
+    titles = {
+        "laptop of lenovo": 0.0, "battery for lenovo laptop": 1.0, "laptop battery for lenovo": 0.0, "for laptop": 0.0,
+        "battery for men for laptop": 0.5, "battery": 0.0, "lenovo": 0.0,
+    }  # fmt: skip
+    stems = [default_analyzer().stems(title) for title in titles]
+    codes: dict[str, Rows] = {part: [{0: 1.0}] * len(titles) for part in ("lexical", "expansion", "compound")}
+    index = make_index(stems, stems, codes, np.eye(len(titles), 2), [[]] * len(titles))
+    idf = {stem: index.bm25.idf(stem) for stem in ("laptop", "lenovo")}
+    titles["battery for men for laptop"] = idf["laptop"] / sum(idf.values())
+    rows = by_row(find_candidates(index, make_query("lenovo laptop", lexical={0: 1.0}), EVERY, keep=len(titles)))
+    assert [rows[row]["only_for"] for row in range(len(titles))] == pytest.approx(list(titles.values()))
+
+
 def test_where_words_stand_in_a_title(index: Index) -> None:
     rows = by_row(find_candidates(index, make_query("hose 50 ft", lexical={0: 3.0}), EVERY, keep=4))
     idf = {s: index.bm25.idf(s) for s in ("hose", "50", "ft")}
@@ -386,6 +400,12 @@ class Slow:
 
         return sum(all(map(says, thing)) for thing in things) / max(len(things), 1)
 
+    def only_for(self, query: QueryRepresentation) -> float:
+        """What of the query the title says behind its first "for", where it says nothing of it before."""
+        at = next((i for i, word in enumerate(self.title) if i and word == "for"), len(self.title))
+        before = set(self.title[:at]) & set(query.terms.telling)
+        return 0.0 if before or at == len(self.title) else self.coverage(query, self.title)
+
     def code_vector(self) -> dict[int, float]:
         """The product's attributes, of unit length."""
         both: dict[int, float] = {}
@@ -418,6 +438,7 @@ class Slow:
             "title_coverage": self.coverage(query, self.title),
             "bigram_proximity": self.proximity(query),
             "last_term": float(last != [] and last[0] in self.title),
+            "only_for": self.only_for(query),
             "maxsim": sum(w * m for w, m in zip(query.token_weights.tolist(), met, strict=True)) if met else 0.0,
             "min_maxsim": min(met, default=0.0),
             "value": float(self.index.value[self.row]),
@@ -486,7 +507,7 @@ def test_every_feature_is_what_a_slow_computation_says(seed: int, monkeypatch: p
     rng = np.random.default_rng(seed)
     n, vocabulary = (
         24,
-        ["red", "hose", "50", "25", "ft", "lamp", "pipe", "garden", "dw713", "of", "blue", "without", "free"],
+        ["red", "hose", "50", "25", "ft", "lamp", "pipe", "garden", "dw713", "of", "blue", "without", "free", "for"],
     )
 
     def draw(low: int, high: int, share: float = 1.0) -> list[str]:
@@ -504,6 +525,7 @@ def test_every_feature_is_what_a_slow_computation_says(seed: int, monkeypatch: p
     monkeypatch.setattr(first_phase, "NEAREST", 9)
     monkeypatch.setattr(first_phase, "FROM_FEEDBACK", 2)
     weights = {feature.name: float(rng.random()) for feature in FEATURES} | {"measure_conflict": -0.5, "left_out": -0.7}
+    weights["only_for"] = -0.4
     for _ in range(6):
         words = draw(1, 6) + ["sofa"] * int(rng.integers(2))
         asked = weigh()

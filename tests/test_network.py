@@ -350,7 +350,7 @@ def test_what_comes_near_to_what_a_query_says(backbone: Backbone, tokenizer: Tex
     found = coder.represent(texts, Side.QUERY, settings).near
     assert found is not None
     assert set(found.text.tolist()) == {0, 2}
-    assert not (found.asked == found.key).any()
+    assert not (found.lexical == found.key).any()
     assert (found.likeness > 0).all()
     assert (found.likeness <= 1).all()
     batch = tokenizer.queries(["red hose"]).batch([0])
@@ -362,7 +362,8 @@ def test_what_comes_near_to_what_a_query_says(backbone: Backbone, tokenizer: Tex
     expected = {a: (float(c) - NEAR_FROM) / (1 - NEAR_FROM) for a, c in enumerate(cosines) if c > NEAR_FROM}
     expected.pop(lexicon.id_of(("red",)), None)
     here = found.of(0)
-    near = here.by_key(np.unique(here.asked)).of(int(np.searchsorted(np.unique(here.asked), lexicon.id_of(("red",)))))
+    keys = np.unique(here.lexical)
+    near = here.by_key(keys).of(keys.tolist().index(lexicon.id_of(("red",))))
     assert dict(zip(near.key.tolist(), near.weight.tolist(), strict=True)) == pytest.approx(expected, abs=1e-4)
     assert coder.represent([Product("x", "red hose")], Side.PRODUCT, settings).near is None
 

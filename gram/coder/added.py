@@ -52,7 +52,7 @@ class AddedAttributes:
         )
         near = found.near
         if near is not None:
-            near = near._replace(asked=self.outside[near.asked], key=self.outside[near.key])
+            near = near._replace(lexical=self.outside[near.lexical], key=self.outside[near.key])
         return found._replace(lexical=lexical, expansion=expansion, near=near)
 
     def with_words(self, words: Mapping[str, int]) -> Coder:

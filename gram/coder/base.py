@@ -67,6 +67,7 @@ class QueryTerms(NamedTuple):
     measures: Sequence[tuple[str, str]]  # a number and the unit behind it
     left_out: Sequence[Sequence[str]] = ()  # stems of each thing that is not wanted: shoes without (laces)
     negations: Mapping[str, Sequence[str]] = {}  # stems that deny, in titles, what they stand "before" …
+    purposes: Sequence[str] = ()  # stems behind which titles say what a product is for
 
     @classmethod
     def read(cls, query: str, analyzer: Analyzer) -> QueryTerms:
@@ -78,7 +79,8 @@ class QueryTerms(NamedTuple):
         left_out = [stems for i in behind if (stems := _first_said(row[i:], says[i:]))]
         denying = {where: [analyzer.stem(w) for w in deny] for where, deny in negations.items()} if left_out else {}
         # "xs" has the stem of a stop word and is none
-        return cls(row, list(dict.fromkeys(telling)), measures, left_out, denying)
+        purposes = [analyzer.stem(word) for word in analyzer.tables.purposes]
+        return cls(row, list(dict.fromkeys(telling)), measures, left_out, denying, purposes)
 
 
 def _first_said(row: Sequence[str], says: Sequence[bool]) -> list[str]:
@@ -93,7 +95,7 @@ class NearAttributes(NamedTuple):
     """For attributes that texts hold, the learnt ones that mean much the same there, and how near they come."""
 
     text: NDArray[np.int64]  # (X,)
-    asked: NDArray[np.int64]  # (X,) the attribute that the text holds
+    lexical: NDArray[np.int64]  # (X,) the attribute that the text holds
     key: NDArray[np.int64]  # (X,) another attribute
     likeness: NDArray[np.float32]  # (X,) in (0, 1]
 
@@ -103,8 +105,8 @@ class NearAttributes(NamedTuple):
         return NearAttributes(*(column[here] for column in self))
 
     def by_key(self, keys: NDArray[np.int64]) -> SparseRows:
-        """A row for each of the attributes asked, K of them, rising."""
-        at = np.searchsorted(keys, self.asked)
+        """A row for each of K attributes that a text holds, rising."""
+        at = np.searchsorted(keys, self.lexical)
         return SparseRows.build(at, self.key, self.likeness, len(keys))
 
 

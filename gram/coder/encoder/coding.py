@@ -65,8 +65,8 @@ class RepresentationBuilder:
     def add_near(self, rows: NDArray[np.int64], batch: Batch, cosines: Tensor) -> None:
         """Which attributes come near to those that the texts in `rows` (B,) hold: `cosines` (T, G) are all of them."""
         most, attribute = cosines.topk(min(NEAREST + 1, cosines.shape[1]), dim=1)  # (T, kept)
-        held = batch.tag_attribute.unsqueeze(1)
-        tag, column = ((most > NEAR_FROM) & (attribute != held)).nonzero(as_tuple=True)
+        lexical = batch.tag_attribute.unsqueeze(1)
+        tag, column = ((most > NEAR_FROM) & (attribute != lexical)).nonzero(as_tuple=True)
         likeness = (most[tag, column].clamp(max=1.0) - NEAR_FROM) / (1 - NEAR_FROM)
         texts = rows[_np(batch.tag_row[tag])]
         near = (texts, _np(batch.tag_attribute[tag]), _np(attribute[tag, column]), _np(likeness))
