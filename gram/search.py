@@ -278,7 +278,7 @@ class Searcher:
                         part += whole.pop(key, 0.0)
                     code = self.code_of(key) if sides.query == "compound" else (self.lexicon.attributes[key],)
                     shared.append(SharedCode(code, weight, there, sides.query, sides.product, part))
-        shared += self._compound_codes(match)
+        shared += self._compound_codes(match) + self._near_codes(match, index, row)
         shared = [s._replace(share=s.share / max(speaking_for, 1e-9)) for s in shared]
         left_out = {self.lexicon.attributes[key] for key in self.left_out(query)}
         shared = [s if left_out.isdisjoint(s.code) else s._replace(query_source="left_out") for s in shared]
@@ -309,6 +309,22 @@ class Searcher:
                 found.append(SharedCode(code, 1.0, there, "lexical", "lexical" if lexical else "expansion", value))
         return found
 
+    def _near_codes(self, match: CodeMatch, index: Index, row: int) -> list[SharedCode]:
+        """The codes of the one candidate that come nearest to what is asked and it lacks, with their parts of the
+        score."""
+        weight, codes, nearest = float(self.scorer.weights[NAMES.index("soft_share")]), match.codes, match.nearest[0]
+        if codes.near is None:
+            return []
+        found, parts = [], weight * codes.importance * nearest * (1 - match.has[0])  # (K,)
+        for k in np.flatnonzero(parts).tolist():
+            near = codes.near.of(k)
+            key = int(near.key[np.isin(near.key, match.entries.key) & (near.weight == nearest[k])][0])
+            lexical = _weight(index.lexical, key, row)
+            there, source = (lexical, "lexical") if lexical else (_weight(index.expansion, key, row), "expansion")
+            code = (self.lexicon.attributes[key],)
+            found.append(SharedCode(code, float(nearest[k]), there, "near", source, float(parts[k])))
+        return found
+
     @cached_property
     def codes(self) -> NDArray[np.int32]:
         """(C, L) the attributes of every code, padded with −1."""
@@ -323,6 +339,8 @@ class Searcher:
 def _bytes_of(query: QueryRepresentation) -> int:
     """What a representation takes of memory, about."""
     sparse = sum(part.key.nbytes + part.weight.nbytes for part in (query.lexical, query.expansion, query.compound))
+    if query.codes.near is not None:
+        sparse += query.codes.near.key.nbytes + query.codes.near.weight.nbytes
     return 3_000 + sparse + query.codes.apart.nbytes + query.dense.nbytes + query.token_vectors.nbytes
 
 

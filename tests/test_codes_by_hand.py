@@ -15,6 +15,7 @@ from gram.code_edits import CodeEdit, CodeEdits
 from gram.coder.packing import SPARSE, read_back
 from gram.errors import SettingError
 from gram.indexing import make_index
+from gram.ranking.scorer import Scorer
 from gram.records import Attribute, Product
 from gram.shop import Shop
 
@@ -209,6 +210,24 @@ def test_an_added_attribute_is_written_where_the_text_lacks_it(index_folder: Pat
             assert [made.lexicon.attributes[key] for key in b.key] == names
             written |= {str(n) for n in names} if name == "expansion" else set()
     assert {"brand: novabrand", "brand: zenit"} <= written
+    for part in ("lexical", "key"):
+        a, b = getattr(inside.near, part).tolist(), getattr(outside.near, part).tolist()
+        names = [made.inner.lexicon.attributes[key] for key in a]  # type: ignore[attr-defined]
+        assert [made.lexicon.attributes[key] for key in b] == names
+
+
+def test_a_code_that_is_near_is_shown_with_its_part_of_the_score(shop: Shop) -> None:
+    searcher = shop.live.searcher.with_scorer(Scorer.default(("codes", "words")))
+    shown = 0
+    for query in ("couch", "womens sneakers", "navy gown", "comforter"):
+        for hit in searcher.search(query, 50, explain=True):
+            near = [code for code in hit.codes if code.query_source == "near"]
+            speaking_for = sum(part for name, part in hit.features.items() if part > 0 and name != "base")
+            part = hit.features.get("soft_share", 0.0)
+            assert sum(c.share for c in near) * speaking_for == pytest.approx(part, abs=1e-4)
+            assert all(code.product_weight > 0 and 0 < code.query_weight <= 1 for code in near)
+            shown += len(near)
+    assert shown, "some product lacks what is searched for and has a code that is near"
 
 
 def test_an_added_attribute_is_written_no_more_than_others_of_its_slot(index_folder: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 import gram.ranking
 from gram.arrays import SparseRow, SparseRows
-from gram.coder.base import QueryCodes, QueryRepresentation, QueryTerms
+from gram.coder.base import NearAttributes, QueryCodes, QueryRepresentation, QueryTerms
 from gram.codes.slots import SLOTS
 from gram.codes.trie import CodeTrie
 from gram.errors import SettingError
@@ -100,14 +100,18 @@ def make_query(
     lexical: Mapping[int, float] | None = None,
     expansion: Mapping[int, float] | None = None,
     compound: Mapping[int, float] | None = None,
+    near: Mapping[int, Mapping[int, float]] | None = None,
 ) -> QueryRepresentation:
     keys = sorted(lexical or {})
+    close = [(0, a, b, like) for a, row in (near or {}).items() for b, like in row.items()]
+    columns = [np.array(part) for part in zip(*close, strict=True)] if close else []
+    of_each = NearAttributes(*columns).by_key(np.array(keys, dtype=np.int64)) if close else None
     importance = np.array([(lexical or {})[k] ** 2 for k in keys], dtype=np.float32)
     slots = np.array([SLOT_OF[k] if 0 <= k < 5 else 0 for k in keys], dtype=np.int32)
     apart = ~np.eye(len(keys), dtype=bool)
     return QueryRepresentation(
         QueryTerms.read(text, default_analyzer()),
-        QueryCodes(np.array(keys, dtype=np.int64), importance / max(importance.sum(), 1e-9), slots, apart),
+        QueryCodes(np.array(keys, dtype=np.int64), importance / max(importance.sum(), 1e-9), slots, apart, of_each),
         *(sparse(row or {}) for row in (lexical, expansion, compound)),
         dense=np.array([0.6, 0.8], dtype=np.float32),
         token_vectors=np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32),
@@ -190,6 +194,30 @@ def test_what_a_query_leaves_out_counts_against_the_title_that_has_it() -> None:
     assert stated.tolist() == list(titles.values()), "a title denies nothing of the next one, nor of the one before"
     assert found("boots without laces red") == list(titles.values()), "no title says laces red: laces are meant"
     assert sum(found("boots without new laces")) == 0, "a title says new laces: these are meant, and it has none"
+
+
+def test_what_a_product_lacks_counts_by_the_nearest_that_it_has(index: Index) -> None:
+    near = {0: {2: 0.5, 1: 0.25, 4: 0.9}, 3: {1: 1.0}}
+    rows = by_row(find_candidates(index, make_query("hose", lexical={0: 2.0, 3: 1.0}, near=near), EVERY, keep=4))
+    found = [rows[row]["soft_share"] for row in range(4)]
+    of_the_lamp = 0.8 * (1 - 0.5 / 1.5) * 0.25 + 0.2 * 1.0  # it was given a third of what it lacks of the first
+    assert found == pytest.approx([0.0, 0.0, 0.8 * 0.5, of_the_lamp])
+    unknown = make_query("hose", lexical={0: 2.0, 3: 1.0})
+    assert not any(row["soft_share"] for row in by_row(find_candidates(index, unknown, EVERY, keep=4)).values())
+
+
+def test_what_a_title_says_behind_for_alone_counts_against_it() -> None:
+    titles = {
+        "laptop of lenovo": 0.0, "battery for lenovo laptop": 1.0, "laptop battery for lenovo": 0.0, "for laptop": 0.0,
+        "battery for men for laptop": 0.5, "battery": 0.0, "lenovo": 0.0,
+    }  # fmt: skip
+    stems = [default_analyzer().stems(title) for title in titles]
+    codes: dict[str, Rows] = {part: [{0: 1.0}] * len(titles) for part in ("lexical", "expansion", "compound")}
+    index = make_index(stems, stems, codes, np.eye(len(titles), 2), [[]] * len(titles))
+    idf = {stem: index.bm25.idf(stem) for stem in ("laptop", "lenovo")}
+    titles["battery for men for laptop"] = idf["laptop"] / sum(idf.values())
+    rows = by_row(find_candidates(index, make_query("lenovo laptop", lexical={0: 1.0}), EVERY, keep=len(titles)))
+    assert [rows[row]["only_for"] for row in range(len(titles))] == pytest.approx(list(titles.values()))
 
 
 def test_where_words_stand_in_a_title(index: Index) -> None:
@@ -331,12 +359,17 @@ class Slow:
         pairs = [(a, b) for a in had for b in had if a < b]
         every = sum(counts[a] * counts[b] for a, b in pairs)
         share = sum(counts[k] * had[k] for k in had)
+        has = self.code_vector()
+        near = [] if query.codes.near is None else [query.codes.near.of(i) for i in range(len(had))]
+        rows = [dict(zip(row.key.tolist(), row.weight.tolist(), strict=True)) for row in near]
+        nearest = [max((like for k, like in row.items() if k in has), default=0.0) for row in rows] or [0.0] * len(had)
         telling = [had[k] for k in had if counts[k] >= 0.2 * max(counts.values())]
         found = {
             "lexical_share": sum(counts[k] for k in had if k in holds),
             "code_share": share,
             "code_pairs": sum(counts[a] * counts[b] * had[a] * had[b] for a, b in pairs) / every if pairs else share,
             "weakest_code": min(telling, default=0.0),
+            "soft_share": sum(counts[k] * (1 - had[k]) * like for k, like in zip(had, nearest, strict=True)),
         }
         for name in SLOT_FEATURES:
             here = [k for k in had if slot[k] == SLOTS.index(name)]
@@ -366,6 +399,12 @@ class Slow:
             return bool(places) and not any(denied)
 
         return sum(all(map(says, thing)) for thing in things) / max(len(things), 1)
+
+    def only_for(self, query: QueryRepresentation) -> float:
+        """What of the query the title says behind its first "for", where it says nothing of it before."""
+        at = next((i for i, word in enumerate(self.title) if i and word == "for"), len(self.title))
+        before = set(self.title[:at]) & set(query.terms.telling)
+        return 0.0 if before or at == len(self.title) else self.coverage(query, self.title)
 
     def code_vector(self) -> dict[int, float]:
         """The product's attributes, of unit length."""
@@ -399,6 +438,7 @@ class Slow:
             "title_coverage": self.coverage(query, self.title),
             "bigram_proximity": self.proximity(query),
             "last_term": float(last != [] and last[0] in self.title),
+            "only_for": self.only_for(query),
             "maxsim": sum(w * m for w, m in zip(query.token_weights.tolist(), met, strict=True)) if met else 0.0,
             "min_maxsim": min(met, default=0.0),
             "value": float(self.index.value[self.row]),
@@ -467,7 +507,7 @@ def test_every_feature_is_what_a_slow_computation_says(seed: int, monkeypatch: p
     rng = np.random.default_rng(seed)
     n, vocabulary = (
         24,
-        ["red", "hose", "50", "25", "ft", "lamp", "pipe", "garden", "dw713", "of", "blue", "without", "free"],
+        ["red", "hose", "50", "25", "ft", "lamp", "pipe", "garden", "dw713", "of", "blue", "without", "free", "for"],
     )
 
     def draw(low: int, high: int, share: float = 1.0) -> list[str]:
@@ -485,9 +525,12 @@ def test_every_feature_is_what_a_slow_computation_says(seed: int, monkeypatch: p
     monkeypatch.setattr(first_phase, "NEAREST", 9)
     monkeypatch.setattr(first_phase, "FROM_FEEDBACK", 2)
     weights = {feature.name: float(rng.random()) for feature in FEATURES} | {"measure_conflict": -0.5, "left_out": -0.7}
+    weights["only_for"] = -0.4
     for _ in range(6):
         words = draw(1, 6) + ["sofa"] * int(rng.integers(2))
-        query = make_query(" ".join(words), weigh(), weigh(), weigh())
+        asked = weigh()
+        near = {key: {k: min(w, 1.0) for k, w in weigh().items() if k != key} for key in asked}
+        query = make_query(" ".join(words), asked, weigh(), weigh(), near)
         expected = slowly(products, query, weights, by_postings=8, nearest=9, alike_most=2)
         array = np.array([weights[name] for name in NAMES], dtype=np.float32)
         found = find_candidates(index, query, array, keep=12, from_postings=8)

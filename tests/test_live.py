@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from asking import ids
 
 from gram.coder.packing import read_back
+from gram.coder.precision import fast_dtype
 from gram.errors import DataError, SettingError
 from gram.index.store import store_path
 from gram.indexing import make_index
@@ -101,6 +103,7 @@ def test_several_segments_give_what_one_gives(index_folder: Path, small_shop: Pa
         shop.update(some[begin : begin + 7])
     assert len(shop.live.snapshot.segments) > 2
     queries = ["black sofa", "womens running shoes", "navy dress", "lamp 20 in", "hydrating shampoo"]
+    exact = 1e-4 if fast_dtype("cpu") == torch.float32 else 5e-3  # bfloat16 rounds otherwise in other batches
     one = Shop.open(shutil.copytree(small_shop / "index", tmp_path / "one"), small_shop / "model")
     for query in queries:
         split, whole = ids(shop, query, limit=100), ids(one, query, limit=100)
@@ -111,7 +114,7 @@ def test_several_segments_give_what_one_gives(index_folder: Path, small_shop: Pa
     assert shop.store.changes() == []
     for query in queries:
         merged = {h.product_id: h.score for h in shop.search(query, limit=100).hits}
-        assert merged == pytest.approx({h.product_id: h.score for h in one.search(query, limit=100).hits}, abs=1e-4)
+        assert merged == pytest.approx({h.product_id: h.score for h in one.search(query, limit=100).hits}, abs=exact)
     shop.close()
     one.close()
 

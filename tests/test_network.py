@@ -31,7 +31,7 @@ from gram.coder.encoder.backbone import (
     tokenize_words,
 )
 from gram.coder.encoder.coder import EncoderCoder
-from gram.coder.encoder.coding import heaviest_expansions
+from gram.coder.encoder.coding import NEAR_FROM, heaviest_expansions
 from gram.coder.encoder.decoder import Decoder, Memory
 from gram.coder.encoder.match import SMALL, best_match
 from gram.coder.encoder.network import FirstStep
@@ -340,6 +340,44 @@ def test_represented_tokens_are_the_networks_without_the_marks(backbone: Backbon
         assert start[i + 1] - start[i] == n
         assert np.abs(represented.token_vectors.of(i) - step.token_vectors[0, 1 : n + 1].numpy()).max(initial=0) < 0.01
         assert represented.token_weights[start[i] : start[i + 1]].sum() == pytest.approx(1 if n else 0, abs=1e-5)
+
+
+def test_what_comes_near_to_what_a_query_says(backbone: Backbone, tokenizer: TextTokenizer) -> None:
+    lexicon = tokenizer.lexicon
+    coder = EncoderCoder(backbone, lexicon, CodeTrie.build(np.array([[0]]))).eval()
+    coder.read_attributes()
+    texts, settings = ["red hose", "", "dark blue lamp"], replace(QUERY_CODING, codes=0)
+    found = coder.represent(texts, Side.QUERY, settings).near
+    assert found is not None
+    assert set(found.text.tolist()) == {0, 2}
+    assert not (found.lexical == found.key).any()
+    assert (found.likeness > 0).all()
+    assert (found.likeness <= 1).all()
+    batch = tokenizer.queries(["red hose"]).batch([0])
+    with torch.no_grad():
+        step = coder.network(batch, Side.QUERY)
+        states = torch.nn.functional.normalize(coder.network.match(step.states[0]), dim=-1)
+    red = batch.tag_attribute.tolist().index(lexicon.id_of(("red",)))
+    cosines = states[batch.tag_start[red] : batch.tag_end[red]].mean(0) @ coder.attributes().T
+    expected = {a: (float(c) - NEAR_FROM) / (1 - NEAR_FROM) for a, c in enumerate(cosines) if c > NEAR_FROM}
+    expected.pop(lexicon.id_of(("red",)), None)
+    here = found.of(0)
+    keys = np.unique(here.lexical)
+    near = here.by_key(keys).of(keys.tolist().index(lexicon.id_of(("red",))))
+    assert dict(zip(near.key.tolist(), near.weight.tolist(), strict=True)) == pytest.approx(expected, abs=1e-4)
+    assert coder.represent([Product("x", "red hose")], Side.PRODUCT, settings).near is None
+
+
+def test_many_queries_are_read_as_each_alone(backbone: Backbone, tokenizer: TextTokenizer, monkeypatch: Any) -> None:
+    coder = EncoderCoder(backbone, tokenizer.lexicon, CodeTrie.build(np.array([[0]]))).eval()
+    texts, settings = ["red hose", "dark blue lamp"], replace(QUERY_CODING, codes=0)
+    monkeypatch.setattr("gram.coder.precision.fast_dtype", lambda _: torch.float32)
+    exact = coder.represent(texts, Side.QUERY, settings).dense
+    monkeypatch.setattr("gram.coder.precision.fast_dtype", lambda _: torch.bfloat16)
+    together = coder.represent(texts, Side.QUERY, settings).dense
+    alone = [coder.represent([text], Side.QUERY, settings).dense[0] for text in texts]
+    assert np.abs(together - np.array(alone)).max() < 1e-5
+    assert np.abs(together - exact).max() < 1e-5, "in float32, also where bfloat16 is fast"
 
 
 def test_expansions_weigh_by_how_likely_they_are() -> None:

@@ -65,7 +65,7 @@ def test_a_log_that_contradicts_the_defaults_is_learnt() -> None:
 def test_only_features_declared_to_do_so_count_against_a_product() -> None:
     """Also where one feature counts against it only once another is left out."""
     may = {feature.name for feature in FEATURES if feature.sign < 0}
-    assert may == {name for name in NAMES if name.endswith("_conflict")} | {"left_out"}
+    assert may == {name for name in NAMES if name.endswith("_conflict")} | {"left_out", "only_for"}
     for seed in range(5):
         rng = np.random.default_rng(seed)
         features = (rng.random((60, 20, 1)) + 0.3 * rng.random((60, 20, len(NAMES)))).astype(np.float32)

@@ -47,14 +47,17 @@ def test_saved_tables_come_back_the_same(tmp_path: Path) -> None:
 
 def test_tables_saved_before_there_were_negations_have_the_default_ones(tmp_path: Path) -> None:
     saved = Tables.load().to_json()
-    del saved["negations"]
-    assert Tables.from_json(saved, tmp_path).negations == Tables.load().negations
+    del saved["negations"], saved["purposes"]
+    assert Tables.from_json(saved, tmp_path) == Tables.load()
     saved["negations"] = {"asked": ["ohne"]}
     tables = Tables.from_json(saved, tmp_path)
     assert QueryTerms.read("Schuhe ohne Senkel", Analyzer("german", tables)).left_out == [["senkel"]]
     assert not QueryTerms.read("shoes without laces", Analyzer(tables=tables)).left_out
     saved["negations"] = {"after": ["frei"]}
     assert not QueryTerms.read("shoes without laces", Analyzer(tables=Tables.from_json(saved, tmp_path))).left_out
+    saved["purposes"] = ["für"]
+    german = Analyzer("german", Tables.from_json(saved, tmp_path))
+    assert QueryTerms.read("Akku", german).purposes == [german.stem("für")]
 
 
 def test_a_shop_without_units_has_none(tmp_path: Path) -> None:

@@ -50,7 +50,10 @@ class AddedAttributes:
         lexical, expansion = (
             SparseRows(rows.start, self.outside[rows.key], rows.weight) for rows in (found.lexical, found.expansion)
         )
-        return found._replace(lexical=lexical, expansion=expansion)
+        near = found.near
+        if near is not None:
+            near = near._replace(lexical=self.outside[near.lexical], key=self.outside[near.key])
+        return found._replace(lexical=lexical, expansion=expansion, near=near)
 
     def with_words(self, words: Mapping[str, int]) -> Coder:
         """As `Coder.with_words`, which comes before attributes are added."""

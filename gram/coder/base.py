@@ -67,6 +67,7 @@ class QueryTerms(NamedTuple):
     measures: Sequence[tuple[str, str]]  # a number and the unit behind it
     left_out: Sequence[Sequence[str]] = ()  # stems of each thing that is not wanted: shoes without (laces)
     negations: Mapping[str, Sequence[str]] = {}  # stems that deny, in titles, what they stand "before" …
+    purposes: Sequence[str] = ()  # stems behind which titles say what a product is for
 
     @classmethod
     def read(cls, query: str, analyzer: Analyzer) -> QueryTerms:
@@ -78,7 +79,8 @@ class QueryTerms(NamedTuple):
         left_out = [stems for i in behind if (stems := _first_said(row[i:], says[i:]))]
         denying = {where: [analyzer.stem(w) for w in deny] for where, deny in negations.items()} if left_out else {}
         # "xs" has the stem of a stop word and is none
-        return cls(row, list(dict.fromkeys(telling)), measures, left_out, denying)
+        purposes = [analyzer.stem(word) for word in analyzer.tables.purposes]
+        return cls(row, list(dict.fromkeys(telling)), measures, left_out, denying, purposes)
 
 
 def _first_said(row: Sequence[str], says: Sequence[bool]) -> list[str]:
@@ -89,6 +91,25 @@ def _first_said(row: Sequence[str], says: Sequence[bool]) -> list[str]:
     return [] if stems and has_digit(stems[0]) else stems
 
 
+class NearAttributes(NamedTuple):
+    """For attributes that texts hold, the learnt ones that mean much the same there, and how near they come."""
+
+    text: NDArray[np.int64]  # (X,)
+    lexical: NDArray[np.int64]  # (X,) the attribute that the text holds
+    key: NDArray[np.int64]  # (X,) another attribute
+    likeness: NDArray[np.float32]  # (X,) in (0, 1]
+
+    def of(self, text: int) -> NearAttributes:
+        """Those of one text."""
+        here = self.text == text
+        return NearAttributes(*(column[here] for column in self))
+
+    def by_key(self, keys: NDArray[np.int64]) -> SparseRows:
+        """A row for each of K attributes that a text holds, rising."""
+        at = np.searchsorted(keys, self.lexical)
+        return SparseRows.build(at, self.key, self.likeness, len(keys))
+
+
 class QueryCodes(NamedTuple):
     """The attributes that a query holds, as its single and compound codes ask for them together."""
 
@@ -96,9 +117,10 @@ class QueryCodes(NamedTuple):
     importance: NDArray[np.float32]  # (K,) that sum to 1
     slot: NDArray[np.int32]  # (K,) numbers of slots, see `Lexicon.default_slot_ids`
     apart: NDArray[np.bool_]  # (K, K) whether two of them say different things: neither repeats a word of the other
+    near: SparseRows | None = None  # of each, the learnt attributes that come near to it, by how near; None: not known
 
     @classmethod
-    def read(cls, lexical: SparseRow, lexicon: Lexicon) -> QueryCodes:
+    def read(cls, lexical: SparseRow, lexicon: Lexicon, near: NearAttributes | None = None) -> QueryCodes:
         """From a query's lexical weights. A weight is the root of idf, times what the model makes of the word, so its
         square says how much of what is asked the attribute is."""
         key, first = np.unique(lexical.key.astype(np.int64), return_index=True)
@@ -106,7 +128,8 @@ class QueryCodes(NamedTuple):
         total = float(squared.sum())
         words = [set(lexicon.forms[k][0]) for k in key.tolist()]
         apart = np.array([[a.isdisjoint(b) for b in words] for a in words], dtype=bool).reshape(len(key), len(key))
-        return cls(key, squared / total if total > 0 else squared, lexicon.default_slot_ids[key], apart)
+        importance = squared / total if total > 0 else squared
+        return cls(key, importance, lexicon.default_slot_ids[key], apart, near and near.by_key(key))
 
 
 class QueryRepresentation(NamedTuple):
@@ -132,13 +155,14 @@ class Representations(NamedTuple):
     dense: NDArray[np.float32]  # (N, D)
     token_vectors: TokenVectors  # of N texts, S in all
     token_weights: NDArray[np.float32]  # (S,)
+    near: NearAttributes | None = None  # of queries alone, where a coder can tell
 
     def query(self, row: int, terms: QueryTerms, lexicon: Lexicon) -> QueryRepresentation:
         """One of the texts as a query."""
         tokens = slice(int(self.token_vectors.start[row]), int(self.token_vectors.start[row + 1]))
         return QueryRepresentation(
             terms,
-            QueryCodes.read(self.lexical.of(row), lexicon),
+            QueryCodes.read(self.lexical.of(row), lexicon, self.near and self.near.of(row)),
             self.lexical.of(row),
             self.expansion.of(row),
             self.compound.of(row),

@@ -48,15 +48,21 @@ class Titles:
         return Titles(offsets(counts), word, weight)
 
     def match(
-        self, bm25: BM25Index, stems: Sequence[str], distinct: Sequence[str], titles: RowEntries
+        self,
+        bm25: BM25Index,
+        stems: Sequence[str],
+        distinct: Sequence[str],
+        titles: RowEntries,
+        purposes: Collection[str] = (),
     ) -> NDArray[np.float32]:
-        """(C, 3) how the query's words stand in each candidate's title: the share of them, by idf, that it holds; the
-        share of the query's neighbours that are neighbours there, in this order; whether it holds the last word.
+        """(C, 4) how the query's words stand in each candidate's title: the share of them, by idf, that it holds; the
+        share of the query's neighbours that are neighbours there, in this order; whether it holds the last word; the
+        share that it holds behind one of `purposes` alone, 0 where any stands before: a battery for laptops.
 
         `stems` are the query's, `distinct` those that say something, each once; `titles` are as `read` gives them.
         """
         n, row, word, _ = titles
-        out = np.zeros((n, 3), dtype=np.float32)
+        out = np.zeros((n, 4), dtype=np.float32)
         known = [s for s in distinct if s in bm25.ids]
         if not known or not len(row):
             return out
@@ -83,6 +89,13 @@ class Titles:
         end = next(s for s in reversed(stems) if s in idf)
         if end in number:
             out[:, 2] = holds[:, number[end]]
+        purpose = _mark(word, bm25, purposes) & (np.diff(row, prepend=-1) == 0)  # no title is of a purpose alone
+        if purpose.any():
+            from_ = np.full(n, len(word))  # where each title's purpose begins
+            np.minimum.at(from_, row[purpose], np.flatnonzero(purpose))
+            before = np.zeros(n, dtype=bool)
+            before[row[named & (np.arange(len(word)) < from_[row])]] = True
+            out[:, 3] = np.where(before, 0, out[:, 0])
         return out
 
     def state(

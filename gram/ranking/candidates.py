@@ -20,7 +20,7 @@ from gram.ranking.features import BEST, FEATURES, FEEDBACK_CODES, NAMES, Candida
 FROM_POSTINGS = 600
 """Candidates that postings speak most for."""
 NEAREST = 300
-"""Candidates nearest by dense vector, besides those of the postings."""
+"""Candidates nearest by dense vector, besides those of the postings; as many more of these where none is weighed."""
 
 FROM_FEEDBACK = 200
 """Candidates that share most codes with the first ten found."""
@@ -95,8 +95,9 @@ def find_candidates(
     """The most promising products of a query with all their features, the best `keep` by `weights` (F,).
 
     The best `from_postings` by what postings of codes and words say are looked at, those that share most codes with the
-    first of them, and the `NEAREST` by dense vector; all products where the weights are of none of these. A query that
-    no posting answers finds what is near; one without words finds nothing.
+    first of them, and the `NEAREST` by dense vector, or as many more by postings where that is not weighed; all
+    products where the weights are of none of these. A query that no posting answers finds what is near; one without
+    words finds nothing.
     """
     return find_in_parts([Part(index)], query, weights, keep, from_postings)
 
@@ -170,9 +171,10 @@ class _FirstLook:
         scores = weights[_FIRST] @ found  # (N,)
         if part.alive is not None:
             scores = np.where(part.alive, scores, np.float32(0))
+        near = weights[NAMES.index("dense")] > 0
+        from_postings += 0 if near else NEAREST
         rows, best = _best(scores, from_postings)
         look = cls(part, found, rows[:BEST], best[:BEST], rows)
-        near = weights[NAMES.index("dense")] > 0
         if part.allowed is not None:
             beside = rows[:BESIDE]
             rows = _best(np.where(part.allowed, scores, np.float32(0)), from_postings)[0]

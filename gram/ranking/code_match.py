@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gram.arrays import number_rows
 from gram.coder.base import QueryCodes
+from gram.index.entries import RowEntries
 from gram.index.segment import Index
 
 Floats = NDArray[np.float32]
@@ -28,10 +29,17 @@ class CodeMatch:
     """The attributes that a query holds, and what the candidates have of them."""
 
     def __init__(
-        self, index: Index, codes: QueryCodes, rows: NDArray[np.int64], number: NDArray[np.int64] | None = None
+        self,
+        index: Index,
+        codes: QueryCodes,
+        rows: NDArray[np.int64],
+        number: NDArray[np.int64] | None = None,
+        entries: RowEntries | None = None,
     ) -> None:
-        """`rows` (C,) of the candidates, `number` (N,) as `number_rows` makes it of them, where it is at hand."""
+        """`rows` (C,) of the candidates, `number` (N,) as `number_rows` makes it of them, and `entries`, their code
+        rows, where these are at hand."""
         self.index, self.codes, self.rows = index, codes, rows
+        self.entries = index.code_rows.read(rows) if entries is None else entries
         self.number = number_rows(rows, index.n_products) if number is None else number
 
     @cached_property
@@ -81,6 +89,29 @@ class CodeMatch:
             return self.share
         have = self.has * self.codes.importance  # (C, K)
         return np.einsum("ck,ck->c", have @ self.codes.apart.astype(np.float32), have) / np.float32(every)
+
+    @cached_property
+    def nearest(self) -> Floats:
+        """(C, K) how near the nearest of a candidate's attributes comes to each that is asked, in [0, 1]."""
+        nearest = np.zeros((len(self.rows), len(self.codes.key)), dtype=np.float32)
+        if self.codes.near is None or not len(self.codes.near.key):
+            return nearest
+        entries = self.entries
+        first = np.flatnonzero(np.diff(entries.row, prepend=-1))  # of each row that has any
+        likeness = np.zeros(1 + max(self.codes.near.key.max(), entries.key.max(initial=0)), dtype=np.float32)
+        for k in range(len(self.codes.key)):
+            near = self.codes.near.of(k)
+            if len(near.key) and len(first):
+                likeness[near.key] = near.weight
+                nearest[entries.row[first], k] = np.maximum.reduceat(likeness[entries.key], first)
+                likeness[near.key] = 0.0
+        return nearest
+
+    @cached_property
+    def soft_share(self) -> Floats:
+        """(C,) of what is asked, by importance, what a candidate lacks, as far as another of its attributes is near."""
+        lacking: Floats = self.nearest * (1 - self.has)  # (C, K)
+        return lacking @ self.codes.importance
 
     @cached_property
     def weakest(self) -> Floats:

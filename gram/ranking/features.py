@@ -91,14 +91,14 @@ class CandidateView:
 
     @cached_property
     def in_titles(self) -> Floats:
-        """(C, 3) where the query's words stand in the titles."""
+        """(C, 4) where the query's words stand in the titles."""
         terms = self.query.terms
-        return self.index.titles.match(self.index.bm25, terms.stems, terms.telling, self.titles)
+        return self.index.titles.match(self.index.bm25, terms.stems, terms.telling, self.titles, terms.purposes)
 
     @cached_property
     def code_match(self) -> CodeMatch:
         """What the query asks by its codes, and what the candidates have of it."""
-        return CodeMatch(self.index, self.query.codes, self.rows, self.number)
+        return CodeMatch(self.index, self.query.codes, self.rows, self.number, self.code_rows)
 
     @cached_property
     def code_rows(self) -> RowEntries:
@@ -228,6 +228,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("code_share", "codes", compute=lambda view: view.code_match.share),
     Feature("code_pairs", "codes", 0.3, compute=lambda view: view.code_match.pairs),
     Feature("weakest_code", "codes", compute=lambda view: view.code_match.weakest),
+    # and of the rest how near another code of the product comes
+    Feature("soft_share", "codes", compute=lambda view: view.code_match.soft_share),
     *(Feature(f"{slot}_agreement", "codes", compute=_slot(CodeMatch.agreement, slot)) for slot in SLOT_FEATURES),
     *(
         Feature(f"{slot}_conflict", "codes", CONFLICTS.get(slot, 0.0), -1, compute=_slot(CodeMatch.conflict, slot))
@@ -247,6 +249,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("title_coverage", "words", compute=lambda view: view.in_titles[:, 0]),
     Feature("bigram_proximity", "words", 0.8, compute=lambda view: view.in_titles[:, 1]),
     Feature("last_term", "words", compute=lambda view: view.in_titles[:, 2]),
+    # the share of the query that the title says of what the product is for alone: a battery for laptops
+    Feature("only_for", "words", -2.0, sign=-1, compute=lambda view: view.in_titles[:, 3]),
     # how well the query's tokens are matched by the product's, all of them and the worst
     Feature("maxsim", "tokens", 8.0, compute=lambda view: view.late_interaction[:, 0]),
     Feature("min_maxsim", "tokens", 1.0, compute=lambda view: view.late_interaction[:, 1]),
@@ -262,15 +266,16 @@ again"."""
 DEFAULTS_ALONE: dict[str, dict[str, float]] = {
     "codes": {
         **{"lexical_lexical": 1.0, "lexical_expansion": 5.0, "expansion_lexical": 8.0, "expansion_expansion": 20.0},
-        **{"code_share": 1.8, "code_pairs": 0.5, "type_agreement": 0.8, "brand_agreement": 1.3},
+        **{"code_share": 1.8, "code_pairs": 0.5, "soft_share": 2.0, "type_agreement": 0.8, "brand_agreement": 1.3},
         **{"material_agreement": 2.5, "type_conflict": -1.8, "brand_conflict": -0.6, "colour_conflict": -1.1},
         **{"material_conflict": -1.5, "prf_codes": 5.0},
     },
     "codes+words": {
         **{"lexical_lexical": 0.4, "lexical_expansion": 3.0, "expansion_lexical": 8.0, "expansion_expansion": 16.0},
-        **{"code_pairs": 0.5, "brand_agreement": 0.5, "type_conflict": -1.0, "brand_conflict": -0.6},
+        **{"code_pairs": 0.5, "soft_share": 4.0, "brand_agreement": 0.5, "type_conflict": -1.0, "brand_conflict": -0.6},
         **{"colour_conflict": -1.0, "prf_codes": 2.0, "bm25": 4.0, "idf_coverage": 2.0, "number_match": 0.5},
-        **{"measure_conflict": -0.5, "left_out": -0.8, "bigram_proximity": 0.4, "prf_title": 1.0},
+        **{"measure_conflict": -0.5, "left_out": -0.8, "only_for": -2.0},
+        **{"bigram_proximity": 0.4, "prf_title": 1.0},
     },
 }
 """Default weights where a shop finds and ranks by these groups alone."""

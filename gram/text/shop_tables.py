@@ -13,6 +13,7 @@ file that is there replaces the table of that name whole, the others stay as the
                          "before": ["no", …],                  words that deny what a title says soon after them,
                          "prefix": ["anti", …],                right after them,
                          "after": ["free", …]}                 or right before them
+    purposes.json       ["for"]                                words behind which a title says what a product is for
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from typing import Any
 
 from gram.errors import DataError
 
-NAMES = ("units", "stopwords", "slot_seeds", "slot_columns", "negations")
+NAMES = ("units", "stopwords", "slot_seeds", "slot_columns", "negations", "purposes")
+LATER = ("negations", "purposes")
+"""Tables that models of before lack: they have the default ones."""
 NEGATIONS = ("asked", "before", "prefix", "after")
 
 
@@ -40,6 +43,7 @@ class Tables:
     slot_seeds: Mapping[str, frozenset[str]]
     slot_columns: Mapping[str, tuple[str, ...]]
     negations: Mapping[str, frozenset[str]]
+    purposes: frozenset[str]
 
     @classmethod
     def load(cls, folder: str | Path = "", slots: Collection[str] = ()) -> Tables:
@@ -72,12 +76,14 @@ class Tables:
             "slot_seeds": {slot: sorted(seeds) for slot, seeds in self.slot_seeds.items()},
             "slot_columns": {slot: list(patterns) for slot, patterns in self.slot_columns.items()},
             "negations": {where: sorted(words) for where, words in self.negations.items()},
+            "purposes": sorted(self.purposes),
         }
 
     @classmethod
     def from_json(cls, tables: Mapping[str, Any], path: Path) -> Tables:
         """What `to_json` gave. Raises DataError, which names `path`, for anything else."""
-        tables = {"negations": _load_defaults().to_json()["negations"], **tables}  # models of before have none
+        defaults = _load_defaults().to_json()
+        tables = {**{name: defaults[name] for name in LATER}, **tables}
         for name in NAMES:
             _check(name, tables.get(name), path)
         return cls._of(tables)
@@ -90,6 +96,7 @@ class Tables:
             slot_seeds={slot: frozenset(seeds) for slot, seeds in tables["slot_seeds"].items()},
             slot_columns={slot: tuple(patterns) for slot, patterns in tables["slot_columns"].items()},
             negations={where: frozenset(tables["negations"].get(where, ())) for where in NEGATIONS},
+            purposes=frozenset(tables["purposes"]),
         )
 
 
@@ -121,7 +128,8 @@ def _check_slots(path: Path, table: Mapping[str, Any], slots: Collection[str]) -
 
 def _check(name: str, table: Any, path: Path) -> None:
     """Raises DataError where a table is not what its name says."""
-    kind, shape = (list, "a list of words") if name == "stopwords" else (dict, "an object with lists of words")
+    listed = name in ("stopwords", "purposes")
+    kind, shape = (list, "a list of words") if listed else (dict, "an object with lists of words")
     if not isinstance(table, kind):
         raise DataError(path, f"{name} must be {shape}, not {type(table).__name__}.", "see the default table")
     lists = table if isinstance(table, dict) else {"": table}

@@ -77,9 +77,8 @@ class EncoderCoder(nn.Module):
     def represent(
         self, texts: Sequence[str] | Sequence[Product], side: Side, settings: CodingSettings, progress: str = ""
     ) -> Representations:
-        """As `Coder.represent`. One query alone is computed in float32, which is faster there."""
-        alone = side == Side.QUERY and len(texts) == 1
-        dtype = torch.float32 if alone else None
+        """As `Coder.represent`. Queries are computed in float32, so that many together are read as each alone."""
+        dtype = torch.float32 if side == Side.QUERY else None
         return self.represent_tokenized(self.texts.read(texts), side, settings, progress, dtype)
 
     @torch.inference_mode()
@@ -102,6 +101,8 @@ class EncoderCoder(nn.Module):
             with computing(self.device, dtype):
                 step = self.network(batch, side, self.attributes())
                 built.add(rows, batch, step, settings)
+                if side == Side.QUERY:
+                    built.add_near(rows, batch, self.network.near(step, batch, self.attributes()))
                 if settings.codes and has_compound_codes:
                     memory = self.decoder.remember(step.states, batch.mask, step.logits, self.attributes())
                     codes = likeliest_codes(self.decoder, memory, self.torch_trie, side, rows, settings)

@@ -14,12 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gram.arrays import SparseRows, offsets, ragged
-from gram.coder.base import CodingSettings, Representations, Side
+from gram.coder.base import CodingSettings, NearAttributes, Representations, Side
 from gram.coder.beam import BeamOptions, Start, TorchTrie, beam_search
 from gram.coder.encoder.decoder import Decoder, Memory, NextFromDecoder
 from gram.coder.encoder.network import FirstStep
 from gram.coder.encoder.tokens import Batch, TokenizedTexts
 from gram.index.token_vectors import UNIT, TokenVectors
+
+NEAR_FROM = 0.3
+"""The cosine from which a learnt attribute is near to what a text says: docs/log.md, "Codes that are near"."""
+NEAREST = 64
+"""Attributes near to one that a text holds, at most. Not tuned."""
 
 
 class Entries(NamedTuple):
@@ -38,6 +43,7 @@ class RepresentationBuilder:
 
     def __init__(self, texts: TokenizedTexts, width: int, token_width: int) -> None:
         self.lexical, self.expansion, self.probability, self.compound = [_NONE], [_NONE], [_NONE], [_NONE]
+        self.near: list[NearAttributes] = []
         self.dense = np.zeros((len(texts), width), dtype=np.float32)
         self.lengths = np.maximum(texts.lengths - 2, 0)  # (N,) without the marks at both ends
         self.start = offsets(self.lengths)  # (N + 1,)
@@ -56,6 +62,16 @@ class RepresentationBuilder:
         self.vectors[at] = np.rint(_np(step.token_vectors)[of, column] * UNIT)
         self.token_weights[at] = _np(step.token_weights)[of, column]
 
+    def add_near(self, rows: NDArray[np.int64], batch: Batch, cosines: Tensor) -> None:
+        """Which attributes come near to those that the texts in `rows` (B,) hold: `cosines` (T, G) are all of them."""
+        most, attribute = cosines.topk(min(NEAREST + 1, cosines.shape[1]), dim=1)  # (T, kept)
+        lexical = batch.tag_attribute.unsqueeze(1)
+        tag, column = ((most > NEAR_FROM) & (attribute != lexical)).nonzero(as_tuple=True)
+        likeness = (most[tag, column].clamp(max=1.0) - NEAR_FROM) / (1 - NEAR_FROM)
+        texts = rows[_np(batch.tag_row[tag])]
+        near = (texts, _np(batch.tag_attribute[tag]), _np(attribute[tag, column]), _np(likeness))
+        self.near.append(NearAttributes(*near))
+
     def build(self) -> Representations:
         return Representations(
             self._join(self.lexical),
@@ -65,6 +81,7 @@ class RepresentationBuilder:
             self.dense,
             TokenVectors(self.start, self.vectors),
             self.token_weights,
+            NearAttributes(*map(np.concatenate, zip(*self.near, strict=True))) if self.near else None,
         )
 
     def _join(self, parts: list[Entries]) -> SparseRows:

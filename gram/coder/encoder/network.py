@@ -125,6 +125,15 @@ class Network(nn.Module):
         best = best_match(positions, mask, attributes)  # (B, G)
         return self.logit_scale[side] * best + self.logit_bias[side]
 
+    def near(self, step: FirstStep, batch: Batch, attributes: Tensor) -> Tensor:
+        """How near each learnt attribute comes to what a text says by each attribute that it holds, (T, G): the mean
+        cosine over the attribute's positions, which is what an expansion's logit is made of."""
+        positions = F.normalize(self.match(step.states).float(), dim=-1)  # (B, L, D)
+        total = F.pad(positions.cumsum(1), (0, 0, 1, 0))  # (B, L + 1, D)
+        row, start, end = batch.tag_row, batch.tag_start, batch.tag_end
+        mean = (total[row, end] - total[row, start]) / (end - start).unsqueeze(-1)  # (T, D)
+        return mean @ attributes.float().T
+
     def _token_vectors(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The token vectors (B, L, W) and their weights (B, L); both 0 for the marks at both ends."""
         inside = torch.zeros_like(mask)
