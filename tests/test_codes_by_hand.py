@@ -199,7 +199,7 @@ def test_an_added_attribute_is_written_where_the_text_lacks_it(index_folder: Pat
     assert [str(a) for a in made.lexicon.attributes[-2:]] == ["brand: novabrand", "brand: zenit"]
     assert made.with_words({"aword": 1}) is made
     texts = ["red novabrand sofa", "zenit aword lamp", "sofa"]
-    settings = replace(PRODUCT_CODING, expansion=1000, least=0.0)
+    settings = replace(PRODUCT_CODING, expansion=1000, least=0.0, near=64)
     inside = made.inner.represent(texts, Side.QUERY, settings)  # type: ignore[attr-defined]
     outside = made.represent(texts, Side.QUERY, settings)
     written = set()

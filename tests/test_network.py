@@ -365,7 +365,10 @@ def test_what_comes_near_to_what_a_query_says(backbone: Backbone, tokenizer: Tex
     keys = np.unique(here.lexical)
     near = here.by_key(keys).of(keys.tolist().index(lexicon.id_of(("red",))))
     assert dict(zip(near.key.tolist(), near.weight.tolist(), strict=True)) == pytest.approx(expected, abs=1e-4)
-    assert coder.represent([Product("x", "red hose")], Side.PRODUCT, settings).near is None
+    assert coder.represent(texts, Side.QUERY, replace(settings, near=0)).near is None
+    few = coder.represent(texts, Side.QUERY, replace(settings, near=1)).near
+    assert few is not None
+    assert np.unique(few.lexical[few.text == 0], return_counts=True)[1].max() == 1
 
 
 def test_many_queries_are_read_as_each_alone(backbone: Backbone, tokenizer: TextTokenizer, monkeypatch: Any) -> None:

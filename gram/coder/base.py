@@ -46,10 +46,11 @@ class CodingSettings:
     starts: int = 6  # first attributes that compound codes begin with
     batch: int = 64
     postings: int = 0  # that a query's expansions touch at most in an index of 50,000 products; 0 for any number
+    near: int = 0  # learnt attributes near to one that the text holds, the nearest ones
 
 
 PRODUCT_CODING = CodingSettings()
-QUERY_CODING = CodingSettings(expansion=32, certainty=1.0, codes=8, postings=3_000)
+QUERY_CODING = CodingSettings(expansion=32, certainty=1.0, codes=8, postings=3_000, near=64)
 SURE_CODING = CodingSettings(expansion=10, least=0.4, codes=8)
 """Of a query what a coder is sure of alone: what health judges, what co-training teaches products, what a language
 model's codes say, and what an attribute that is added is measured by."""
@@ -155,7 +156,7 @@ class Representations(NamedTuple):
     dense: NDArray[np.float32]  # (N, D)
     token_vectors: TokenVectors  # of N texts, S in all
     token_weights: NDArray[np.float32]  # (S,)
-    near: NearAttributes | None = None  # of queries alone, where a coder can tell
+    near: NearAttributes | None = None  # None where they are not kept, or a coder cannot tell
 
     def query(self, row: int, terms: QueryTerms, lexicon: Lexicon) -> QueryRepresentation:
         """One of the texts as a query."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def co_align(run: TrainingRun) -> None:
     clicked = [row_of[row][row_of[row] >= 0] for row in samples.clicked]
     aligned = []
     for side, coding, texts in (
-        (Side.QUERY, QUERY_CODING, samples.tokenizer.queries(samples.queries)),
+        (Side.QUERY, replace(QUERY_CODING, near=0), samples.tokenizer.queries(samples.queries)),
         (Side.PRODUCT, PRODUCT_CODING, samples.tokenizer.products([samples.products[i] for i in some.tolist()])),
     ):
         codes = coder.represent_tokenized(texts, side, coding, progress="coding texts").compound

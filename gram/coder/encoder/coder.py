@@ -101,8 +101,8 @@ class EncoderCoder(nn.Module):
             with computing(self.device, dtype):
                 step = self.network(batch, side, self.attributes())
                 built.add(rows, batch, step, settings)
-                if side == Side.QUERY:
-                    built.add_near(rows, batch, self.network.near(step, batch, self.attributes()))
+                if settings.near:
+                    built.add_near(rows, batch, self.network.near(step, batch, self.attributes()), settings.near)
                 if settings.codes and has_compound_codes:
                     memory = self.decoder.remember(step.states, batch.mask, step.logits, self.attributes())
                     codes = likeliest_codes(self.decoder, memory, self.torch_trie, side, rows, settings)

@@ -23,8 +23,6 @@ from gram.index.token_vectors import UNIT, TokenVectors
 
 NEAR_FROM = 0.3
 """The cosine from which a learnt attribute is near to what a text says: docs/log.md, "Codes that are near"."""
-NEAREST = 64
-"""Attributes near to one that a text holds, at most. Not tuned."""
 
 
 class Entries(NamedTuple):
@@ -62,14 +60,17 @@ class RepresentationBuilder:
         self.vectors[at] = np.rint(_np(step.token_vectors)[of, column] * UNIT)
         self.token_weights[at] = _np(step.token_weights)[of, column]
 
-    def add_near(self, rows: NDArray[np.int64], batch: Batch, cosines: Tensor) -> None:
-        """Which attributes come near to those that the texts in `rows` (B,) hold: `cosines` (T, G) are all of them."""
-        most, attribute = cosines.topk(min(NEAREST + 1, cosines.shape[1]), dim=1)  # (T, kept)
-        lexical = batch.tag_attribute.unsqueeze(1)
-        tag, column = ((most > NEAR_FROM) & (attribute != lexical)).nonzero(as_tuple=True)
+    def add_near(self, rows: NDArray[np.int64], batch: Batch, cosines: Tensor, kept: int) -> None:
+        """Which attributes come near to those that the texts in `rows` (B,) hold: `cosines` (T, G) are of all, of which
+        so many are kept."""
+        lexical = batch.tag_attribute
+        learnt = (lexical < cosines.shape[1]).nonzero().squeeze(1)
+        cosines[learnt, lexical[learnt]] = -1.0  # none is near to itself
+        most, attribute = cosines.topk(min(kept, cosines.shape[1]), dim=1)  # (T, kept)
+        tag, column = (most > NEAR_FROM).nonzero(as_tuple=True)
         likeness = (most[tag, column].clamp(max=1.0) - NEAR_FROM) / (1 - NEAR_FROM)
         texts = rows[_np(batch.tag_row[tag])]
-        near = (texts, _np(batch.tag_attribute[tag]), _np(attribute[tag, column]), _np(likeness))
+        near = (texts, _np(lexical[tag]), _np(attribute[tag, column]), _np(likeness))
         self.near.append(NearAttributes(*near))
 
     def build(self) -> Representations:
