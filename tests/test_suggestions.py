@@ -65,6 +65,11 @@ def test_a_typo_behind_a_negation_leads_to_no_opposite() -> None:
     assert next(text for text, _ in known.complete("bots with laces")) == "boots with laces"
 
 
+def test_suggestions_know_the_shops_negations(shop: Shop) -> None:
+    known = suggestions.Suggestions(shop)
+    assert known._read().negations == {"without", "not"}
+
+
 class _AtOnce:
     """A thread that has run when it was started."""
 
