@@ -81,6 +81,9 @@ def parse_rule(rule_id: str, data: Any) -> Rule:
     texts = {name: _text(rule_id, data, name) for name in ("query", "code", "filter", "target")}
     if bool(texts["query"].strip()) == bool(texts["code"].strip()):
         raise RuleError(f"rule {rule_id!r}: says when by a query or by a code. Fix: give one of the two, not both")
+    if texts["code"].strip() and not all(slot and value for slot, value in read_code(texts["code"])):
+        problem = f"code is {texts['code']!r:.80}, which is none in form"
+        raise RuleError(f'rule {rule_id!r}: {problem}. Fix: write "type: sofa" or "type: sofa | colour: red"')
     products = data.get("products", [])
     if not isinstance(products, list) or not all(isinstance(p, str) for p in products):
         raise RuleError(f'rule {rule_id!r}: products is no list of ids. Fix: write ["a1", "b2"]')
