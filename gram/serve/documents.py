@@ -148,7 +148,7 @@ OPERATIONS: dict[str, dict[str, _Operation]] = {
     "/rules/try": {"post": _Operation("A query before and after rules", _TRIED, [400, 413], _json("Try"))},
     "/rules/{rule_id}": {
         "get": _Operation("A rule", _KEPT),
-        "put": _Operation("Keep a rule", refer("KeptRule"), [413], _json("Rule")),
+        "put": _Operation("Keep a rule", refer("KeptRule"), [413], _json("SentRule")),
         "delete": _Operation("Take it out", _done("deleted")),
     },
     "/attributes/{slot}/{value}": {"put": _Operation("Teach the model an attribute", _TAUGHT, success=(200, 201))},
