@@ -43,6 +43,23 @@ def test_an_answer_says_what_nobody_has(shop: Shop, asked: dict[str, Any], warni
         assert shop.search("sofa", **asked).warnings == warnings
 
 
+def test_a_sort_by_what_is_no_field_is_told_what_there_is(shop: Shop) -> None:
+    fields = ", ".join(sorted(shop.live.snapshot.field_names)[:30])
+    for name in ("title", "description", "product_id", "score"):
+        with pytest.raises(
+            SettingError, match=f"^{name} is no field to sort by. Fix: .*choose from the fields "
+        ) as told:
+            shop.search("sofa", sort=f"-{name}")
+        assert str(told.value).endswith(fields)
+        assert ("the best first" in str(told.value)) == (name == "score")
+    with pytest.raises(SettingError, match="sort is 'brand,price', and takes one field"):
+        shop.search("sofa", sort="-brand,price")
+    for nameless in ("-", "+", " - "):
+        with pytest.raises(SettingError, match="sort lacks a field's name"):
+            shop.search("sofa", sort=nameless)
+    assert shop.search("sofa", sort="- price").hits == shop.search("sofa", sort="-price").hits
+
+
 def test_a_sort_and_a_filter_by_such_a_field_are_refused_as_before(shop: Shop) -> None:
     for asked in ({"sort": "colr"}, {"sort": "-code "}, {"filter": "colr = red"}):
         with pytest.raises(SettingError, match="no product has a field 'co"):

@@ -58,7 +58,7 @@ SEARCH: dict[str, Schema] = {
     | {"maximum": DEEPEST, "default": 0, "description": f"How many hits to skip; with limit up to {DEEPEST:,}"},
     "filter": TEXT | {"description": 'Which products may be found: brand = "nike" AND price < 50'},
     "facets": TEXT | {"description": f"Fields whose values are counted, with commas between, {MOST_NAMES} at most"},
-    "sort": TEXT | {"description": "A field to sort by, -price for falling order"},
+    "sort": TEXT | {"description": "A field that filters know, one, to sort by; -price for falling order"},
     "distinct": TEXT | {"description": "A field of which each value is shown once"},
     "explain": TRUTH | {"default": False, "description": "Whether hits come with the codes and features behind them"},
     "value": {"type": "number", "exclusiveMinimum": -1e9, "exclusiveMaximum": 1e9}
