@@ -31,6 +31,8 @@ SOFE = "the lexicon has no code type: sofe. Fix: write type: sofa"
         ({"filter": 'NOT code = "type: sofe"'}, [SOFE]),
         ({"filter": 'code IN ["type: sofas", "type: sofa | type: sofe"] OR code != "type: sofe"'}, [SOFE]),
         ({"filter": 'code = "colour: sofa"'}, ["the lexicon has no code colour: sofa. Fix: write type: sofa"]),
+        ({"filter": 'code = "color: black"'}, ["the lexicon has no code color: black. Fix: write colour: black"]),
+        ({"filter": 'code = " COLOUR: Blacks"'}, []),
         ({"filter": "code = qqq"}, ["the lexicon has no code qqq. Fix: choose one that some product has"]),
         ({"filter": "NOT colour IN [black, blakc]"}, [BLAKC]),
         ({"filter": "colour = BLACK AND price = 3.33 AND colour != qqq"}, [QQQ]),
