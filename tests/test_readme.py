@@ -86,7 +86,7 @@ def test_it_and_the_help_name_the_tables_that_a_shop_can_replace() -> None:
     for name in NAMES:
         assert (README.parent / "gram" / "text" / "tables" / f"{name}.json").is_file()
         assert f"`{name}.json`" in TEXT
-        assert f"{name}.json" in str(option.help)  # type: ignore[attr-defined]
+        assert f"{name}.json" in str(option.help)
 
 
 def test_files_that_it_names_are_there() -> None:
