@@ -51,7 +51,8 @@ def format_hit(hit: Hit) -> str:
 
 
 def _format_code(shared: SharedCode) -> str:
-    query = f"query {shared.query_source} {shared.query_weight:.2f}"
+    near = "" if shared.near_to is None else f" {printable(str(shared.near_to))}"
+    query = f"query {shared.query_source}{near} {shared.query_weight:.2f}"
     product = f"product {shared.product_source} {shared.product_weight:.2f}"
     return f"{round(shared.share, 3) + 0.0:6.1%}  {printable(code_text(shared.code))}  ({query} × {product})"
 

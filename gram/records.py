@@ -76,7 +76,8 @@ class SharedCode(NamedTuple):
     that side has it from: `lexical`, its text holds it; `expansion`, the model wrote it; `compound`, the model wrote a
     code of several attributes; `given`, a merchandiser gave it to the product; `near`, the query holds another that
     the product lacks and that this one comes near to, by its weight; `left_out`, the query says that it does not want
-    it, and counts it all the same. `share` is its part, 0 to 1, of all the weighed features that speak for the hit.
+    it, and counts it all the same. `share` is its part, 0 to 1, of all the weighed features that speak for the hit,
+    `near_to` the attribute of the query that one which is `near` comes near to.
     """
 
     code: Code
@@ -85,6 +86,7 @@ class SharedCode(NamedTuple):
     query_source: str
     product_source: str
     share: float
+    near_to: Attribute | None = None
 
 
 class Hit(NamedTuple):

@@ -142,7 +142,10 @@ class Searcher:
         represented = self.coder.represent(read, Side.QUERY, coding)
         terms = [QueryTerms.read(query, self.lexicon.analyzer) for query in read]
         rows = (represented.query(row, terms[row], self.lexicon) for row in range(len(read)))
-        return [row._replace(expansion=self._affordable(row.expansion)) for row in rows]
+        return [
+            row._replace(expansion=self._affordable(row.expansion), codes=row.codes.without_near(self.left_out(row)))
+            for row in rows
+        ]
 
     def _affordable(self, expansion: SparseRow) -> SparseRow:
         if not self.coding.postings:
@@ -322,7 +325,8 @@ class Searcher:
             lexical = _weight(index.lexical, key, row)
             there, source = (lexical, "lexical") if lexical else (_weight(index.expansion, key, row), "expansion")
             code = (self.lexicon.attributes[key],)
-            found.append(SharedCode(code, float(nearest[k]), there, "near", source, float(parts[k])))
+            to = self.lexicon.attributes[codes.key[k]]
+            found.append(SharedCode(code, float(nearest[k]), there, "near", source, float(parts[k]), to))
         return found
 
     @cached_property

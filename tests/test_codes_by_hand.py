@@ -13,6 +13,7 @@ from asking import ids
 
 from gram.code_edits import CodeEdit, CodeEdits
 from gram.coder.packing import SPARSE, read_back
+from gram.display import format_hit
 from gram.errors import SettingError
 from gram.indexing import make_index
 from gram.ranking.scorer import Scorer
@@ -227,7 +228,15 @@ def test_a_code_that_is_near_is_shown_with_its_part_of_the_score(shop: Shop) -> 
             assert sum(c.share for c in near) * speaking_for == pytest.approx(part, abs=1e-4)
             assert all(code.product_weight > 0 and 0 < code.query_weight <= 1 for code in near)
             shown += len(near)
+            told = format_hit(hit._replace(codes=tuple(near[:8])))
+            assert all(code.near_to is not None and f"query near {code.near_to}" in told for code in near[:8])
     assert shown, "some product lacks what is searched for and has a code that is near"
+    with_it, without = searcher.represent(["red sofa", "sofa without red"])
+    red = searcher.lexicon.find("colour", "red")
+    assert red in searcher.left_out(without)
+    near = [query.codes.near.of(query.codes.key.tolist().index(red)) for query in (with_it, without)]
+    assert len(near[0].key)
+    assert not len(near[1].key), "nothing is near to what is left out"
 
 
 def test_an_added_attribute_is_written_no_more_than_others_of_its_slot(index_folder: Path) -> None:

@@ -31,7 +31,7 @@ from gram.index.titles import Titles
 from gram.index.token_vectors import UNIT, TokenVectors
 from gram.ranking import candidates as first_phase
 from gram.ranking.candidates import Candidates, find_candidates
-from gram.ranking.features import BEST, FEATURES, GROUPS, NAMES, SLOT_FEATURES, columns
+from gram.ranking.features import BEST, DEFAULTS_ALONE, FEATURES, GROUPS, NAMES, SLOT_FEATURES, columns
 from gram.ranking.scorer import Scorer
 from gram.records import Product
 from gram.text.analysis import default_analyzer
@@ -202,6 +202,9 @@ def test_what_a_product_lacks_counts_by_the_nearest_that_it_has(index: Index) ->
     found = [rows[row]["soft_share"] for row in range(4)]
     of_the_lamp = 0.8 * (1 - 0.5 / 1.5) * 0.25 + 0.2 * 1.0  # it was given a third of what it lacks of the first
     assert found == pytest.approx([0.0, 0.0, 0.8 * 0.5, of_the_lamp])
+    also = make_query("hose", lexical={0: 2.0, 2: 1.0}, near=near)
+    rows = by_row(find_candidates(index, also, EVERY, keep=4))
+    assert rows[2]["soft_share"] == 0, "what is near to one and another of the query counts as the other alone"
     unknown = make_query("hose", lexical={0: 2.0, 3: 1.0})
     assert not any(row["soft_share"] for row in by_row(find_candidates(index, unknown, EVERY, keep=4)).values())
 
@@ -209,7 +212,8 @@ def test_what_a_product_lacks_counts_by_the_nearest_that_it_has(index: Index) ->
 def test_what_a_title_says_behind_for_alone_counts_against_it() -> None:
     titles = {
         "laptop of lenovo": 0.0, "battery for lenovo laptop": 1.0, "laptop battery for lenovo": 0.0, "for laptop": 0.0,
-        "battery for men for laptop": 0.5, "battery": 0.0, "lenovo": 0.0,
+        "laptop for men for lenovo": 0.0, "battery for men for laptop": 0.5, "battery": 0.0, "lenovo": 0.0,
+        "gift for men of any age laptop": 0.0,
     }  # fmt: skip
     stems = [default_analyzer().stems(title) for title in titles]
     codes: dict[str, Rows] = {part: [{0: 1.0}] * len(titles) for part in ("lexical", "expansion", "compound")}
@@ -218,6 +222,8 @@ def test_what_a_title_says_behind_for_alone_counts_against_it() -> None:
     titles["battery for men for laptop"] = idf["laptop"] / sum(idf.values())
     rows = by_row(find_candidates(index, make_query("lenovo laptop", lexical={0: 1.0}), EVERY, keep=len(titles)))
     assert [rows[row]["only_for"] for row in range(len(titles))] == pytest.approx(list(titles.values()))
+    rows = by_row(find_candidates(index, make_query("for lenovo laptop", lexical={0: 1.0}), EVERY, keep=len(titles)))
+    assert not any(row["only_for"] for row in rows.values()), "the query names the purpose itself"
 
 
 def test_where_words_stand_in_a_title(index: Index) -> None:
@@ -288,6 +294,22 @@ def test_with_nothing_in_common_it_finds_what_is_near(index: Index) -> None:
     found = find_candidates(index, make_query("sofa"), EVERY, keep=4)
     assert sorted(found.rows.tolist()) == [0, 1, 2, 3]
     assert not found.features[:, columns(("codes", "bm25")) & ~columns(("prf_codes",))].any()
+
+
+def test_as_many_more_come_from_postings_where_no_vector_is_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+    titles = [["hose"]] * 12
+    codes: dict[str, Rows] = {
+        part: [{0: 1.0 + row} for row in range(12)] for part in ("lexical", "expansion", "compound")
+    }
+    index = make_index(titles, titles, codes, np.eye(12, 2), [[]] * 12)
+    monkeypatch.setattr(first_phase, "NEAREST", 3)
+    monkeypatch.setattr(first_phase, "FROM_FEEDBACK", 0)
+    without = np.where(columns(("vectors",)), np.float32(0), EVERY)
+    query = make_query("hose", lexical={0: 1.0})
+    assert len(find_candidates(index, query, without, keep=12, from_postings=4).rows) == 7
+    with_vectors = find_candidates(index, query, EVERY, keep=12, from_postings=4).rows
+    assert set(range(8, 12)) <= set(with_vectors.tolist())
+    assert len(with_vectors) <= 7
 
 
 def test_without_words_it_finds_nothing(index: Index) -> None:
@@ -401,10 +423,11 @@ class Slow:
         return sum(all(map(says, thing)) for thing in things) / max(len(things), 1)
 
     def only_for(self, query: QueryRepresentation) -> float:
-        """What of the query the title says behind its first "for", where it says nothing of it before."""
+        """What of the query the title says, where all of it stands in the four words behind the first "for"."""
         at = next((i for i, word in enumerate(self.title) if i and word == "for"), len(self.title))
-        before = set(self.title[:at]) & set(query.terms.telling)
-        return 0.0 if before or at == len(self.title) else self.coverage(query, self.title)
+        elsewhere = set(self.title[:at] + self.title[at + 5 :]) & set(query.terms.telling)
+        said = "for" in query.terms.stems or elsewhere or at == len(self.title)
+        return 0.0 if said else self.coverage(query, self.title)
 
     def code_vector(self) -> dict[int, float]:
         """The product's attributes, of unit length."""
@@ -553,6 +576,10 @@ def test_features_are_declared_soundly() -> None:
         assert (feature.first_phase is None) != (feature.compute is None), feature.name
         assert feature.compute is not None or not feature.feedback, feature.name
         assert feature.weight * feature.sign >= 0, feature.name
+        for declared in DEFAULTS_ALONE.values():
+            assert declared.get(feature.name, 0.0) * feature.sign >= 0, feature.name
+    assert Scorer.default().by_name()["only_for"] < 0 < DEFAULTS_ALONE["codes"]["soft_share"]
+    assert DEFAULTS_ALONE["codes+words"]["only_for"] < 0 < DEFAULTS_ALONE["codes+words"]["soft_share"]
 
 
 def test_default_weights_are_the_declared_ones_in_order() -> None:

@@ -72,6 +72,11 @@ def test_what_has_what_is_left_out_does_not_fit() -> None:
     assert fitting(found, ask("red sofa")) == [False, True, False]
 
 
+def test_what_is_only_for_what_is_asked_has_not_all_of_it() -> None:
+    found = rows({"maxsim": 1.5}, {"full_coverage": 1.0, "only_for": 1.0}, {"full_coverage": 1.0, "only_for": 0.5})
+    assert fitting(found, ask("red sofa", [0, 1])) == [True, False, True]
+
+
 def test_nothing_fits_where_the_best_hardly_stands_out() -> None:
     """10 is 8 beyond the ordinary 2, and 8 of 24 is less than .34."""
     found = rows({"maxsim": 1.25}, {"maxsim": 1.0})
@@ -109,13 +114,17 @@ def test_rows_that_hold_every_word_or_every_code() -> None:
         n_products=6,
         bm25=SimpleNamespace(holding=lambda stem: np.array(words.get(stem, []), dtype=np.int32)),
         lexical=SimpleNamespace(n_keys=2, of=lambda key: (np.array(codes[key]), np.ones(len(codes[key])))),
+        titles=SimpleNamespace(read=lambda rows: rows, match=lambda *asked: np.outer(asked[3] == only_for, np.ones(4))),
     )
+    only_for = -1
     part: Any = candidates.Part(index, np.array([True, True, True, True, False, True]))  # type: ignore[arg-type]
     assert having_all(part, ask("red sofa", [0, 1]), LEXICON).tolist() == [0, 2, 3]
     assert having_all(part, ask("red sofa", []), LEXICON).tolist() == [0]
     assert having_all(part, ask("red sofa", [0]), LEXICON).tolist() == [0], "the code says not all"
     assert having_all(part.but(np.array([0])), ask("red sofa", [0, 1]), LEXICON).tolist() == [2, 3]
     assert having_all(part, ask("", []), LEXICON).tolist() == []
+    only_for = 3
+    assert having_all(part, ask("red sofa", [0, 1]), LEXICON).tolist() == [0, 2], "a cover for red sofas"
 
 
 def test_without_vectors_less_can_be_reached() -> None:

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gram.coder.base import QUERY_CODING, SURE_CODING, CodingSettings, Side
+from gram.coder.base import QUERY_CODING, SURE_CODING, CodingSettings, NearAttributes, Side
 from gram.coder.beam import TorchTrie
 from gram.coder.encoder import backbone as backbones
 from gram.coder.encoder.backbone import (
@@ -37,6 +37,7 @@ from gram.coder.encoder.match import SMALL, best_match
 from gram.coder.encoder.network import FirstStep
 from gram.coder.encoder.tokens import PRODUCT_TOKENS, TextTokenizer
 from gram.codes.mining import mine
+from gram.codes.slots import SLOTS
 from gram.codes.trie import CodeTrie
 from gram.errors import ModelError
 from gram.records import Product
@@ -360,15 +361,24 @@ def test_what_comes_near_to_what_a_query_says(backbone: Backbone, tokenizer: Tex
     red = batch.tag_attribute.tolist().index(lexicon.id_of(("red",)))
     cosines = states[batch.tag_start[red] : batch.tag_end[red]].mean(0) @ coder.attributes().T
     expected = {a: (float(c) - NEAR_FROM) / (1 - NEAR_FROM) for a, c in enumerate(cosines) if c > NEAR_FROM}
-    expected.pop(lexicon.id_of(("red",)), None)
     here = found.of(0)
     keys = np.unique(here.lexical)
+    expected = {a: like for a, like in expected.items() if a not in keys}
     near = here.by_key(keys).of(keys.tolist().index(lexicon.id_of(("red",))))
     assert dict(zip(near.key.tolist(), near.weight.tolist(), strict=True)) == pytest.approx(expected, abs=1e-4)
     assert coder.represent(texts, Side.QUERY, replace(settings, near=0)).near is None
+    beyond = coder.represent(["lamp " * 40 + "red"], Side.QUERY, settings).near
+    assert beyond is not None
+    assert lexicon.id_of(("red",)) not in beyond.lexical, "what is not read stands nowhere"
     few = coder.represent(texts, Side.QUERY, replace(settings, near=1)).near
     assert few is not None
     assert np.unique(few.lexical[few.text == 0], return_counts=True)[1].max() == 1
+
+
+def test_what_excludes_each_other_is_not_near() -> None:
+    slots = np.array([SLOTS.index(s) for s in ("colour", "colour", "type", "type")], dtype=np.int32)
+    near = NearAttributes(np.zeros(4, np.int64), np.array([0, 0, 2, 0]), np.array([1, 2, 3, 3]), np.ones(4, np.float32))
+    assert near.agreeing(slots).key.tolist() == [2, 3, 3]
 
 
 def test_many_queries_are_read_as_each_alone(backbone: Backbone, tokenizer: TextTokenizer, monkeypatch: Any) -> None:

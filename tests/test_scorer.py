@@ -182,9 +182,12 @@ def test_a_scorer_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pyte
         Scorer.load(tmp_path)
 
 
-def test_a_scorer_of_before_a_feature_scores_as_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("later", ["left_out", "soft_share", "only_for"])
+def test_a_scorer_of_before_a_feature_scores_as_it_did(
+    later: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queries = make_queries(500, "idf_coverage", seed=1)
-    fitted, new = fit_scorer(queries), NAMES.index("left_out")
+    fitted, new = fit_scorer(queries), NAMES.index(later)
     queries[0].features[:, new] = 0.0
     network = fitted.network
     assert network is not None

@@ -57,7 +57,7 @@ def test_tables_saved_before_there_were_negations_have_the_default_ones(tmp_path
     assert not QueryTerms.read("shoes without laces", Analyzer(tables=Tables.from_json(saved, tmp_path))).left_out
     saved["purposes"] = ["für"]
     german = Analyzer("german", Tables.from_json(saved, tmp_path))
-    assert QueryTerms.read("Akku", german).purposes == [german.stem("für")]
+    assert QueryTerms.read("Akku", german).purposes == {german.stem("für")}
 
 
 def test_a_shop_without_units_has_none(tmp_path: Path) -> None:
@@ -107,6 +107,11 @@ def test_a_negation_that_no_text_is_read_to_have_is_refused(word: str, message: 
     (tmp_path / "negations.json").write_text(json.dumps({"before": ["ohne"], "asked": ["ohne", word]}))
     with pytest.raises(DataError, match=message):
         MiningSettings(tables=str(tmp_path)).make_analyzer()
+    (tmp_path / "purposes.json").write_text(json.dumps(["für", "w/"]))
+    (tmp_path / "negations.json").write_text(json.dumps({"asked": ["ohne"]}))
+    with pytest.raises(DataError, match=r"purposes\.json: purposes: 'w/' is never met: .* Fix: write 'w'"):
+        MiningSettings(tables=str(tmp_path)).make_analyzer()
+    (tmp_path / "purposes.json").unlink()
     (tmp_path / "negations.json").write_text(json.dumps({"asked": ["बिना", "ohne", "不含"]}))
     assert MiningSettings(tables=str(tmp_path)).make_analyzer().tables.negations["asked"] == {"बिना", "ohne", "不含"}
 

@@ -77,6 +77,11 @@ def test_behind_a_negation_what_has_it_is_suggested(shop: Shop, client: TestClie
         assert [text for text, _ in known.complete(typed)] == ["boots without laces"]
 
 
+def test_suggestions_know_the_shops_negations(shop: Shop) -> None:
+    known = suggestions.Suggestions(shop)
+    assert known._read().negations == {"without", "not"}
+
+
 class _AtOnce:
     """A thread that has run when it was started."""
 

@@ -5,7 +5,7 @@ Letters: N texts, S tokens of all texts, D width of a dense vector, W of a token
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import dropwhile, islice, pairwise, takewhile
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gram.arrays import SparseRow, SparseRows
 from gram.codes.lexicon import Lexicon
+from gram.codes.slots import SLOTS
 from gram.codes.trie import CodeTrie
 from gram.index.token_vectors import TokenVectors
 from gram.records import Product
@@ -56,6 +57,9 @@ SURE_CODING = CodingSettings(expansion=10, least=0.4, codes=8)
 model's codes say, and what an attribute that is added is measured by."""
 
 
+EXCLUSIVE = tuple(SLOTS.index(slot) for slot in ("brand", "colour", "size", "model", "audience"))
+"""Slots of which a product has one attribute, or a searcher wants no other."""
+
 LEFT_OUT = 2
 """Words behind a negation that say what a query leaves out: "without mesh liner"."""
 
@@ -68,7 +72,7 @@ class QueryTerms(NamedTuple):
     measures: Sequence[tuple[str, str]]  # a number and the unit behind it
     left_out: Sequence[Sequence[str]] = ()  # stems of each thing that is not wanted: shoes without (laces)
     negations: Mapping[str, Sequence[str]] = {}  # stems that deny, in titles, what they stand "before" …
-    purposes: Sequence[str] = ()  # stems behind which titles say what a product is for
+    purposes: Collection[str] = ()  # stems behind which titles say what a product is for
 
     @classmethod
     def read(cls, query: str, analyzer: Analyzer) -> QueryTerms:
@@ -80,8 +84,7 @@ class QueryTerms(NamedTuple):
         left_out = [stems for i in behind if (stems := _first_said(row[i:], says[i:]))]
         denying = {where: [analyzer.stem(w) for w in deny] for where, deny in negations.items()} if left_out else {}
         # "xs" has the stem of a stop word and is none
-        purposes = [analyzer.stem(word) for word in analyzer.tables.purposes]
-        return cls(row, list(dict.fromkeys(telling)), measures, left_out, denying, purposes)
+        return cls(row, list(dict.fromkeys(telling)), measures, left_out, denying, analyzer.purposes)
 
 
 def _first_said(row: Sequence[str], says: Sequence[bool]) -> list[str]:
@@ -101,14 +104,23 @@ class NearAttributes(NamedTuple):
     likeness: NDArray[np.float32]  # (X,) in (0, 1]
 
     def of(self, text: int) -> NearAttributes:
-        """Those of one text."""
-        here = self.text == text
-        return NearAttributes(*(column[here] for column in self))
+        """Those of one text; `text` rises."""
+        return self.take(slice(*np.searchsorted(self.text, (text, text + 1)).tolist()))
+
+    def take(self, which: slice | NDArray[np.bool_] | NDArray[np.int64]) -> NearAttributes:
+        """Some of them."""
+        return NearAttributes(self.text[which], self.lexical[which], self.key[which], self.likeness[which])
 
     def by_key(self, keys: NDArray[np.int64]) -> SparseRows:
-        """A row for each of K attributes that a text holds, rising."""
-        at = np.searchsorted(keys, self.lexical)
-        return SparseRows.build(at, self.key, self.likeness, len(keys))
+        """A row for each of K attributes that a text holds, rising, without those that it holds as well."""
+        other = ~np.isin(self.key, keys)
+        at = np.searchsorted(keys, self.lexical[other])
+        return SparseRows.build(at, self.key[other], self.likeness[other], len(keys))
+
+    def agreeing(self, slots: NDArray[np.int32]) -> NearAttributes:
+        """Without those of which a product has one alone: red is not near to blue. `slots` (A,) are numbers."""
+        exclude = (slots[self.lexical] == slots[self.key]) & np.isin(slots[self.key], EXCLUSIVE)
+        return self.take(~exclude)
 
 
 class QueryCodes(NamedTuple):
@@ -130,7 +142,17 @@ class QueryCodes(NamedTuple):
         words = [set(lexicon.forms[k][0]) for k in key.tolist()]
         apart = np.array([[a.isdisjoint(b) for b in words] for a in words], dtype=bool).reshape(len(key), len(key))
         importance = squared / total if total > 0 else squared
-        return cls(key, importance, lexicon.default_slot_ids[key], apart, near and near.by_key(key))
+        close = near.agreeing(lexicon.default_slot_ids).by_key(key) if near is not None else None
+        return cls(key, importance, lexicon.default_slot_ids[key], apart, close)
+
+    def without_near(self, keys: Collection[int]) -> QueryCodes:
+        """The same, nothing being near to these attributes."""
+        if self.near is None or not keys:
+            return self
+        row = self.near.rows()
+        kept = ~np.isin(self.key[row], list(keys))
+        near = SparseRows.build(row[kept], self.near.key[kept], self.near.weight[kept], len(self.key))
+        return self._replace(near=near)
 
 
 class QueryRepresentation(NamedTuple):

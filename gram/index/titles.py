@@ -22,6 +22,8 @@ from gram.index.entries import RowEntries
 
 DENIES = 3
 """Words behind a negation that it denies: "without removable foam pad". Not tuned."""
+PURPOSE = 4
+"""Words behind "for" that say what a product is for: docs/log.md, "What a product is for"."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,8 @@ class Titles:
     ) -> NDArray[np.float32]:
         """(C, 4) how the query's words stand in each candidate's title: the share of them, by idf, that it holds; the
         share of the query's neighbours that are neighbours there, in this order; whether it holds the last word; the
-        share that it holds behind one of `purposes` alone, 0 where any stands before: a battery for laptops.
+        share of them that it holds, where all of it stands soon behind one of `purposes` (a battery for laptops) and
+        the query names no purpose itself.
 
         `stems` are the query's, `distinct` those that say something, each once; `titles` are as `read` gives them.
         """
@@ -90,12 +93,13 @@ class Titles:
         if end in number:
             out[:, 2] = holds[:, number[end]]
         purpose = _mark(word, bm25, purposes) & (np.diff(row, prepend=-1) == 0)  # no title is of a purpose alone
-        if purpose.any():
-            from_ = np.full(n, len(word))  # where each title's purpose begins
-            np.minimum.at(from_, row[purpose], np.flatnonzero(purpose))
-            before = np.zeros(n, dtype=bool)
-            before[row[named & (np.arange(len(word)) < from_[row])]] = True
-            out[:, 3] = np.where(before, 0, out[:, 0])
+        if purpose.any() and not set(purposes).intersection(stems):
+            first = np.full(n, len(word))  # where each title's purpose begins
+            np.minimum.at(first, row[purpose], np.flatnonzero(purpose))
+            behind = np.arange(len(word)) - first[row]
+            elsewhere = np.zeros(n, dtype=bool)
+            elsewhere[row[named & ((behind < 1) | (behind > PURPOSE))]] = True
+            out[:, 3] = np.where(elsewhere, 0, out[:, 0])
         return out
 
     def state(

@@ -249,8 +249,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("title_coverage", "words", compute=lambda view: view.in_titles[:, 0]),
     Feature("bigram_proximity", "words", 0.8, compute=lambda view: view.in_titles[:, 1]),
     Feature("last_term", "words", compute=lambda view: view.in_titles[:, 2]),
-    # the share of the query that the title says of what the product is for alone: a battery for laptops
-    Feature("only_for", "words", -2.0, sign=-1, compute=lambda view: view.in_titles[:, 3]),
+    # the share of the query that the title says, where it is of what the product is for alone: a battery for laptops
+    Feature("only_for", "words", -1.0, sign=-1, compute=lambda view: view.in_titles[:, 3]),
     # how well the query's tokens are matched by the product's, all of them and the worst
     Feature("maxsim", "tokens", 8.0, compute=lambda view: view.late_interaction[:, 0]),
     Feature("min_maxsim", "tokens", 1.0, compute=lambda view: view.late_interaction[:, 1]),
@@ -274,7 +274,7 @@ DEFAULTS_ALONE: dict[str, dict[str, float]] = {
         **{"lexical_lexical": 0.4, "lexical_expansion": 3.0, "expansion_lexical": 8.0, "expansion_expansion": 16.0},
         **{"code_pairs": 0.5, "soft_share": 4.0, "brand_agreement": 0.5, "type_conflict": -1.0, "brand_conflict": -0.6},
         **{"colour_conflict": -1.0, "prf_codes": 2.0, "bm25": 4.0, "idf_coverage": 2.0, "number_match": 0.5},
-        **{"measure_conflict": -0.5, "left_out": -0.8, "only_for": -2.0},
+        **{"measure_conflict": -0.5, "left_out": -0.8, "only_for": -1.0},
         **{"bigram_proximity": 0.4, "prf_title": 1.0},
     },
 }

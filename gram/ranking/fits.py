@@ -31,7 +31,9 @@ WHOLE = 0.99
 """Share of a query's codes from which a product has all of them."""
 
 _WEIGHTS = Scorer.default().weights
-_FULL_COVERAGE, _CODE_SHARE, _LEFT_OUT = map(NAMES.index, ("full_coverage", "code_share", "left_out"))
+_FULL_COVERAGE, _CODE_SHARE, _LEFT_OUT, _ONLY_FOR = map(
+    NAMES.index, ("full_coverage", "code_share", "left_out", "only_for")
+)
 # what the sum is of a product whose every share and cosine is 1; sums over shared codes have no bound, and are left out
 _BOUNDED = [f for f in FEATURES if f.weight > 0 and not isinstance(f.first_phase, SharedKeys)]
 _REACH = sum(feature.weight for feature in _BOUNDED)
@@ -42,8 +44,8 @@ def find_fitting(found: Candidates, query: QueryRepresentation, lexicon: Lexicon
     """(C,) which candidates fit; every one where `fit` is 0, and none where a query has no telling word.
 
     The best is looked for in the whole shop: what a filter leaves does not fit for being all that is left. Words that
-    no code of the query says are asked too: a product that has its every code has not all then. What has in its title
-    what the query leaves out does not fit.
+    no code of the query says are asked too: a product that has its every code has not all then. Nor has one of whose
+    title all that is asked is what it is for. What has in its title what the query leaves out does not fit.
     """
     if not fit or not len(found.rows):
         return np.ones(len(found.rows), dtype=bool)
@@ -54,9 +56,10 @@ def find_fitting(found: Candidates, query: QueryRepresentation, lexicon: Lexicon
     best = float(np.concatenate([sums, found.beside @ _WEIGHTS]).max()) - ordinary
     most = (_REACH if query.dense.any() else _REACH_WITHOUT_VECTORS) - ordinary
     fits = np.zeros(len(sums), dtype=bool) if best < STANDS_OUT * most else sums - ordinary >= fit * best
-    fits |= found.features[:, _FULL_COVERAGE] > 0
+    has_all = found.features[:, _FULL_COVERAGE] > 0
     if codes_say_all(query, lexicon):
-        fits |= found.features[:, _CODE_SHARE] >= WHOLE
+        has_all |= found.features[:, _CODE_SHARE] >= WHOLE
+    fits |= has_all & (found.features[:, _ONLY_FOR] < WHOLE)
     return fits & (found.features[:, _LEFT_OUT] == 0)
 
 
@@ -80,9 +83,9 @@ def having_all(part: Part, query: QueryRepresentation, lexicon: Lexicon) -> NDAr
             having[rows] = True
             common &= having
         found |= common
-    found &= part.may_be_found
-    if query.terms.left_out:
-        fitting = np.flatnonzero(found)
-        for stated in state_left_out(index, query, index.titles.read(fitting)):
-            found[fitting[stated]] = False
-    return np.flatnonzero(found)
+    rows, terms = np.flatnonzero(found & part.may_be_found), query.terms
+    titles = index.titles.read(rows)
+    fits = index.titles.match(index.bm25, terms.stems, terms.telling, titles, terms.purposes)[:, 3] < WHOLE
+    for stated in state_left_out(index, query, titles):
+        fits &= ~stated
+    return rows[fits]

@@ -218,6 +218,7 @@ def hit_json(hit: Hit, product: Product | None, only: Iterable[str] | None, expl
                 "query": shared.query_source,
                 "product": shared.product_source,
             }
+            | ({} if shared.near_to is None else {"near": str(shared.near_to)})
             for shared in hit.codes
         ]
         shown["features"] = {name: round(part, 5) for name, part in hit.features.items()}

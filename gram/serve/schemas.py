@@ -114,7 +114,11 @@ _SHOWN = {
 _WHY = {
     "codes": {
         "anyOf": [
-            list_of(object_of({"code": TEXT, "share": NUMBER, "query": TEXT, "product": TEXT})),
+            list_of(
+                object_of(
+                    {"code": TEXT, "share": NUMBER, "query": TEXT, "product": TEXT, "near": TEXT}, optional=["near"]
+                )
+            ),
             _VALUES,
         ],
         "description": "With explain the codes that it shares with the query; else an attribute of this name",

@@ -71,15 +71,21 @@ class Analyzer:
     @classmethod
     def load(cls, language: str, folder: str | Path, slots: Collection[str]) -> Analyzer:
         """With the tables of a folder, as `Tables.load` reads them. Raises DataError as that does, and for a negation
-        that no text is read to have."""
+        or a purpose that no text is read to have."""
         analyzer = cls(language, Tables.load(folder, slots))
-        for where, words in analyzer.tables.negations.items():
+        lists = {f"negations, {where!r}": words for where, words in analyzer.tables.negations.items()}
+        for name, words in (lists | {"purposes": analyzer.tables.purposes}).items():
             for word in sorted(words):
                 if (read := analyzer.words(word)) != [word]:
-                    problem = f"negations, {where!r}: {word!r} is never met: texts that have it are read as {read}."
-                    fix = f"write {read[0]!r}" if len(read) == 1 else "take it out: a negation is one word"
-                    raise DataError(Path(folder, "negations.json"), problem, fix)
+                    problem = f"{name}: {word!r} is never met: texts that have it are read as {read}."
+                    fix = f"write {read[0]!r}" if len(read) == 1 else "take it out: it must be one word"
+                    raise DataError(Path(folder, f"{name.split(',')[0]}.json"), problem, fix)
         return analyzer
+
+    @cached_property
+    def purposes(self) -> frozenset[str]:
+        """The stems behind which titles say what a product is for."""
+        return frozenset(map(self.stem, self.tables.purposes))
 
     @property
     def stopwords(self) -> frozenset[str]:

@@ -67,7 +67,8 @@ class RepresentationBuilder:
         learnt = (lexical < cosines.shape[1]).nonzero().squeeze(1)
         cosines[learnt, lexical[learnt]] = -1.0  # none is near to itself
         most, attribute = cosines.topk(min(kept, cosines.shape[1]), dim=1)  # (T, kept)
-        tag, column = (most > NEAR_FROM).nonzero(as_tuple=True)
+        read = batch.tag_start > 0  # those beyond what is read stand nowhere
+        tag, column = ((most > NEAR_FROM) & read.unsqueeze(1)).nonzero(as_tuple=True)
         likeness = (most[tag, column].clamp(max=1.0) - NEAR_FROM) / (1 - NEAR_FROM)
         texts = rows[_np(batch.tag_row[tag])]
         near = (texts, _np(lexical[tag]), _np(attribute[tag, column]), _np(likeness))
@@ -82,8 +83,12 @@ class RepresentationBuilder:
             self.dense,
             TokenVectors(self.start, self.vectors),
             self.token_weights,
-            NearAttributes(*map(np.concatenate, zip(*self.near, strict=True))) if self.near else None,
+            self._join_near() if self.near else None,
         )
+
+    def _join_near(self) -> NearAttributes:
+        near = NearAttributes(*map(np.concatenate, zip(*self.near, strict=True)))
+        return near.take(np.argsort(near.text, kind="stable"))
 
     def _join(self, parts: list[Entries]) -> SparseRows:
         text, key, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
