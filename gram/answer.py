@@ -16,7 +16,7 @@ from gram.coder.base import QueryRepresentation
 from gram.errors import SettingError
 from gram.index.fields import facet, fold
 from gram.index.filters import Filter, parse_filter, quote
-from gram.names import check_names, warn_of_fields, warn_of_filter
+from gram.names import check_names, check_sort, warn_of_fields, warn_of_filter
 from gram.ranked import BETWEEN, Ranked, by_part
 from gram.ranking.candidates import Candidates, Part, find_in_parts
 from gram.ranking.fits import FIT, ORDINARY, find_fitting, having_all
@@ -285,12 +285,13 @@ class Answer:
 
     def _sort(self, ranked: Ranked) -> Ranked:
         """Those that fit by a field, where a sort is asked: what does not fit is in no order but that of nearness.
-        Numbers by size, then texts by letter, then what lacks the field, whether it rises or falls."""
+        Numbers by size, then texts by letter, then what lacks the field; falling, numbers and texts are each turned
+        round among themselves."""
         name = self.request.sort.strip()
         if not name:
             return ranked
-        falling, name = name.startswith("-"), name.lstrip("+-")
-        check_names(self.snapshot, [name], frozenset())
+        falling, name = name.startswith("-"), name.lstrip("+-").strip()
+        check_sort(self.snapshot, name)
         ranked, keys = ranked.take(ranked.fits), list[tuple[int, float | str]]()
         for row in ranked.rows.tolist():
             segment, inside = self._segment_of(row)

@@ -28,6 +28,7 @@ from gram.cli_serving import delete, export, keys, merge, serve, update
 from gram.display import printable
 from gram.errors import DataError, GramError, IndexFolderError, ModelError
 from gram.folders import check_folder, check_free, explain_os_error, read_json
+from gram.text.shop_tables import NAMES as TABLES
 
 INTERRUPTED = 130
 """The exit code that shells give a program ended by Ctrl-C: 128 and the number of SIGINT."""
@@ -92,7 +93,12 @@ def main(verbose: bool) -> None:
     show_default=True,
     help="How words are stemmed: porter (English), german, french, … or none, for whole words.",
 )
-@click.option("--tables", type=FOLDER, help="A folder of the shop's own units, stop words and seeds of slots.")
+@click.option(
+    "--tables",
+    type=FOLDER,
+    help=f"A folder of the shop's own tables, any of {', '.join(f'{name}.json' for name in TABLES)}; each takes the "
+    "place of the default one of its name, which lies in gram/text/tables.",
+)
 @click.option("--steps", default=0, type=click.IntRange(0), help="Training steps; 0 chooses by the size of the data.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
 @click.option(

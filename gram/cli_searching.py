@@ -33,7 +33,9 @@ NO_WORD = "nothing found: the query has no word"
 @click.option("--value", type=float, help="Weight of a product's value (rank in 0 … 1) in the score.")
 @click.option("--filter", "filter_", default="", help='Which products may be found: brand = "nike" AND price < 50.')
 @click.option("--facets", default="", help="Fields whose values are counted, comma between.")
-@click.option("--sort", default="", help="A field to sort what fits by; -price for falling order.")
+@click.option(
+    "--sort", default="", help="A field that filters know, one, to sort what fits by; -price for falling order."
+)
 @click.option(
     "--fit", type=float,
     help="How near to the query's best a product fits: 0 (all) to 1, .38 if not given. With --run, what "
@@ -127,7 +129,9 @@ def _tell_reading(searcher: Searcher, query: str, read_as: str) -> list[str]:
 def _notes(shop: Shop, request: SearchRequest, result: SearchResult) -> dict[str, str]:
     """Product id → what the hits are sorted by, and their price where the query or the filter asks one."""
     priced = "price" in parse_filter(request.filter).names or read_price(request.query) is not None
-    names = dict.fromkeys([*([sort] if (sort := request.sort.strip().lstrip("+-")) else []), *["price"] * priced])
+    names = dict.fromkeys(
+        [*([sort] if (sort := request.sort.strip().lstrip("+-").strip()) else []), *["price"] * priced]
+    )
     found = {hit.product_id: shop.live.snapshot.find(hit.product_id) for hit in result.hits}
     values = {p: [(n, there[0].fields.sort_value(n, there[1])) for n in names] for p, there in found.items() if there}
     shown = {p: [(n, f"{v:.12g}" if isinstance(v, float) else v) for n, v in pairs] for p, pairs in values.items()}

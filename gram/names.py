@@ -37,6 +37,21 @@ def check_names(snapshot: Snapshot, names: Iterable[str], others: frozenset[str]
         raise SettingError(problem)
 
 
+def check_sort(snapshot: Snapshot, name: str) -> None:
+    """Raises SettingError for what is no field that products have: a sort is by one of these alone."""
+    if name in snapshot.field_names:
+        return
+    if not name:
+        raise SettingError("sort lacks a field's name. Fix: write price, or -price for falling order")
+    if "," in name:
+        raise SettingError(f"sort is {name!r:.{SHOWN}}, and takes one field. Fix: choose one of them")
+    if name in OF_A_HIT:
+        others = "leave it out for the best first, or " if name == "score" else ""
+        fields = ", ".join(sorted(snapshot.field_names)[:30])
+        raise SettingError(f"{name} is no field to sort by. Fix: {others}choose from the fields {fields}")
+    check_names(snapshot, [name], frozenset())
+
+
 def warn_of_fields(snapshot: Snapshot, names: Iterable[str], others: frozenset[str] = frozenset()) -> list[str]:
     """A sentence for each field that no product has and that is none of the `others`."""
     return list(islice(_missing_fields(names, snapshot.field_names | others), MOST))

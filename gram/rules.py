@@ -28,6 +28,8 @@ from gram.text.analysis import Analyzer
 
 ACTIONS = ("pin", "bury", "hide", "boost", "filter", "redirect", "synonym")
 KEYS = ("action", "query", "code", "products", "filter", "weight", "target", "from", "until", "draft")
+TOLD = ("error", "warnings")
+"""What is told of a rule beside it, and is no part of one that is put back."""
 MOST_PRODUCTS = 1000
 LONGEST_TEXT = 4000  # characters of a query, a code, a filter, a target
 STRONGEST = 100.0
@@ -72,7 +74,7 @@ def parse_rule(rule_id: str, data: Any) -> Rule:
     """Checks a rule. Raises RuleError, which names what is to be mended."""
     if not isinstance(data, Mapping):
         raise RuleError(f"rule {rule_id!r}: is a {type(data).__name__}, not a map. Fix: send a JSON object")
-    unknown = sorted(set(map(str, data)) - set(KEYS))
+    unknown = sorted(set(map(str, data)) - {*KEYS, *TOLD})
     if unknown:
         raise RuleError(f"rule {rule_id!r}: knows no {unknown[0]!r}. Fix: choose from {', '.join(KEYS)}")
     action = data.get("action")
@@ -81,6 +83,9 @@ def parse_rule(rule_id: str, data: Any) -> Rule:
     texts = {name: _text(rule_id, data, name) for name in ("query", "code", "filter", "target")}
     if bool(texts["query"].strip()) == bool(texts["code"].strip()):
         raise RuleError(f"rule {rule_id!r}: says when by a query or by a code. Fix: give one of the two, not both")
+    if texts["code"].strip() and not all(slot and value for slot, value in read_code(texts["code"])):
+        problem = f"code is {texts['code']!r:.80}, which is none in form"
+        raise RuleError(f'rule {rule_id!r}: {problem}. Fix: write "type: sofa" or "type: sofa | colour: red"')
     products = data.get("products", [])
     if not isinstance(products, list) or not all(isinstance(p, str) for p in products):
         raise RuleError(f'rule {rule_id!r}: products is no list of ids. Fix: write ["a1", "b2"]')
@@ -100,6 +105,11 @@ def parse_rule(rule_id: str, data: Any) -> Rule:
     )  # fmt: skip
     _check_object(rule)
     return rule
+
+
+def without_told(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A rule's map as it is kept, where it was sent as it was shown."""
+    return {name: value for name, value in data.items() if name not in TOLD}
 
 
 def _check_object(rule: Rule) -> None:

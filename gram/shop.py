@@ -36,7 +36,7 @@ from gram.live import LiveIndex
 from gram.names import check_names, missing_code, warn_of_rule
 from gram.records import Attribute, Product
 from gram.remembered import Remembered
-from gram.rules import Rule, in_force, next_moment, parse_rule
+from gram.rules import Rule, in_force, next_moment, parse_rule, without_told
 from gram.search import BATCH, find_model
 
 log = logging.getLogger(__name__)
@@ -261,7 +261,7 @@ class Shop:
         if rule.filter:
             check_names(self.live.snapshot, parse_filter(rule.filter).names)
         with self._ruling:
-            self.store.put("rule", rule_id, dict(data))
+            self.store.put("rule", rule_id, without_told(data))
             others = [r for r in self._rules if r.rule_id != rule_id]
             self._set_rules(sorted([*others, rule], key=lambda rule: rule.rule_id))  # as they are read from the store
         return rule

@@ -296,6 +296,7 @@ def test_a_log_that_is_not_there_is_named(made: Made, tmp_path: Path) -> None:
         (("shoe", "--only", "codes", "--fit", "0.5"), "leave out filters, sort, facets, --fit"),
         (("shoe", "--fit", "2"), "give a number from 0"),
         (("shoe", "--sort", "prize"), "no product has a field 'prize'. Fix: did you mean 'price'?"),
+        (("shoe", "--sort", "brand,price"), "sort is 'brand,price', and takes one field. Fix: choose one of them"),
         (("shoe", "--value", "nan"), "a plain number such as 0.5, not nan"),
         (("shoe", "--device", "abacus"), "no device that PyTorch can compute on"),
         (("shoe", "--device", "meta"), "no device that PyTorch can compute on"),

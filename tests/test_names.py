@@ -31,6 +31,8 @@ SOFE = "the lexicon has no code type: sofe. Fix: write type: sofa"
         ({"filter": 'NOT code = "type: sofe"'}, [SOFE]),
         ({"filter": 'code IN ["type: sofas", "type: sofa | type: sofe"] OR code != "type: sofe"'}, [SOFE]),
         ({"filter": 'code = "colour: sofa"'}, ["the lexicon has no code colour: sofa. Fix: write type: sofa"]),
+        ({"filter": 'code = "color: black"'}, ["the lexicon has no code color: black. Fix: write colour: black"]),
+        ({"filter": 'code = " COLOUR: Blacks"'}, []),
         ({"filter": "code = qqq"}, ["the lexicon has no code qqq. Fix: choose one that some product has"]),
         ({"filter": "NOT colour IN [black, blakc]"}, [BLAKC]),
         ({"filter": "colour = BLACK AND price = 3.33 AND colour != qqq"}, [QQQ]),
@@ -41,6 +43,23 @@ SOFE = "the lexicon has no code type: sofe. Fix: write type: sofa"
 def test_an_answer_says_what_nobody_has(shop: Shop, asked: dict[str, Any], warnings: list[str]) -> None:
     for _ in range(2):  # remembered as well
         assert shop.search("sofa", **asked).warnings == warnings
+
+
+def test_a_sort_by_what_is_no_field_is_told_what_there_is(shop: Shop) -> None:
+    fields = ", ".join(sorted(shop.live.snapshot.field_names)[:30])
+    for name in ("title", "description", "product_id", "score"):
+        with pytest.raises(
+            SettingError, match=f"^{name} is no field to sort by. Fix: .*choose from the fields "
+        ) as told:
+            shop.search("sofa", sort=f"-{name}")
+        assert str(told.value).endswith(fields)
+        assert ("the best first" in str(told.value)) == (name == "score")
+    with pytest.raises(SettingError, match="sort is 'brand,price', and takes one field"):
+        shop.search("sofa", sort="-brand,price")
+    for nameless in ("-", "+", " - "):
+        with pytest.raises(SettingError, match="sort lacks a field's name"):
+            shop.search("sofa", sort=nameless)
+    assert shop.search("sofa", sort="- price").hits == shop.search("sofa", sort="-price").hits
 
 
 def test_a_sort_and_a_filter_by_such_a_field_are_refused_as_before(shop: Shop) -> None:

@@ -17,6 +17,9 @@ from gram.cli import main
 from gram.coder.encoder.backbone import Backbone, ScratchSettings, scratch_backbone
 from gram.data.log import write_log, write_qrels, write_queries
 from gram.data.shop.generate import generate
+from gram.display import CODES
+from gram.records import SharedCode
+from gram.text.shop_tables import NAMES
 from gram.training.joint import TrainingSettings
 
 README = Path(__file__).parent.parent / "README.md"
@@ -69,6 +72,21 @@ def test_every_command_and_option_tells_what_it_is_for() -> None:
         for parameter in command.params:
             if isinstance(parameter, click.Option) and parameter.name != "seed":
                 assert parameter.help, f"gram {name} {parameter.opts[0]}"
+
+
+def test_it_names_the_sources_of_codes_and_how_many_are_explained() -> None:
+    for source in ("lexical", "expansion", "compound", "given", "near", "left_out"):
+        assert f"`{source}`" in str(SharedCode.__doc__)
+        assert f"`{source}`" in TEXT, source
+    assert (CODES, "the eight with the greatest shares" in TEXT) == (8, True)
+
+
+def test_it_and_the_help_name_the_tables_that_a_shop_can_replace() -> None:
+    (option,) = (one for one in main.commands["train"].params if one.name == "tables")
+    for name in NAMES:
+        assert (README.parent / "gram" / "text" / "tables" / f"{name}.json").is_file()
+        assert f"`{name}.json`" in TEXT
+        assert f"{name}.json" in str(option.help)
 
 
 def test_files_that_it_names_are_there() -> None:

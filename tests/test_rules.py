@@ -30,6 +30,10 @@ PIN = {"action": "pin", "query": "x", "products": ["a"]}
         ({"action": "pin", "query": "x", "product": ["a"]}, "knows no 'product'"),
         ({"action": "pin", "products": ["a"]}, "by a query or by a code"),
         ({"action": "pin", "query": "x", "code": "type: x", "products": ["a"]}, "by a query or by a code"),
+        *(
+            ({"action": "pin", "code": code, "products": ["a"]}, f"code is '{code}', which is none in form. Fix: write")
+            for code in ("EXISTS code", "sofa", "type:", ": sofa", "type: sofa |", "type: sofa | red")
+        ),
         ({"action": "pin", "query": "x", "products": "a"}, "products is no list of ids"),
         ({"action": "pin", "query": "x"}, "pin needs products"),
         ({"action": "filter", "query": "x"}, "filter needs a filter"),

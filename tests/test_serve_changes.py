@@ -120,6 +120,25 @@ def test_an_attribute_is_added_while_it_serves(client: TestClient) -> None:
     client.delete("/products/va")
 
 
+def test_a_rule_is_put_back_mended_as_it_was_shown(client: TestClient, shop: Shop) -> None:
+    """What was told of it, an error or warnings, is left out."""
+    shop.store.put("rule", "back", {"action": "hide", "query": "lamp", "filter": "EXISTS code"})
+    shown = client.get("/rules/back").json()
+    assert "EXISTS code" in shown["filter"]
+    error_of(client.put("/rules/back", json=shown), 400)
+    mended = shown | {"filter": 'brand = "Nobody & Co"'}
+    assert "error" in mended
+    answered = client.put("/rules/back", json=mended).json()
+    assert answered["warnings"]
+    assert "error" not in answered
+    again = client.put("/rules/back", json=answered | {"filter": "EXISTS brand"})
+    kept = {"action": "hide", "query": "lamp", "filter": "EXISTS brand"}
+    assert (again.json(), client.get("/rules/back").json()) == (kept | {"warnings": []}, kept)
+    tried = client.post("/rules/try", json={"q": "lamp", "rules": [{"id": "back", **answered}]})
+    assert tried.status_code == 200
+    client.delete("/rules/back")
+
+
 def test_rules_are_kept_tried_and_taken_out(client: TestClient) -> None:
     first = client.get("/search", params={"q": "lamp"}).json()["hits"][0]["product_id"]
     hide = {"action": "hide", "query": "lamps", "products": [first]}

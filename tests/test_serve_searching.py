@@ -96,4 +96,21 @@ def test_a_misspelt_parameter_takes_no_code_away(client: TestClient) -> None:
     product_id = client.get("/search?q=sofa").json()["hits"][0]["product_id"]
     before = client.get(f"/products/{product_id}/codes").json()
     assert client.delete(f"/products/{product_id}/codes/type/sofa?neutal=true").status_code == 400
+    assert client.put(f"/products/{product_id}/codes/type/sofa?neutal=true").status_code == 400
     assert client.get(f"/products/{product_id}/codes").json() == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *((method, "/products/none") for method in ("GET", "PUT", "PATCH", "DELETE")),
+        *((method, "/rules/none") for method in ("GET", "PUT", "DELETE")),
+        *(("GET", path) for path in ("/products/none/codes", "/rules", "/log", "/stats")),
+        *(("POST", path) for path in ("/search", "/products", "/rules/try", "/clicks", "/reload")),
+        ("PUT", "/products/none/codes/type/sofa"),
+        ("PUT", "/attributes/type/sofa"),
+    ],
+)
+def test_an_address_that_takes_no_parameter_refuses_each(client: TestClient, method: str, path: str) -> None:
+    error = error_of(client.request(method, f"{path}?dry=true"), 400)
+    assert (error["code"], error["fix"]) == ("unknown_parameter", "leave it out: this address takes none")

@@ -65,6 +65,18 @@ def test_a_typo_behind_a_negation_leads_to_no_opposite() -> None:
     assert next(text for text, _ in known.complete("bots with laces")) == "boots with laces"
 
 
+def test_behind_a_negation_what_has_it_is_suggested(shop: Shop, client: TestClient) -> None:
+    """As docs/http.md has it: what searchers clicked for, and the opposite however often."""
+    product_id = client.get("/search", params={"q": "sofa"}).json()["hits"][0]["product_id"]
+    clicks = {"boots without laces": 1, "boots with laces": 9}
+    for query, weight in clicks.items():
+        sent = {"query": query, "product_id": product_id, "weight": weight}
+        assert client.post("/clicks", json=sent).json()["accepted"] == 1
+    known = suggestions.Suggestions(shop)
+    for typed in ("boots without lcaes", "boots without l"):
+        assert [text for text, _ in known.complete(typed)] == ["boots without laces"]
+
+
 def test_suggestions_know_the_shops_negations(shop: Shop) -> None:
     known = suggestions.Suggestions(shop)
     assert known._read().negations == {"without", "not"}

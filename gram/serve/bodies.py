@@ -120,7 +120,7 @@ def check_known(given: Mapping[str, Any], *known: str) -> None:
     """An HTTPError for a parameter of another name."""
     unknown = sorted(set(given) - set(known))
     if unknown:
-        fix = f"choose from {', '.join(sorted(known))}"
+        fix = f"choose from {', '.join(sorted(known))}" if known else "leave it out: this address takes none"
         raise _bad("unknown_parameter", f"there is no parameter {unknown[0]!r:.60}", fix)
 
 

@@ -20,6 +20,7 @@ from starlette.responses import Response, StreamingResponse
 
 from gram.errors import IndexFolderError, ModelError
 from gram.records import Product
+from gram.rules import without_told
 from gram.serve.bodies import (
     RETRY,
     HTTPError,
@@ -224,7 +225,7 @@ class Changes:
         rule_id = request.path_params["rule_id"]
         data = parse_object(await read_body(request))
         rule = await self._write(lambda: self.service.shop.put_rule(rule_id, data))
-        return respond(data | {"warnings": tell(self.service.shop.warnings(rule))})
+        return respond(without_told(data) | {"warnings": tell(self.service.shop.warnings(rule))})
 
     async def delete_rule(self, request: Request) -> Response:
         rule_id = request.path_params["rule_id"]

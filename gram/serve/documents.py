@@ -144,17 +144,17 @@ OPERATIONS: dict[str, dict[str, _Operation]] = {
         "put": _Operation("Give it a code", _done("given")),
         "delete": _Operation("Take a code away from it, or the edit of it", _EDITED, query=[_NEUTRAL]),
     },
-    "/rules": {"get": _Operation("All rules", object_of({"rules": map_of(_KEPT)}))},
+    "/rules": {"get": _Operation("All rules", object_of({"rules": map_of(_KEPT)}), [400])},
     "/rules/try": {"post": _Operation("A query before and after rules", _TRIED, [400, 413], _json("Try"))},
     "/rules/{rule_id}": {
         "get": _Operation("A rule", _KEPT),
-        "put": _Operation("Keep a rule", refer("KeptRule"), [413], _json("Rule")),
+        "put": _Operation("Keep a rule", refer("KeptRule"), [413], _json("SentRule")),
         "delete": _Operation("Take it out", _done("deleted")),
     },
     "/attributes/{slot}/{value}": {"put": _Operation("Teach the model an attribute", _TAUGHT, success=(200, 201))},
     "/clicks": {"post": _Operation("Keep clicks", _CLICKS, [400, 413], _json("Clicks"), (), (201,))},
-    "/log": {"get": _Operation("Clicks as a log to train on", TEXT, media="text/tab-separated-values")},
-    "/stats": {"get": _Operation("What is asked", refer("Statistics"))},
+    "/log": {"get": _Operation("Clicks as a log to train on", TEXT, [400], media="text/tab-separated-values")},
+    "/stats": {"get": _Operation("What is asked", refer("Statistics"), [400])},
     "/reload": {
         "post": _Operation("Take in an index written anew", object_of({"reloaded": TRUTH, "products": COUNT}), [400])
     },

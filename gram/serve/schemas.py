@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from gram.answer import DEEPEST
 from gram.data.catalogue import DEEPEST_CATEGORY, LONGEST_ID, LONGEST_TITLE
 from gram.ranking.fits import FIT
-from gram.rules import ACTIONS, KEYS, LONGEST_TEXT, MOST_PRODUCTS, STRONGEST
+from gram.rules import ACTIONS, KEYS, LONGEST_TEXT, MOST_PRODUCTS, STRONGEST, TOLD
 from gram.serve.bodies import LONGEST_QUERY, MOST_NAMES
 from gram.serve.clicks import CLICKED, CLICKS, LONGEST
 
@@ -58,7 +58,7 @@ SEARCH: dict[str, Schema] = {
     | {"maximum": DEEPEST, "default": 0, "description": f"How many hits to skip; with limit up to {DEEPEST:,}"},
     "filter": TEXT | {"description": 'Which products may be found: brand = "nike" AND price < 50'},
     "facets": TEXT | {"description": f"Fields whose values are counted, with commas between, {MOST_NAMES} at most"},
-    "sort": TEXT | {"description": "A field to sort by, -price for falling order"},
+    "sort": TEXT | {"description": "A field that filters know, one, to sort by; -price for falling order"},
     "distinct": TEXT | {"description": "A field of which each value is shown once"},
     "explain": TRUTH | {"default": False, "description": "Whether hits come with the codes and features behind them"},
     "value": {"type": "number", "exclusiveMinimum": -1e9, "exclusiveMaximum": 1e9}
@@ -133,6 +133,7 @@ _RULE: dict[str, Schema] = {
     **{name: {"type": ["string", "null"], "description": "ISO 8601"} for name in ("from", "until")},
     "draft": TRUTH,
 }
+_PASSED_OVER: dict[str, Schema] = {name: {"description": "As it was shown: passed over"} for name in TOLD}
 _CLICK_TEXT: Schema = {"type": "string", "maxLength": LONGEST}
 
 COMPONENTS: dict[str, Schema] = {
@@ -199,6 +200,7 @@ COMPONENTS: dict[str, Schema] = {
         }
     ),
     "Rule": object_of({name: _RULE[name] for name in KEYS}, optional=[name for name in KEYS if name != "action"]),
+    "SentRule": object_of(_RULE | _PASSED_OVER, optional=[name for name in (*KEYS, *TOLD) if name != "action"]),
     "KeptRule": object_of(
         {name: _RULE[name] for name in KEYS} | {"warnings": refer("Warnings")},
         optional=[name for name in KEYS if name != "action"],
@@ -207,7 +209,10 @@ COMPONENTS: dict[str, Schema] = {
         {"error": TEXT | {"description": "Why a rule that is kept cannot be read, and does nothing, and the fix"}},
         additionalProperties=True,
     ),
-    "TriedRule": object_of({"id": SCALAR} | _RULE, optional=["id", *(name for name in KEYS if name != "action")]),
+    "TriedRule": object_of(
+        {"id": SCALAR} | _RULE | _PASSED_OVER,
+        optional=["id", *(name for name in (*KEYS, *TOLD) if name != "action")],
+    ),
     "Try": object_of(
         {
             "q": SEARCH["q"],
