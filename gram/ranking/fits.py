@@ -83,9 +83,9 @@ def having_all(part: Part, query: QueryRepresentation, lexicon: Lexicon) -> NDAr
             having[rows] = True
             common &= having
         found |= common
-    rows, terms = np.flatnonzero(found & part.may_be_found), query.terms
-    titles = index.titles.read(rows)
+    every, terms = np.flatnonzero(found & part.may_be_found), query.terms
+    titles = index.titles.read(every)
     fits = index.titles.match(index.bm25, terms.stems, terms.telling, titles, terms.purposes)[:, 3] < WHOLE
     for stated in state_left_out(index, query, titles):
         fits &= ~stated
-    return rows[fits]
+    return every[fits]
