@@ -127,7 +127,7 @@ class Network(nn.Module):
 
     def near(self, step: FirstStep, batch: Batch, attributes: Tensor) -> Tensor:
         """How near each learnt attribute comes to what a text says by each attribute that it holds, (T, G): the mean
-        cosine over the attribute's positions, which is what an expansion's logit is made of."""
+        over that one's positions of the cosines whose best over all positions an expansion's logit is made of."""
         positions = F.normalize(self.match(step.states).float(), dim=-1)  # (B, L, D)
         total = F.pad(positions.cumsum(1), (0, 0, 1, 0))  # (B, L + 1, D)
         row, start, end = batch.tag_row, batch.tag_start, batch.tag_end
