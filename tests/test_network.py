@@ -357,18 +357,25 @@ def test_what_comes_near_to_what_a_query_says(backbone: Backbone, tokenizer: Tex
     assert not (found.lexical == found.key).any()
     assert (found.likeness > 0).all()
     assert (found.likeness <= 1).all()
-    batch = tokenizer.queries(["red hose"]).batch([0])
+    assert NEAR_FROM == 0.3, "docs/log.md tells where it was taken from"
+    for number, text in enumerate(texts):
+        batch = tokenizer.queries([text]).batch([0])
+        with torch.no_grad():
+            states = coder.network(batch, Side.QUERY).states[0]
+            states = torch.nn.functional.normalize(coder.network.match(states), dim=-1)
+        keys = np.unique(batch.tag_attribute.numpy())
+        near = found.of(number).by_key(keys)
+        for start, end, held in zip(batch.tag_start, batch.tag_end, batch.tag_attribute.tolist(), strict=True):
+            cosines = torch.stack([states[at] @ coder.attributes().T for at in range(start, end)]).mean(0)
+            like = {a: (float(c) - 0.3) / 0.7 for a, c in enumerate(cosines) if c > 0.3 and a not in keys}
+            row = near.of(keys.tolist().index(held))
+            assert dict(zip(row.key.tolist(), row.weight.tolist(), strict=True)) == pytest.approx(like, abs=1e-4)
+    batch = tokenizer.queries(["dark blue lamp"]).batch([0])
     with torch.no_grad():
         step = coder.network(batch, Side.QUERY)
-        states = torch.nn.functional.normalize(coder.network.match(step.states[0]), dim=-1)
-    red = batch.tag_attribute.tolist().index(lexicon.id_of(("red",)))
-    cosines = states[batch.tag_start[red] : batch.tag_end[red]].mean(0) @ coder.attributes().T
-    expected = {a: (float(c) - NEAR_FROM) / (1 - NEAR_FROM) for a, c in enumerate(cosines) if c > NEAR_FROM}
-    here = found.of(0)
-    keys = np.unique(here.lexical)
-    expected = {a: like for a, like in expected.items() if a not in keys}
-    near = here.by_key(keys).of(keys.tolist().index(lexicon.id_of(("red",))))
-    assert dict(zip(near.key.tolist(), near.weight.tolist(), strict=True)) == pytest.approx(expected, abs=1e-4)
+        each = coder.network.near(step, batch, coder.attributes())
+        both = coder.network.near(step, batch._replace(tag_end=batch.tag_end + 1), coder.attributes())
+    assert both[0].numpy() == pytest.approx(((each[0] + each[1]) / 2).numpy(), abs=1e-5), "the mean of its tokens"
     assert coder.represent(texts, Side.QUERY, replace(settings, near=0)).near is None
     beyond = coder.represent(["lamp " * 40 + "red"], Side.QUERY, settings).near
     assert beyond is not None
