@@ -58,6 +58,11 @@ class SearchRequest:
             raise SettingError(f"facets are names in a list, not one text. Fix: facets=[{self.facets!r}]")
         object.__setattr__(self, "facets", tuple(self.facets))  # a request is a key of the answers that are remembered
 
+    @property
+    def sort_field(self) -> str:
+        """The field that is sorted by, without the sign before it."""
+        return self.sort.strip().lstrip("+-").strip()
+
 
 class Refinement(NamedTuple):
     """A code that many hits have and the query does not ask for: `products` of the found ones have it."""
@@ -137,7 +142,7 @@ class Answer:
         read_as = searcher.read(query)[0]
         represented = searcher.recall(read_as)
         codes = self._codes(represented) if query.strip() else []  # of no words the model writes what is frequent
-        lexical = set(represented.lexical.key.tolist()) - searcher.left_out(represented) if query.strip() else set()
+        lexical = set(represented.lexical.key.tolist()) - represented.codes.left_out if query.strip() else set()
         steering = steer(self.rules, [request.query, query], searcher.lexicon, lexical)
         if price:
             steering.filters.append(f"price BETWEEN {price.low:.2f} AND {min(price.high, 1e12):.2f}")
@@ -173,7 +178,7 @@ class Answer:
         return [*warn_of_fields(self.snapshot, fields), *warn_of_filter(self.snapshot, self.filter)]
 
     def _codes(self, query: QueryRepresentation) -> list[tuple[str, str, float]]:
-        attributes, left_out = self.searcher.lexicon.attributes, self.searcher.left_out(query)
+        attributes, left_out = self.searcher.lexicon.attributes, query.codes.left_out
         heaviest, _ = top_k(query.expansion.weight, EXPANSIONS)
         expansion = SparseRow(query.expansion.key[heaviest], query.expansion.weight[heaviest])
         codes = [
@@ -290,7 +295,7 @@ class Answer:
         name = self.request.sort.strip()
         if not name:
             return ranked
-        falling, name = name.startswith("-"), name.lstrip("+-").strip()
+        falling, name = name.startswith("-"), self.request.sort_field
         check_sort(self.snapshot, name)
         ranked, keys = ranked.take(ranked.fits), list[tuple[int, float | str]]()
         for row in ranked.rows.tolist():

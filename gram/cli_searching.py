@@ -129,9 +129,7 @@ def _tell_reading(searcher: Searcher, query: str, read_as: str) -> list[str]:
 def _notes(shop: Shop, request: SearchRequest, result: SearchResult) -> dict[str, str]:
     """Product id → what the hits are sorted by, and their price where the query or the filter asks one."""
     priced = "price" in parse_filter(request.filter).names or read_price(request.query) is not None
-    names = dict.fromkeys(
-        [*([sort] if (sort := request.sort.strip().lstrip("+-").strip()) else []), *["price"] * priced]
-    )
+    names = dict.fromkeys(filter(None, [request.sort_field, "price" if priced else ""]))
     found = {hit.product_id: shop.live.snapshot.find(hit.product_id) for hit in result.hits}
     values = {p: [(n, there[0].fields.sort_value(n, there[1])) for n in names] for p, there in found.items() if there}
     shown = {p: [(n, f"{v:.12g}" if isinstance(v, float) else v) for n, v in pairs] for p, pairs in values.items()}

@@ -47,7 +47,7 @@ def check_sort(snapshot: Snapshot, name: str) -> None:
         raise SettingError(f"sort is {name!r:.{SHOWN}}, and takes one field. Fix: choose one of them")
     if name in OF_A_HIT:
         others = "leave it out for the best first, or " if name == "score" else ""
-        fields = ", ".join(sorted(snapshot.field_names)[:30])
+        fields = _list(snapshot.field_names)
         raise SettingError(f"{name} is no field to sort by. Fix: {others}choose from the fields {fields}")
     check_names(snapshot, [name], frozenset())
 
@@ -70,7 +70,7 @@ def warn_of_filter(snapshot: Snapshot, sought: Filter) -> list[str]:
     values = list(islice((pair for pair in sought.values if not _has_value(snapshot, *pair)), MOST))
     guesses = (_guess_value(snapshot, name, value, LOOKED_AT // len(values)) for name, value in values)
     told, known = zip(values, guesses, strict=True), (snapshot.field_names | ALWAYS) - snapshot.numeric_names
-    numbers = ", ".join(sorted(snapshot.numeric_names)[:30])
+    numbers = _list(snapshot.numeric_names)
     fix = f"compare it by = or IN{f', or {numbers} by size' if numbers else ''}"
     return [
         *warn_of_codes(snapshot.searcher, sought.codes),
@@ -150,4 +150,9 @@ def _guess_field(name: str, known: frozenset[str]) -> str:
     near = process.extractOne(name.lower(), sorted(known), scorer=fuzz.ratio, score_cutoff=55)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"choose from {', '.join(sorted(known)[:30])}" if known else "leave it out"
+    return f"choose from {_list(known)}" if known else "leave it out"
+
+
+def _list(names: Iterable[str]) -> str:
+    """The first of some names, as a sentence lists them."""
+    return ", ".join(sorted(names)[:30])

@@ -143,7 +143,7 @@ class Searcher:
         terms = [QueryTerms.read(query, self.lexicon.analyzer) for query in read]
         rows = (represented.query(row, terms[row], self.lexicon) for row in range(len(read)))
         return [
-            row._replace(expansion=self._affordable(row.expansion), codes=row.codes.without_near(self.left_out(row)))
+            row._replace(expansion=self._affordable(row.expansion), codes=row.codes.leaving_out(self.left_out(row)))
             for row in rows
         ]
 
@@ -283,7 +283,7 @@ class Searcher:
                     shared.append(SharedCode(code, weight, there, sides.query, sides.product, part))
         shared += self._compound_codes(match) + self._near_codes(match, index, row)
         shared = [s._replace(share=s.share / max(speaking_for, 1e-9)) for s in shared]
-        left_out = {self.lexicon.attributes[key] for key in self.left_out(query)}
+        left_out = {self.lexicon.attributes[key] for key in query.codes.left_out}
         shared = [s if left_out.isdisjoint(s.code) else s._replace(query_source="left_out") for s in shared]
         return tuple(sorted(shared, key=lambda s: -s.share))
 

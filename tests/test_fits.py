@@ -123,8 +123,9 @@ def test_rows_that_hold_every_word_or_every_code() -> None:
     assert having_all(part, ask("red sofa", [0]), LEXICON).tolist() == [0], "the code says not all"
     assert having_all(part.but(np.array([0])), ask("red sofa", [0, 1]), LEXICON).tolist() == [2, 3]
     assert having_all(part, ask("", []), LEXICON).tolist() == []
-    only_for = 3
-    assert having_all(part, ask("red sofa", [0, 1]), LEXICON).tolist() == [0, 2], "a cover for red sofas"
+    only_for, words["for"], query = 3, [0, 3], ask("red sofa", [0, 1])
+    query.terms = query.terms._replace(purposes={"for"})
+    assert having_all(part, query, LEXICON).tolist() == [0, 2], "a cover for red sofas"
 
 
 def test_without_vectors_less_can_be_reached() -> None:

@@ -131,6 +131,7 @@ class QueryCodes(NamedTuple):
     slot: NDArray[np.int32]  # (K,) numbers of slots, see `Lexicon.default_slot_ids`
     apart: NDArray[np.bool_]  # (K, K) whether two of them say different things: neither repeats a word of the other
     near: SparseRows | None = None  # of each, the learnt attributes that come near to it, by how near; None: not known
+    left_out: frozenset[int] = frozenset()  # those of the keys that the query holds only to leave them out
 
     @classmethod
     def read(cls, lexical: SparseRow, lexicon: Lexicon, near: NearAttributes | None = None) -> QueryCodes:
@@ -145,14 +146,14 @@ class QueryCodes(NamedTuple):
         close = near.agreeing(lexicon.default_slot_ids).by_key(key) if near is not None else None
         return cls(key, importance, lexicon.default_slot_ids[key], apart, close)
 
-    def without_near(self, keys: Collection[int]) -> QueryCodes:
-        """The same, nothing being near to these attributes."""
-        if self.near is None or not keys:
-            return self
-        row = self.near.rows()
-        kept = ~np.isin(self.key[row], list(keys))
-        near = SparseRows.build(row[kept], self.near.key[kept], self.near.weight[kept], len(self.key))
-        return self._replace(near=near)
+    def leaving_out(self, keys: frozenset[int]) -> QueryCodes:
+        """The same of a query that leaves these attributes out: nothing is near to them."""
+        near = self.near
+        if near is not None and keys:
+            row = near.rows()
+            kept = ~np.isin(self.key[row], list(keys))
+            near = SparseRows.build(row[kept], near.key[kept], near.weight[kept], len(self.key))
+        return self._replace(near=near, left_out=keys)
 
 
 class QueryRepresentation(NamedTuple):

@@ -130,9 +130,11 @@ class Fields:
     def sort_value(self, name: str, row: int) -> float | str | None:
         """What a product is sorted by in a field: its number, or its last value as it was first written."""
         column = self.columns.get(name)
-        if column is None or row in column.numbers or row not in column.last:
-            return None if column is None else column.numbers.get(row)
-        return column.shown[column.last[row]]
+        if column is None:
+            return None
+        if row in column.numbers:
+            return column.numbers[row]
+        return column.shown[column.last[row]] if row in column.last else None
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """The numbers of all products in a field, in rising order."""

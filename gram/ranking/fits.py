@@ -83,9 +83,16 @@ def having_all(part: Part, query: QueryRepresentation, lexicon: Lexicon) -> NDAr
             having[rows] = True
             common &= having
         found |= common
-    every, terms = np.flatnonzero(found & part.may_be_found), query.terms
-    titles = index.titles.read(every)
-    fits = index.titles.match(index.bm25, terms.stems, terms.telling, titles, terms.purposes)[:, 3] < WHOLE
-    for stated in state_left_out(index, query, titles):
-        fits &= ~stated
-    return every[fits]
+    found &= part.may_be_found
+    terms, of_purpose = query.terms, np.zeros(index.n_products, dtype=bool)
+    for stem in terms.purposes:
+        of_purpose[index.bm25.holding(stem)] = True
+    purposed = np.flatnonzero(found & of_purpose)
+    titles = index.titles.read(purposed)
+    only_for = index.titles.match(index.bm25, terms.stems, terms.telling, titles, terms.purposes)[:, 3]
+    found[purposed[only_for >= WHOLE]] = False
+    fitting = np.flatnonzero(found)
+    if terms.left_out:
+        for stated in state_left_out(index, query, index.titles.read(fitting)):
+            found[fitting[stated]] = False
+    return np.flatnonzero(found)
