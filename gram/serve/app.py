@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from gram.serve.bodies import HTTPError, check_known, respond_error
 from gram.serve.changes import Changes
+from gram.serve.documents import OPERATIONS
 from gram.serve.searching import Searching
 from gram.serve.service import Handler, ServeSettings, Service
 from gram.serve.watching import Watching
@@ -34,13 +35,13 @@ HEADERS = {
 def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
     """The service of a shop as an ASGI application; `app.state.service` is the `Service`."""
     service = Service(shop, settings)
-    searching, changes, watching = Searching(service), Changes(service), Watching(service)
-
-    def by_writer(handler: Handler) -> Handler:
-        return _without_parameters(service.by_writer(handler))
+    by_writer, searching, changes, watching = service.by_writer, Searching(service), Changes(service), Watching(service)
 
     def route(path: str, methods: Mapping[str, tuple[str, Handler]]) -> Route:
-        handlers = {m: service.endpoint(path, needed, handler) for m, (needed, handler) in methods.items()}
+        handlers = {
+            method: service.endpoint(path, needed, _with_known_parameters(path, method, handler))
+            for method, (needed, handler) in methods.items()
+        }
 
         async def dispatch(request: Request) -> Response:
             return await handlers["GET" if request.method == "HEAD" else request.method](request)
@@ -50,45 +51,43 @@ def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
     routes = [
         route("/", {"GET": ("", watching.page)}),
         route("/page/{name}", {"GET": ("", watching.page)}),
-        route(
-            "/search", {"GET": ("search", searching.search), "POST": ("search", _without_parameters(searching.search))}
-        ),
+        route("/search", {"GET": ("search", searching.search), "POST": ("search", searching.search)}),
         route("/suggest", {"GET": ("search", searching.suggest)}),
         route("/codes", {"GET": ("search", searching.codes)}),
         route("/vector", {"GET": ("search", searching.vector)}),
         route("/products", {"POST": ("write", by_writer(changes.put_many))}),
-        route("/products/{product_id:path}/codes", {"GET": ("search", _without_parameters(changes.codes))}),
+        route("/products/{product_id:path}/codes", {"GET": ("search", changes.codes)}),
         route(
             "/products/{product_id:path}/codes/{slot}/{value:path}",
             {
                 "PUT": ("write", by_writer(changes.give_code)),
-                "DELETE": ("write", service.by_writer(changes.take_code)),
+                "DELETE": ("write", by_writer(changes.take_code)),
             },
         ),
         route(
             "/products/{product_id:path}",
             {
-                "GET": ("search", _without_parameters(changes.get)),
+                "GET": ("search", changes.get),
                 "PUT": ("write", by_writer(changes.put)),
                 "PATCH": ("write", by_writer(changes.patch)),
                 "DELETE": ("write", by_writer(changes.delete)),
             },
         ),
-        route("/rules", {"GET": ("admin", _without_parameters(changes.rules))}),
-        route("/rules/try", {"POST": ("admin", _without_parameters(searching.try_rules))}),
+        route("/rules", {"GET": ("admin", changes.rules)}),
+        route("/rules/try", {"POST": ("admin", searching.try_rules)}),
         route(
             "/rules/{rule_id}",
             {
-                "GET": ("admin", _without_parameters(changes.rule)),
+                "GET": ("admin", changes.rule),
                 "PUT": ("admin", by_writer(changes.put_rule)),
                 "DELETE": ("admin", by_writer(changes.delete_rule)),
             },
         ),
         route("/attributes/{slot}/{value:path}", {"PUT": ("admin", by_writer(changes.put_attribute))}),
         route("/clicks", {"POST": ("search", by_writer(changes.clicks))}),
-        route("/log", {"GET": ("admin", _without_parameters(changes.log))}),
+        route("/log", {"GET": ("admin", changes.log)}),
         route("/stats", {"GET": ("admin", by_writer(watching.stats))}),
-        route("/reload", {"POST": ("admin", _without_parameters(changes.reload))}),
+        route("/reload", {"POST": ("admin", changes.reload)}),
         route("/health", {"GET": ("", watching.health)}),
         route("/ready", {"GET": ("", watching.ready)}),
         route("/metrics", {"GET": ("search", watching.metrics)}),
@@ -101,11 +100,15 @@ def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
     return app
 
 
-def _without_parameters(handler: Handler) -> Handler:
-    """The same, of an address that takes none but those in a body."""
+def _with_known_parameters(path: str, method: str, handler: Handler) -> Handler:
+    """The same, refusing parameters of the address that the document does not name for it."""
+    operation = OPERATIONS.get(path.replace(":path", ""), {}).get(method.lower())
+    if operation is None or operation.any_query:
+        return handler
+    known = [parameter["name"] for parameter in operation.query]
 
     async def handle(request: Request) -> Response:
-        check_known(request.query_params)
+        check_known(request.query_params, *known)
         return await handler(request)
 
     return handle

@@ -24,7 +24,6 @@ from gram.rules import without_told
 from gram.serve.bodies import (
     RETRY,
     HTTPError,
-    check_known,
     parse,
     parse_object,
     product_json,
@@ -176,7 +175,6 @@ class Changes:
 
     async def take_code(self, request: Request) -> Response:
         """Takes a code away, or with `neutral` only the edit of it."""
-        check_known(request.query_params, "neutral")
         return await self._edit_code(request, given=None if truth(request.query_params, "neutral") else False)
 
     async def _edit_code(self, request: Request, given: bool | None) -> Response:

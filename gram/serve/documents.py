@@ -46,6 +46,7 @@ class _Operation:
     success: Sequence[int] = (200,)
     media: str = "application/json"
     open: bool = False  # to everyone, without a key
+    any_query: bool = False  # parameters that it does not know are passed over: of addresses that machines ask
 
     def document(self, path: str) -> dict[str, Any]:
         in_path = [
@@ -158,9 +159,9 @@ OPERATIONS: dict[str, dict[str, _Operation]] = {
     "/reload": {
         "post": _Operation("Take in an index written anew", object_of({"reloaded": TRUTH, "products": COUNT}), [400])
     },
-    "/health": {"get": _Operation("Alive", object_of({"status": {"const": "ok"}}), open=True)},
-    "/ready": {"get": _Operation("Ready to answer", _READY, success=(200, 503), open=True)},
-    "/metrics": {"get": _Operation("Prometheus metrics", TEXT, media="text/plain")},
+    "/health": {"get": _Operation("Alive", object_of({"status": {"const": "ok"}}), open=True, any_query=True)},
+    "/ready": {"get": _Operation("Ready to answer", _READY, success=(200, 503), open=True, any_query=True)},
+    "/metrics": {"get": _Operation("Prometheus metrics", TEXT, media="text/plain", any_query=True)},
 }
 
 

@@ -13,7 +13,6 @@ from gram.names import OF_A_HIT, warn_of_fields
 from gram.rules import in_force, parse_rule
 from gram.serve.bodies import (
     HTTPError,
-    check_known,
     hit_json,
     parse_object,
     read_body,
@@ -80,7 +79,6 @@ class Searching:
     async def suggest(self, request: Request) -> Response:
         """Completions of what is typed: queries that were clicked for, attributes, brands and titles; typos are
         forgiven."""
-        check_known(request.query_params, "q")
         typed = request.query_params.get("q", "").strip()[:100]
         found = await self.service.work(lambda: self._suggestions.complete(typed)) if typed else []
         return respond({"suggestions": [{"text": text, "weight": round(weight, 3)} for text, weight in found]})
@@ -88,7 +86,6 @@ class Searching:
     async def codes(self, request: Request) -> Response:
         """The codes that there are, those of most products first."""
         given = request.query_params
-        check_known(given, "slot", "prefix", "limit", "offset")
         slot, prefix = given.get("slot", ""), given.get("prefix", "")
         limit, offset = whole(given, "limit", 100), whole(given, "offset", 0)
         found = await self.service.work(lambda: self.service.shop.list_codes(slot, prefix, limit, offset))
@@ -98,6 +95,5 @@ class Searching:
     async def vector(self, request: Request) -> Response:
         """A query's codes as a sparse vector, for an engine that holds the products' own."""
         given = request.query_params
-        check_known(given, "q", "form")
         query, form = given.get("q", ""), given.get("form", "names")
         return respond(await self.service.work(lambda: self.service.shop.vector(query, form)))
