@@ -211,6 +211,10 @@ def test_an_added_attribute_is_written_where_the_text_lacks_it(index_folder: Pat
             assert [made.lexicon.attributes[key] for key in b.key] == names
             written |= {str(n) for n in names} if name == "expansion" else set()
     assert {"brand: novabrand", "brand: zenit"} <= written
+    known = made.inner.lexicon.attributes  # type: ignore[attr-defined]
+    for one in ("brand: novabrand", "brand: zenit", "type: sofa"):
+        a, b = ([str(attribute) for attribute in names].index(one) for names in (known, made.lexicon.attributes))
+        assert outside.code_vectors[b].tolist() == inside.code_vectors[a].tolist()
     for part in ("lexical", "key"):
         a, b = getattr(inside.near, part).tolist(), getattr(outside.near, part).tolist()
         names = [made.inner.lexicon.attributes[key] for key in a]  # type: ignore[attr-defined]

@@ -101,6 +101,7 @@ def make_query(
     expansion: Mapping[int, float] | None = None,
     compound: Mapping[int, float] | None = None,
     near: Mapping[int, Mapping[int, float]] | None = None,
+    code_vectors: Any = None,
 ) -> QueryRepresentation:
     keys = sorted(lexical or {})
     close = [(0, a, b, like) for a, row in (near or {}).items() for b, like in row.items()]
@@ -116,6 +117,7 @@ def make_query(
         dense=np.array([0.6, 0.8], dtype=np.float32),
         token_vectors=np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32),
         token_weights=np.array([0.75, 0.25], dtype=np.float32),
+        code_vectors=None if code_vectors is None else np.array(code_vectors, dtype=np.float32),
     )
 
 
@@ -202,11 +204,27 @@ def test_what_a_product_lacks_counts_by_the_nearest_that_it_has(index: Index) ->
     found = [rows[row]["soft_share"] for row in range(4)]
     of_the_lamp = 0.8 * (1 - 0.5 / 1.5) * 0.25 + 0.2 * 1.0  # it was given a third of what it lacks of the first
     assert found == pytest.approx([0.0, 0.0, 0.8 * 0.5, of_the_lamp])
-    also = make_query("hose", lexical={0: 2.0, 2: 1.0}, near=near)
-    rows = by_row(find_candidates(index, also, EVERY, keep=4))
-    assert rows[2]["soft_share"] == 0, "what is near to one and another of the query counts as the other alone"
     unknown = make_query("hose", lexical={0: 2.0, 3: 1.0})
     assert not any(row["soft_share"] for row in by_row(find_candidates(index, unknown, EVERY, keep=4)).values())
+
+
+def test_codes_are_compared_as_vectors(index: Index) -> None:
+    """By their embeddings, so that codes of other words meet; those from 3 on have none here."""
+    vectors = [[1.0, 0.0], [0.0, 2.0], [0.6, 0.8]]
+    query = make_query("hose", lexical={0: 2.0, 4: 9.0}, expansion={2: 1.0}, code_vectors=vectors)
+    asked = np.array([2.6, 0.8]) / math.hypot(2.6, 0.8)
+    rows = by_row(find_candidates(index, query, EVERY, keep=4))
+    lamp = np.array([0.5, 3.0]) / math.hypot(0.5, 3.0)  # holds 1, was given 0
+    of_each = [asked[0], asked[0], asked @ [0.6, 0.8], asked @ lamp]
+    assert [rows[row]["code_cosine"] for row in range(4)] == pytest.approx(of_each, abs=1e-6)
+    without = query._replace(codes=query.codes.leaving_out(frozenset({0})))
+    rows = by_row(find_candidates(index, without, EVERY, keep=4))
+    assert [rows[row]["code_cosine"] for row in (0, 2)] == pytest.approx([0.6, 1.0]), "0 is not wanted"
+    for nothing in (make_query("hose", {0: 2.0}), make_query("hose", {4: 1.0}, code_vectors=vectors)):
+        rows = by_row(find_candidates(index, nothing, EVERY, keep=4))
+        assert not any(row["code_cosine"] for row in rows.values())
+    rows = by_row(find_candidates(index, make_query("hose", {0: 2.0}), EVERY, keep=4))
+    assert not any(row["prf_code_cosine"] for row in rows.values()), "a coder without embeddings"
 
 
 def test_what_a_title_says_behind_for_alone_counts_against_it() -> None:
@@ -411,7 +429,7 @@ class Slow:
                 rest = rest[1:]
             ends = [n for n, one in enumerate(rest) if one in ("of", "without")]
             thing = rest[: min([2, *ends])] if word == "without" else []
-            things += [thing] if thing and not thing[0][0].isdigit() else []
+            things += [thing] if thing and not any(c.isdigit() for c in thing[0]) else []
         beside = {pair for row in range(len(self.texts)) for pair in pairwise(self.index.table[row].title.split())}
         things = [thing if len(thing) == 1 or tuple(thing) in beside else thing[:1] for thing in things]
 
@@ -438,6 +456,11 @@ class Slow:
         length = math.sqrt(sum(w * w for w in both.values())) or 1.0
         return {key: w / length for key, w in both.items()}
 
+    def embedded(self, query: QueryRepresentation) -> list[float]:
+        """The embeddings of the product's codes, added up."""
+        assert query.code_vectors is not None
+        return add_up(self.code_vector(), query.code_vectors.tolist())
+
     def features(self, query: QueryRepresentation) -> dict[str, float]:
         """All but those of feedback."""
         text, terms, met = self.texts[self.row], query.terms, self.met(query)
@@ -451,6 +474,7 @@ class Slow:
             "expansion_expansion": self.shared(query.expansion, "expansion"),
             "compound": self.shared(query.compound, "compound"),
             **self.by_codes(query),
+            "code_cosine": dot(self.embedded(query), asked_vector(query)),
             "dense": float(self.index.dense[self.row] @ query.dense),
             "bm25": self.bm25(query) / (sum(map(self.idf, terms.stems)) or 1.0),
             "idf_coverage": self.coverage(query, text),
@@ -466,6 +490,26 @@ class Slow:
             "min_maxsim": min(met, default=0.0),
             "value": float(self.index.value[self.row]),
         }
+
+
+def add_up(codes: Mapping[int, float], vectors: list[list[float]]) -> list[float]:
+    """Of unit length; codes behind the last vector have none."""
+    found = [sum(w * vectors[k][i] for k, w in codes.items() if k < len(vectors)) for i in range(len(vectors[0]))]
+    length = math.sqrt(dot(found, found)) or 1.0
+    return [value / length for value in found]
+
+
+def asked_vector(query: QueryRepresentation) -> list[float]:
+    asked: dict[int, float] = {}
+    for part in (query.lexical, query.expansion):
+        for key, weight in zip(part.key.tolist(), part.weight.tolist(), strict=True):
+            asked[key] = asked.get(key, 0.0) + weight
+    assert query.code_vectors is not None
+    return add_up(asked, query.code_vectors.tolist())
+
+
+def dot(a: Sequence[float], b: Sequence[float]) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True))
 
 
 def title_vector(one: Slow) -> dict[str, float]:
@@ -518,6 +562,8 @@ def slowly(
             share[b] * sum(vectors_of_codes[b].get(k, 0.0) * w for k, w in vectors_of_codes[row].items()) for b in best
         )
         features[row]["prf_dense"] = sum(share[b] * float(vectors[b] @ vectors[row]) for b in best)
+        embedded = {r: products[r].embedded(query) for r in (row, *best)}
+        features[row]["prf_code_cosine"] = sum(share[b] * dot(embedded[b], embedded[row]) for b in best)
         features[row]["prf_title"] = sum(
             share[b] * sum(titles[b].get(stem, 0.0) * w for stem, w in titles[row].items()) for b in best
         )
@@ -553,7 +599,7 @@ def test_every_feature_is_what_a_slow_computation_says(seed: int, monkeypatch: p
         words = draw(1, 6) + ["sofa"] * int(rng.integers(2))
         asked = weigh()
         near = {key: {k: min(w, 1.0) for k, w in weigh().items() if k != key} for key in asked}
-        query = make_query(" ".join(words), asked, weigh(), weigh(), near)
+        query = make_query(" ".join(words), asked, weigh(), weigh(), near, rng.normal(size=(4, 3)))
         expected = slowly(products, query, weights, by_postings=8, nearest=9, alike_most=2)
         array = np.array([weights[name] for name in NAMES], dtype=np.float32)
         found = find_candidates(index, query, array, keep=12, from_postings=8)

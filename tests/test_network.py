@@ -18,7 +18,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gram.coder.base import QUERY_CODING, SURE_CODING, CodingSettings, NearAttributes, Side
+from gram.arrays import SparseRow
+from gram.coder.base import QUERY_CODING, SURE_CODING, CodingSettings, NearAttributes, QueryCodes, Side
 from gram.coder.beam import TorchTrie
 from gram.coder.encoder import backbone as backbones
 from gram.coder.encoder.backbone import (
@@ -31,7 +32,7 @@ from gram.coder.encoder.backbone import (
     tokenize_words,
 )
 from gram.coder.encoder.coder import EncoderCoder
-from gram.coder.encoder.coding import NEAR_FROM, heaviest_expansions
+from gram.coder.encoder.coding import NEAR_FROM, center_embeddings, heaviest_expansions
 from gram.coder.encoder.decoder import Decoder, Memory
 from gram.coder.encoder.match import SMALL, best_match
 from gram.coder.encoder.network import FirstStep
@@ -367,7 +368,7 @@ def test_what_comes_near_to_what_a_query_says(backbone: Backbone, tokenizer: Tex
         near = found.of(number).by_key(keys)
         for start, end, held in zip(batch.tag_start, batch.tag_end, batch.tag_attribute.tolist(), strict=True):
             cosines = torch.stack([states[at] @ coder.attributes().T for at in range(start, end)]).mean(0)
-            like = {a: (float(c) - 0.3) / 0.7 for a, c in enumerate(cosines) if c > 0.3 and a not in keys}
+            like = {a: (float(c) - 0.3) / 0.7 for a, c in enumerate(cosines) if c > 0.3 and a != held}
             row = near.of(keys.tolist().index(held))
             assert dict(zip(row.key.tolist(), row.weight.tolist(), strict=True)) == pytest.approx(like, abs=1e-4)
     batch = tokenizer.queries(["dark blue lamp"]).batch([0])
@@ -389,6 +390,34 @@ def test_what_excludes_each_other_is_not_near() -> None:
     slots = np.array([SLOTS.index(s) for s in ("colour", "colour", "type", "type")], dtype=np.int32)
     near = NearAttributes(np.zeros(4, np.int64), np.array([0, 0, 2, 0]), np.array([1, 2, 3, 3]), np.ones(4, np.float32))
     assert near.agreeing(slots).key.tolist() == [2, 3, 3]
+
+
+def test_near_is_what_says_it_otherwise(tokenizer: TextTokenizer) -> None:
+    lexicon = tokenizer.lexicon
+    lamp, red, hose = (lexicon.id_of((word,)) for word in ("lamp", "red", "hose"))
+    near = NearAttributes(
+        *(np.array(part) for part in ([0, 0, 0], [lamp] * 3, [red, hose, lamp])), np.ones(3, np.float32)
+    )
+    assert near.otherwise({"red", "lamp"}, lexicon).key.tolist() == [hose]
+    read = QueryCodes.read(SparseRow(np.array([lamp, red]), np.ones(2, np.float32)), lexicon, near)
+    assert read.near is not None
+    assert read.near.of(read.key.tolist().index(lamp)).key.tolist() == [hose], "red is asked itself"
+    assert not len(read.near.of(read.key.tolist().index(red)).key)
+
+
+def test_codes_vectors_are_centred_on_what_products_have(tokenizer: TextTokenizer) -> None:
+    lexicon = tokenizer.lexicon
+    g = lexicon.n_learnt
+    embeddings = np.random.default_rng(0).normal(size=(g, 5)).astype(np.float32) + 3
+    made = center_embeddings(embeddings, lexicon)
+    share = (lexicon.products[:g] + 0.5) * np.sqrt(lexicon.idf[:g])
+    mean = (share[:, None] * embeddings).sum(0) / share.sum()
+    assert made.shape == (g, 5)
+    assert made @ made.T == pytest.approx((embeddings - mean) @ (embeddings - mean).T, abs=1e-3), "turned, no more"
+    spread = (share[:, None] * made**2).sum(0)
+    assert (np.diff(spread) < 1e-3).all(), "the main axes first"
+    wide = np.random.default_rng(0).normal(size=(g, 200)).astype(np.float32)
+    assert center_embeddings(wide, lexicon).shape == (g, 128)
 
 
 def test_many_queries_are_read_as_each_alone(backbone: Backbone, tokenizer: TextTokenizer, monkeypatch: Any) -> None:

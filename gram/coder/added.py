@@ -41,6 +41,7 @@ class AddedAttributes:
         self.inner, self.trie, self.outside, self.added = inner, trie, outside, added
         self.lexicon = _renumber(inner.lexicon, outside, n_learnt)
         self.query_coding = inner.query_coding
+        self._vectors: NDArray[np.float32] | None = None
 
     def represent(
         self, texts: Sequence[str] | Sequence[Product], side: Side, settings: CodingSettings, progress: str = ""
@@ -53,7 +54,16 @@ class AddedAttributes:
         near = found.near
         if near is not None:
             near = near._replace(lexical=self.outside[near.lexical], key=self.outside[near.key])
-        return found._replace(lexical=lexical, expansion=expansion, near=near)
+        vectors = None if found.code_vectors is None else self._renumbered(found.code_vectors)
+        return found._replace(lexical=lexical, expansion=expansion, near=near, code_vectors=vectors)
+
+    def _renumbered(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Vectors of the attributes that `inner` has learnt, by their ids outside; made once."""
+        if self._vectors is None:
+            at = self.outside[: len(vectors)]
+            self._vectors = np.zeros((int(at.max(initial=-1)) + 1, vectors.shape[1]), dtype=np.float32)
+            self._vectors[at] = vectors
+        return self._vectors
 
     def with_words(self, words: Mapping[str, int]) -> Coder:
         """As `Coder.with_words`, which comes before attributes are added."""

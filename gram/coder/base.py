@@ -112,15 +112,17 @@ class NearAttributes(NamedTuple):
         return NearAttributes(self.text[which], self.lexical[which], self.key[which], self.likeness[which])
 
     def by_key(self, keys: NDArray[np.int64]) -> SparseRows:
-        """A row for each of K attributes that a text holds, rising, without those that it holds as well."""
-        other = ~np.isin(self.key, keys)
-        at = np.searchsorted(keys, self.lexical[other])
-        return SparseRows.build(at, self.key[other], self.likeness[other], len(keys))
+        """A row for each of K attributes that a text holds, rising."""
+        return SparseRows.build(np.searchsorted(keys, self.lexical), self.key, self.likeness, len(keys))
 
     def agreeing(self, slots: NDArray[np.int32]) -> NearAttributes:
         """Without those of which a product has one alone: red is not near to blue. `slots` (A,) are numbers."""
         exclude = (slots[self.lexical] == slots[self.key]) & np.isin(slots[self.key], EXCLUSIVE)
         return self.take(~exclude)
+
+    def otherwise(self, said: Collection[str], lexicon: Lexicon) -> NearAttributes:
+        """Without those that have a stem of what is `said`: near is what says it otherwise."""
+        return self.take(np.array([said.isdisjoint(lexicon.forms[k][0]) for k in self.key.tolist()], dtype=bool))
 
 
 class QueryCodes(NamedTuple):
@@ -143,7 +145,10 @@ class QueryCodes(NamedTuple):
         words = [set(lexicon.forms[k][0]) for k in key.tolist()]
         apart = np.array([[a.isdisjoint(b) for b in words] for a in words], dtype=bool).reshape(len(key), len(key))
         importance = squared / total if total > 0 else squared
-        close = near.agreeing(lexicon.default_slot_ids).by_key(key) if near is not None else None
+        close = None
+        if near is not None:
+            agreeing = near.agreeing(lexicon.default_slot_ids)
+            close = agreeing.otherwise(set().union(*words), lexicon).by_key(key)
         return cls(key, importance, lexicon.default_slot_ids[key], apart, close)
 
     def leaving_out(self, keys: frozenset[int]) -> QueryCodes:
@@ -167,6 +172,7 @@ class QueryRepresentation(NamedTuple):
     dense: NDArray[np.float32]  # (D,)
     token_vectors: NDArray[np.float32]  # (Q, W) of the query's Q tokens
     token_weights: NDArray[np.float32]  # (Q,)
+    code_vectors: NDArray[np.float32] | None = None  # as of `Representations`
 
 
 class Representations(NamedTuple):
@@ -180,6 +186,9 @@ class Representations(NamedTuple):
     token_vectors: TokenVectors  # of N texts, S in all
     token_weights: NDArray[np.float32]  # (S,)
     near: NearAttributes | None = None  # None where they are not kept, or a coder cannot tell
+    code_vectors: NDArray[np.float32] | None = (
+        None  # (G, V) of the learnt attributes, the same for all texts; or unknown
+    )
 
     def query(self, row: int, terms: QueryTerms, lexicon: Lexicon) -> QueryRepresentation:
         """One of the texts as a query."""
@@ -193,6 +202,7 @@ class Representations(NamedTuple):
             self.dense[row],
             self.token_vectors.of(row),
             self.token_weights[tokens],
+            self.code_vectors,
         )
 
 

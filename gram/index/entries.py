@@ -1,7 +1,7 @@
 """Entries of some rows: what products have by keys with weights, to be summed up and compared.
 
 Dimension letters:
-    C  rows    S  their entries
+    C  rows    S  their entries    G  keys that have a vector    V  its width
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
-from gram.arrays import SparseRow
+from gram.arrays import SparseRow, offsets
 
 
 class RowEntries(NamedTuple):
@@ -46,3 +47,13 @@ def likeness(entries: RowEntries, sought: SparseRow) -> NDArray[np.float32]:
     table = np.zeros(1 + max(int(sought.key.max()), int(entries.key.max())), dtype=np.float32)  # faster than a search
     table[sought.key] = sought.weight
     return np.bincount(entries.row, table[entries.key] * entries.weight, entries.n_rows).astype(np.float32)
+
+
+def add_vectors(entries: RowEntries, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(C, V) the sum of each row's keys' vectors (G, V) by their weights, of unit length. Keys from G on have none; a
+    row without any is 0."""
+    known = np.flatnonzero(entries.key < len(vectors))
+    start = offsets(np.bincount(entries.row[known], minlength=entries.n_rows))
+    shape = entries.n_rows, len(vectors)
+    summed: NDArray[np.float32] = csr_array((entries.weight[known], entries.key[known], start), shape) @ vectors
+    return summed / np.maximum(np.linalg.norm(summed, axis=1, keepdims=True), np.float32(1e-9))

@@ -15,7 +15,7 @@ from gram.arrays import SparseRow, each_once, offsets, top_k
 from gram.coder.base import QueryRepresentation
 from gram.index.entries import gather, merge
 from gram.index.segment import Index
-from gram.ranking.features import BEST, FEATURES, FEEDBACK_CODES, NAMES, CandidateView, Feedback
+from gram.ranking.features import BEST, FEATURES, FEEDBACK_CODES, NAMES, CandidateView, Feedback, reads_vectors
 
 FROM_POSTINGS = 600
 """Candidates that postings speak most for."""
@@ -38,7 +38,7 @@ looked at as well, so that what is like the best ones is so of the shop's best, 
 _FIRST = [i for i, feature in enumerate(FEATURES) if feature.first_phase]
 _SECOND = [i for i, feature in enumerate(FEATURES) if feature.compute and not feature.feedback]
 _FEEDBACK = [i for i, feature in enumerate(FEATURES) if feature.feedback]
-_OF_VECTORS = [i for i in _SECOND + _FEEDBACK if FEATURES[i].group in ("vectors", "tokens")]
+_OF_VECTORS = [i for i in _SECOND + _FEEDBACK if reads_vectors(FEATURES[i])]
 
 
 @dataclass(frozen=True)
@@ -259,9 +259,10 @@ def _feed_back(views: Sequence[CandidateView], scores: Sequence[NDArray[np.float
     codes = merge([part.codes for part in common])
     at, weight = top_k(codes.weight, FEEDBACK_CODES)
     codes = SparseRow(codes.key[at], weight)
+    code_vector = np.sum([part.code_vector for part in common], axis=0)
     for view in views:
         titles = [_translate(part.titles, other.index, view.index) for part, other in zip(common, views, strict=True)]
-        view.feedback = Feedback(dense, merge(titles), codes)
+        view.feedback = Feedback(dense, merge(titles), codes, code_vector)
 
 
 def _translate(words: SparseRow, from_: Index, to: Index) -> SparseRow:

@@ -20,7 +20,7 @@ from gram.arrays import SparseRow, number_rows
 from gram.coder.base import QueryRepresentation
 from gram.codes.slots import SLOTS
 from gram.errors import SettingError
-from gram.index.entries import RowEntries, gather, likeness
+from gram.index.entries import RowEntries, add_vectors, gather, likeness, merge
 from gram.index.postings import Postings
 from gram.index.segment import Index
 from gram.ranking.code_match import CodeMatch
@@ -44,6 +44,7 @@ class Feedback(NamedTuple):
     dense: Floats  # (D,)
     titles: SparseRow  # by the keys of stems in one index
     codes: SparseRow  # by attributes
+    code_vector: Floats  # (V,)
 
 
 class CandidateView:
@@ -51,7 +52,7 @@ class CandidateView:
 
     def __init__(self, index: Index, query: QueryRepresentation, rows: NDArray[np.int64]) -> None:
         self.index, self.query, self.rows = index, query, rows  # rows (C,) of the candidates
-        self.feedback = Feedback(np.zeros(index.width, np.float32), NOTHING, NOTHING)
+        self.feedback = Feedback(np.zeros(index.width, np.float32), NOTHING, NOTHING, np.zeros_like(self.code_vector))
 
     @cached_property
     def idf(self) -> dict[str, float]:
@@ -104,12 +105,30 @@ class CandidateView:
     def code_rows(self) -> RowEntries:
         return self.index.code_rows.read(self.rows)
 
+    @cached_property
+    def code_vectors(self) -> Floats:
+        """(C, V) what the embeddings of each candidate's codes add up to; V is 0 where a coder has none."""
+        vectors = self.query.code_vectors
+        return np.zeros((len(self.rows), 0), np.float32) if vectors is None else add_vectors(self.code_rows, vectors)
+
+    @cached_property
+    def code_vector(self) -> Floats:
+        """(V,) the same of the query's codes, but of what it leaves out."""
+        query, vectors = self.query, self.query.code_vectors
+        if vectors is None:
+            return np.zeros(0, dtype=np.float32)
+        both = merge([query.lexical, query.expansion])
+        kept = ~np.isin(both.key, list(query.codes.left_out))
+        key = both.key[kept].astype(np.int32)
+        return add_vectors(RowEntries(1, np.zeros(len(key), np.int64), key, both.weight[kept]), vectors)[0]
+
     def in_common(self, best: NDArray[np.int64], share: Floats) -> Feedback:
         """What some candidates, by their numbers, have in common; `share` says how much each of them counts."""
         rows = self.rows[best]
         index = self.index
         titles = gather(index.titles.read(rows), share)
-        return Feedback(share @ index.dense[rows], titles, gather(index.code_rows.read(rows), share))
+        codes = gather(index.code_rows.read(rows), share)
+        return Feedback(share @ index.dense[rows], titles, codes, share @ self.code_vectors[best])
 
     @cached_property
     def late_interaction(self) -> Floats:
@@ -208,6 +227,21 @@ def _prf_codes(view: CandidateView) -> Floats:
     return likeness(view.code_rows, view.feedback.codes)
 
 
+def reads_vectors(feature: Feature) -> bool:
+    """Whether a feature reads vectors, which a coder may not have: of texts, of tokens, or of codes."""
+    return feature.group in ("vectors", "tokens") or feature.compute in (_code_cosine, _prf_code_cosine)
+
+
+def _code_cosine(view: CandidateView) -> Floats:
+    cosine: Floats = view.code_vectors @ view.code_vector
+    return cosine
+
+
+def _prf_code_cosine(view: CandidateView) -> Floats:
+    mean: Floats = view.code_vectors @ view.feedback.code_vector
+    return mean
+
+
 def _value(view: CandidateView) -> Floats:
     return view.index.value[view.rows]
 
@@ -230,6 +264,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("weakest_code", "codes", compute=lambda view: view.code_match.weakest),
     # and of the rest how near another code of the product comes
     Feature("soft_share", "codes", compute=lambda view: view.code_match.soft_share),
+    # and how near all codes of both come, as vectors: their embeddings, by their weights, added up
+    Feature("code_cosine", "codes", 0.5, finding=0.0, compute=_code_cosine),
     *(Feature(f"{slot}_agreement", "codes", compute=_slot(CodeMatch.agreement, slot)) for slot in SLOT_FEATURES),
     *(
         Feature(f"{slot}_conflict", "codes", CONFLICTS.get(slot, 0.0), -1, compute=_slot(CodeMatch.conflict, slot))
@@ -258,6 +294,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("prf_dense", "vectors", 4.0, compute=_prf_dense, feedback=True),
     Feature("prf_title", "words", 0.4, compute=_prf_title, feedback=True),
     Feature("prf_codes", "codes", 2.0, compute=_prf_codes, feedback=True),
+    Feature("prf_code_cosine", "codes", 0.5, compute=_prf_code_cosine, feedback=True),
     Feature("value", "value", compute=_value),  # what the shop says it is worth; the shop sets its weight
 )
 """Every feature, in the order of every feature array. Default weights: docs/log.md, "Weights that hold on any shop,
@@ -266,12 +303,14 @@ again"."""
 DEFAULTS_ALONE: dict[str, dict[str, float]] = {
     "codes": {
         **{"lexical_lexical": 1.0, "lexical_expansion": 5.0, "expansion_lexical": 8.0, "expansion_expansion": 20.0},
+        **{"code_cosine": 1.0, "prf_code_cosine": 1.0},
         **{"code_share": 1.8, "code_pairs": 0.5, "soft_share": 2.0, "type_agreement": 0.8, "brand_agreement": 1.3},
         **{"material_agreement": 2.5, "type_conflict": -1.8, "brand_conflict": -0.6, "colour_conflict": -1.1},
         **{"material_conflict": -1.5, "prf_codes": 5.0},
     },
     "codes+words": {
         **{"lexical_lexical": 0.4, "lexical_expansion": 3.0, "expansion_lexical": 8.0, "expansion_expansion": 16.0},
+        **{"code_cosine": 1.0, "prf_code_cosine": 0.5},
         **{"code_pairs": 0.5, "soft_share": 4.0, "brand_agreement": 0.5, "type_conflict": -1.0, "brand_conflict": -0.6},
         **{"colour_conflict": -1.0, "prf_codes": 2.0, "bm25": 4.0, "idf_coverage": 2.0, "number_match": 0.5},
         **{"measure_conflict": -0.5, "left_out": -0.8, "only_for": -1.0},

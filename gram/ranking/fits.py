@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gram.coder.base import QueryRepresentation
 from gram.codes.lexicon import Lexicon
 from gram.ranking.candidates import Candidates, Part
-from gram.ranking.features import FEATURES, NAMES, SharedKeys, state_left_out
+from gram.ranking.features import FEATURES, NAMES, SharedKeys, reads_vectors, state_left_out
 from gram.ranking.scorer import Scorer
 
 FIT = 0.38
@@ -37,7 +37,7 @@ _FULL_COVERAGE, _CODE_SHARE, _LEFT_OUT, _ONLY_FOR = map(
 # what the sum is of a product whose every share and cosine is 1; sums over shared codes have no bound, and are left out
 _BOUNDED = [f for f in FEATURES if f.weight > 0 and not isinstance(f.first_phase, SharedKeys)]
 _REACH = sum(feature.weight for feature in _BOUNDED)
-_REACH_WITHOUT_VECTORS = sum(f.weight for f in _BOUNDED if f.group not in ("vectors", "tokens"))
+_REACH_WITHOUT_VECTORS = sum(f.weight for f in _BOUNDED if not reads_vectors(f))
 
 
 def find_fitting(found: Candidates, query: QueryRepresentation, lexicon: Lexicon, fit: float) -> NDArray[np.bool_]:

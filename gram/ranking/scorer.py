@@ -25,7 +25,7 @@ COMPARED = 200
 FAR = 8.0
 """Spreads from the mean beyond which a feature tells the network no more: what was rare is not to decide alone."""
 FILE = "scorer.safetensors"
-LATER = frozenset({"left_out", "soft_share", "only_for"})
+LATER = frozenset({"left_out", "soft_share", "only_for", "code_cosine", "prf_code_cosine"})
 """Features that scorers of before lack: they weigh nothing in these."""
 ALONE = tuple(tuple(names.split("+")) for names in DEFAULTS_ALONE)
 """Groups of features that a shop may find and rank by alone; each has a scorer of its own beside the whole one."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from tqdm import tqdm
 from gram.coder.base import FORMAT, LEXICON, QUERY_CODING, WEIGHTS, CodingSettings, Representations, Side
 from gram.coder.beam import TorchTrie
 from gram.coder.encoder.backbone import Backbone, rebuild
-from gram.coder.encoder.coding import RepresentationBuilder, likeliest_codes
+from gram.coder.encoder.coding import RepresentationBuilder, center_embeddings, likeliest_codes
 from gram.coder.encoder.decoder import Decoder
 from gram.coder.encoder.network import Network, NetworkSettings
 from gram.coder.encoder.tokens import TextTokenizer, TokenizedTexts
@@ -49,6 +50,7 @@ class EncoderCoder(nn.Module):
         self.mix = nn.Parameter(torch.full((3,), 0.5))  # of codes, dense vectors and token vectors in the joint score
         self._torch_trie: TorchTrie | None = None
         self._attributes: Tensor | None = None
+        self._code_vectors: NDArray[np.float32] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -68,8 +70,15 @@ class EncoderCoder(nn.Module):
             self._attributes = self.network.attributes.detach()
         return self._attributes
 
+    def code_vectors(self) -> NDArray[np.float32]:
+        """The learnt attributes' embeddings as codes are compared by them, (G, V): less what products' codes have in
+        common, along the main axes of what is left. Computed once when not training."""
+        if self._code_vectors is None or self.training:
+            self._code_vectors = center_embeddings(self.attributes().float().cpu().numpy(), self.lexicon)
+        return self._code_vectors
+
     def train(self, mode: bool = True) -> EncoderCoder:
-        self._attributes = None
+        self._attributes = self._code_vectors = None
         super().train(mode)
         self.network.encoder.eval()  # no dropout: a fifth of a step's time, and one pass over a log overfits nothing
         return self
@@ -107,6 +116,7 @@ class EncoderCoder(nn.Module):
                     memory = self.decoder.remember(step.states, batch.mask, step.logits, self.attributes())
                     codes = likeliest_codes(self.decoder, memory, self.torch_trie, side, rows, settings)
                     built.compound.append(codes)
+        built.code_vectors = self.code_vectors() if settings.near else None
         return built.build()
 
     def knows(self, word: str) -> bool:

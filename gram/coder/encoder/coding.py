@@ -19,8 +19,11 @@ from gram.coder.beam import BeamOptions, Start, TorchTrie, beam_search
 from gram.coder.encoder.decoder import Decoder, Memory, NextFromDecoder
 from gram.coder.encoder.network import FirstStep
 from gram.coder.encoder.tokens import Batch, TokenizedTexts
+from gram.codes.lexicon import Lexicon
 from gram.index.token_vectors import UNIT, TokenVectors
 
+CODE_WIDTH = 128
+"""V: of the embeddings' 384 coordinates, those by which codes are compared: docs/log.md, "Codes as vectors"."""
 NEAR_FROM = 0.3
 """The cosine from which a learnt attribute is near to what a text says: docs/log.md, "Codes that are near"."""
 
@@ -42,6 +45,7 @@ class RepresentationBuilder:
     def __init__(self, texts: TokenizedTexts, width: int, token_width: int) -> None:
         self.lexical, self.expansion, self.probability, self.compound = [_NONE], [_NONE], [_NONE], [_NONE]
         self.near: list[NearAttributes] = []
+        self.code_vectors: NDArray[np.float32] | None = None
         self.dense = np.zeros((len(texts), width), dtype=np.float32)
         self.lengths = np.maximum(texts.lengths - 2, 0)  # (N,) without the marks at both ends
         self.start = offsets(self.lengths)  # (N + 1,)
@@ -84,6 +88,7 @@ class RepresentationBuilder:
             TokenVectors(self.start, self.vectors),
             self.token_weights,
             self._join_near() if self.near else None,
+            self.code_vectors,
         )
 
     def _join_near(self) -> NearAttributes:
@@ -93,6 +98,18 @@ class RepresentationBuilder:
     def _join(self, parts: list[Entries]) -> SparseRows:
         text, key, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
         return SparseRows.build(text, key, weight, len(self.dense))
+
+
+def center_embeddings(embeddings: NDArray[np.float32], lexicon: Lexicon) -> NDArray[np.float32]:
+    """Learnt attributes' embeddings (G, D) less their mean, along their main axes, (G, V): each counts as often as
+    products hold it, and as much as its rarity says."""
+    g = len(embeddings)
+    share = (lexicon.products[:g] + 0.5) * np.sqrt(lexicon.idf[:g])  # (G,)
+    share /= share.sum()
+    centred = embeddings - share @ embeddings
+    _, axes = np.linalg.eigh((centred * share[:, None]).T.astype(np.float64) @ centred)  # by rising variance
+    found: NDArray[np.float32] = centred @ axes[:, ::-1][:, :CODE_WIDTH].astype(np.float32)
+    return found
 
 
 def heaviest_expansions(
