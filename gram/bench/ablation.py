@@ -28,6 +28,8 @@ EXPANSION = tuple(name for name in NAMES if "expansion" in name)
 VARIANTS = (
     Variant("without codes", ("codes",)),
     Variant("without expansion", EXPANSION),
+    Variant("without near codes", ("soft_share",)),
+    Variant("without vectors of codes", ("code_cosine", "prf_code_cosine")),
     Variant("without vectors", ("vectors",)),
     Variant("without tokens", ("tokens",)),
     Variant("without vectors and tokens", ("vectors", "tokens")),
