@@ -6,6 +6,7 @@ Letters: N texts, S tokens of all texts, D width of a dense vector, W of a token
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import dropwhile, islice, pairwise, takewhile
@@ -120,9 +121,10 @@ class NearAttributes(NamedTuple):
         exclude = (slots[self.lexical] == slots[self.key]) & np.isin(slots[self.key], EXCLUSIVE)
         return self.take(~exclude)
 
-    def otherwise(self, said: Collection[str], lexicon: Lexicon) -> NearAttributes:
+    def otherwise(self, said: AbstractSet[str], lexicon: Lexicon) -> NearAttributes:
         """Without those that have a stem of what is `said`: near is what says it otherwise."""
-        return self.take(np.array([said.isdisjoint(lexicon.forms[k][0]) for k in self.key.tolist()], dtype=bool))
+        other = [said.isdisjoint(lexicon.forms[k][0]) for k in self.key.tolist()]
+        return self.take(np.array(other, dtype=np.bool_))
 
 
 class QueryCodes(NamedTuple):

@@ -106,7 +106,7 @@ def center_embeddings(embeddings: NDArray[np.float32], lexicon: Lexicon) -> NDAr
     g = len(embeddings)
     share = (lexicon.products[:g] + 0.5) * np.sqrt(lexicon.idf[:g])  # (G,)
     share /= share.sum()
-    centred = embeddings - share @ embeddings
+    centred = (embeddings - share @ embeddings).astype(np.float32)
     _, axes = np.linalg.eigh((centred * share[:, None]).T.astype(np.float64) @ centred)  # by rising variance
     found: NDArray[np.float32] = centred @ axes[:, ::-1][:, :CODE_WIDTH].astype(np.float32)
     return found
