@@ -167,13 +167,17 @@ class Searcher:
         coder knows; and a sentence on what is left out.
 
         A word that the coder knows is left as it is: "couch" is no misspelt "coach", even where nobody sells couches.
+        So is the first of what the query leaves out, which must not become another thing that is left out then; the
+        second counts only where titles have it right behind the first, so that it is hardly read wrong.
         Raises SettingError for a query that is no text.
         """
         if not isinstance(query, str):
             raise SettingError(f"a query is a text, not {query!r} ({type(query).__name__})")
         query, left_out = self.lexicon.analyzer.clip_query(query)
         row = self.lexicon.analyzer.words(query)
-        read = self.speller.correct_query(row, self.coder.knows, self._together)
+        read = self.speller.correct_query(
+            row, self.coder.knows, self._together, self.lexicon.analyzer.find_negated(row)
+        )
         return ClippedQuery(query if read == row else " ".join(read), left_out)
 
     def _together(self, others: Sequence[str], stem: str) -> float:

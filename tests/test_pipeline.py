@@ -479,6 +479,17 @@ def test_a_misspelt_word_is_read_by_the_words_beside_it(shop: Shop, tmp_path: Pa
     assert searcher.read("Zumbrage  Door").text == "Zumbrage  Door", "nothing to mend"
 
 
+def test_what_a_query_leaves_out_is_not_read_as_something_else(shop: Shop, tmp_path: Path) -> None:
+    new = [Product(f"p{i}", "Zumbage door frobnitz") for i in range(3)]
+    make_index(shop.model, [*shop.data.products[:20], *new], tmp_path / "index")
+    searcher = Searcher.load(tmp_path / "index")
+    assert searcher.read("zumbxge frobnitx").text == "zumbag frobnitz"
+    for query in ("boots without zumbxge", "boots not any zumbxge", "without zumbxge"):
+        assert searcher.read(query).text == query
+    assert searcher.read("frobnitx without zumbxge, zumbxge").text == "frobnitz without zumbxge zumbag"
+    assert searcher.read("boots without frobnitz zumbxge").text == "boots without frobnitz zumbag", "the second word"
+
+
 def test_a_catalogue_of_titles_alone_without_a_log_is_enough(shop: Shop, tmp_path: Path) -> None:
     products = [Product(p.product_id, p.title) for p in shop.data.products[:60]]
     brief = replace(SETTINGS, training=replace(SETTINGS.training, steps=2))
