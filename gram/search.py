@@ -203,12 +203,19 @@ class Searcher:
     def with_attributes(self, attributes: Sequence[tuple[Attribute, tuple[float, float]]]) -> Searcher:
         """The same search with attributes more that its coder writes, each with how much harder it is made to write;
         those that it cannot write are left out."""
-        made = copy.copy(self)  # no attribute of the index gets another id
+        coder = self.coder
         for attribute, harder in attributes:
             try:
-                made.coder = add_attribute(made.coder, attribute, harder)
+                coder = add_attribute(coder, attribute, harder)
             except SettingError as error:  # of a model trained since, say, which knows these words otherwise
                 log.warning("%s is not added: %s", attribute, error)
+        return self.with_coder(coder, [attribute for attribute, _ in attributes])
+
+    def with_coder(self, coder: Coder, added: Sequence[Attribute]) -> Searcher:
+        """The same search by a coder to which these attributes were added."""
+        made = copy.copy(self)  # no attribute of the index gets another id
+        made.coder = coder
+        for attribute in added:
             made.speller.learn(self.lexicon.analyzer.stems(attribute.value))
         made.lexicon = made.coder.lexicon
         made._remembered = Remembered(QUERIES, QUERY_BYTES)
