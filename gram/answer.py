@@ -140,7 +140,7 @@ class Answer:
         searcher, request = self.searcher, self.request
         query, price, synonyms = read_query(self.snapshot, request.query, self.rules)
         read_as = searcher.read(query)[0]
-        represented = searcher.recall(read_as)
+        represented = searcher.leaving_out(searcher.recall(read_as), [s.index for s in self.snapshot.segments])
         codes = self._codes(represented) if query.strip() else []  # of no words the model writes what is frequent
         lexical = set(represented.lexical.key.tolist()) - represented.codes.left_out if query.strip() else set()
         steering = steer(self.rules, [request.query, query], searcher.lexicon, lexical)
