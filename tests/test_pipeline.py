@@ -333,6 +333,7 @@ def test_a_killed_training_leaves_no_model_and_is_resumed_to_the_same_weights(
 
     with monkeypatch.context() as patch:
         patch.setattr(JointTrainer, "loss", counted)
+        patch.setattr(gram.coder.precision, "fast_dtype", lambda _: torch.bfloat16)  # on another machine, say
         train(shop.data.products, shop.data.log, tmp_path / "model", SETTINGS, resume=True)
     assert steps == again
     assert same_weights(tmp_path / "model", shop.model)
