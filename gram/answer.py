@@ -14,7 +14,7 @@ from pyroaring import BitMap
 from gram.arrays import SparseRow, top_k
 from gram.coder.base import QueryRepresentation
 from gram.errors import SettingError
-from gram.index.fields import facet, fold
+from gram.index.fields import facet, letters
 from gram.index.filters import Filter, parse_filter, quote
 from gram.names import check_names, check_sort, warn_of_fields, warn_of_filter
 from gram.ranked import BETWEEN, Ranked, by_part
@@ -140,7 +140,7 @@ class Answer:
         searcher, request = self.searcher, self.request
         query, price, synonyms = read_query(self.snapshot, request.query, self.rules)
         read_as = searcher.read(query)[0]
-        represented = searcher.recall(read_as)
+        represented = searcher.leaving_out(searcher.recall(read_as), [s.index for s in self.snapshot.segments])
         codes = self._codes(represented) if query.strip() else []  # of no words the model writes what is frequent
         lexical = set(represented.lexical.key.tolist()) - represented.codes.left_out if query.strip() else set()
         steering = steer(self.rules, [request.query, query], searcher.lexicon, lexical)
@@ -290,19 +290,19 @@ class Answer:
 
     def _sort(self, ranked: Ranked) -> Ranked:
         """Those that fit by a field, where a sort is asked: what does not fit is in no order but that of nearness.
-        Numbers by size, then texts by letter, then what lacks the field; falling, numbers and texts are each turned
-        round among themselves."""
+        Numbers by size, then texts by their letters, then what lacks the field; falling, numbers and texts are each
+        turned round among themselves."""
         name = self.request.sort.strip()
         if not name:
             return ranked
         falling, name = name.startswith("-"), self.request.sort_field
         check_sort(self.snapshot, name)
-        ranked, keys = ranked.take(ranked.fits), list[tuple[int, float | str]]()
+        ranked, keys = ranked.take(ranked.fits), list[tuple[int, float | tuple[str, str]]]()
         for row in ranked.rows.tolist():
             segment, inside = self._segment_of(row)
             value = segment.fields.sort_value(name, inside)
             kind = 2 if value is None else int(isinstance(value, str))
-            keys.append((-kind if falling else kind, fold(value) if isinstance(value, str) else value or 0.0))
+            keys.append((-kind if falling else kind, letters(value) if isinstance(value, str) else value or 0.0))
         order = sorted(range(len(keys)), key=keys.__getitem__, reverse=falling)  # equals stay in their order
         return ranked.take(np.array(order, dtype=np.int64))
 

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from gram.code_edits import KIND, CodeEdit, CodeEdits
-from gram.coder.added import add_attribute, too_easy
-from gram.coder.base import PRODUCT_CODING, SURE_CODING, Representations, Side
-from gram.coder.packing import SPARSE, pack, read_back, unpack
+from gram.coder.added import Tried, add_attribute, make_harder, read_tried, too_easy
+from gram.coder.base import PRODUCT_CODING, SURE_CODING, Coder, Representations, Side
+from gram.coder.packing import SPARSE, choose, pack, read_back, unpack
 from gram.errors import DataError, IndexFolderError, ModelError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
@@ -68,6 +68,7 @@ class LiveIndex:
         self._values: NDArray[np.float64] = np.zeros(0)  # of the segment on disk, in rising order
         self._edits = CodeEdits()
         self._attributes: list[tuple[Attribute, tuple[float, float]]] = []
+        self._tried: tuple[Tried, Tried] | None = None  # queries and products, once an attribute was added
         self.snapshot = Snapshot(searcher)
 
     @classmethod
@@ -122,9 +123,12 @@ class LiveIndex:
             self._commit(products, represented, entries=[(PENDING, p.product_id, {}) for p in products])
         return len(products)
 
+    @property
+    def _weighs_compound(self) -> bool:
+        return bool(self.searcher.scorer.weights[columns(("compound",))].any())
+
     def _represent(self, products: Sequence[Product]) -> Representations:
-        weighed = bool(self.searcher.scorer.weights[columns(("compound",))].any())
-        coding = PRODUCT_CODING if weighed else replace(PRODUCT_CODING, codes=0)  # they take half of the time
+        coding = PRODUCT_CODING if self._weighs_compound else replace(PRODUCT_CODING, codes=0)  # half of the time
         return self.searcher.coder.represent(products, Side.PRODUCT, coding, progress="coding products")
 
     def replace(self, product: Product) -> None:
@@ -162,26 +166,43 @@ class LiveIndex:
             coder = add_attribute(before, attribute)
             if coder is before:
                 return False
-            lexicon, table = before.lexicon, self.searcher.index.table
-            learnt = [attribute.value for attribute in lexicon.attributes[: lexicon.n_learnt]]
-            queries = learnt[:: max(1, len(learnt) // TRIED)]
-            products = [table[row] for row in range(0, len(table), max(1, len(table) // TRIED))]
-            harder = (
-                too_easy(coder, attribute, queries, Side.QUERY, SURE_CODING.least),
-                too_easy(coder, attribute, products, Side.PRODUCT, PRODUCT_CODING.least),
-            )
+            if self._tried is None:
+                self._tried = self._read_tried(coder)
+            harder = (too_easy(coder, attribute, self._tried[0]), too_easy(coder, attribute, self._tried[1]))
+            make_harder(coder, harder)
             key = f"{len(self._attributes):06d}"  # in the order in which they are numbered
             self.store.put(ATTRIBUTE, key, {"attribute": attribute, "harder": harder})
-            self._learn_attributes()
+            self.searcher = self.searcher.with_coder(coder, [attribute])
+            self._attributes = [*self._attributes, (attribute, harder)]
             self._show(self.snapshot.segments)
             return True
 
+    def _read_tried(self, coder: Coder) -> tuple[Tried, Tried]:
+        """The queries, and the products, on which attributes are tried that are added: some of the segment on disk."""
+        lexicon, table = coder.lexicon, self.searcher.index.table
+        learnt = [attribute.value for attribute in lexicon.attributes[: lexicon.n_learnt]]
+        queries = learnt[:: max(1, len(learnt) // TRIED)]
+        products = [table[row] for row in range(0, len(table), max(1, len(table) // TRIED))]
+        return (
+            read_tried(coder, queries, Side.QUERY, SURE_CODING.least),
+            read_tried(coder, products, Side.PRODUCT, PRODUCT_CODING.least),
+        )
+
     def code_anew(self, product_ids: Iterable[str]) -> int:
-        """Codes products as they are by what the coder knows now; how many are there."""
+        """Codes products as they are by what the coder knows now; how many are there. Those whose codes change are
+        written."""
         self._check_writable()
         with self._writing:
-            found = [self.snapshot.find(product_id) for product_id in dict.fromkeys(product_ids)]
-            return self.update([where[0].index.table[where[1]] for where in found if where is not None])
+            found = [one for one in map(self.snapshot.find, dict.fromkeys(product_ids)) if one is not None]
+            products = [segment.index.table[row] for segment, row in found]
+            represented, before = self._represent(products), _keys_of(found)
+            after = self._edited(self._edits, [product.product_id for product in products], represented)
+            compared = len(SPARSE) if self._weighs_compound else SPARSE.index("compound")  # which are not coded then
+            others = [row for row, keys in enumerate(before) if keys[:compared] != _keys(after, row)[:compared]]
+            if others:
+                changed, made = [products[row] for row in others], choose(represented, others)
+                self._commit(changed, made, entries=[(PENDING, product.product_id, {}) for product in changed])
+        return len(found)
 
     def delete(self, product_ids: Iterable[str]) -> int:
         """Takes products out, and the edits of their codes; how many were there."""
@@ -253,7 +274,7 @@ class LiveIndex:
     def _read(self, index: Index, identity: tuple[int, int]) -> None:
         """Shows a segment of the disk and what the store holds beyond it; `identity` is the folder's before it was
         opened."""
-        self._identity, self._attributes = identity, []
+        self._identity, self._attributes, self._tried = identity, [], None
         self._learn_attributes()
         base = LiveSegment(index, Fields(index.table), BitMap(range(index.n_products)))
         self._values = base.fields.numbers("value")
@@ -272,9 +293,8 @@ class LiveIndex:
         others = [row for row in range(len(ids)) if _keys(before, row) != _keys(after, row)]
         if not others:
             return [base]
-        packed = [pack(after, row) for row in others]
-        made = unpack(packed, base.index.width, base.index.token_vectors.vectors.shape[1])
-        return [base.without(ids[row] for row in others), self._make([products[row] for row in others], made)]
+        made = self._make([products[row] for row in others], choose(after, others))
+        return [base.without(ids[row] for row in others), made]
 
     def _take_in(self, segments: Sequence[LiveSegment], after: int) -> None:
         """Shows segments with the store's changes behind a number."""
@@ -359,6 +379,16 @@ class LiveIndex:
 
 def _keys(represented: Representations, row: int) -> list[list[int]]:
     return [sorted(getattr(represented, name).of(row).key.tolist()) for name in SPARSE]
+
+
+def _keys_of(found: Sequence[tuple[LiveSegment, int]]) -> list[list[list[int]]]:
+    """The keys of products where they stand; each segment is read once."""
+    keys: dict[int, list[list[int]]] = {}
+    for segment in {id(segment): segment for segment, _ in found}.values():
+        here = [at for at, (other, _) in enumerate(found) if other is segment]
+        before = read_back(segment.index, np.array([found[at][1] for at in here]))
+        keys |= {at: _keys(before, row) for row, at in enumerate(here)}
+    return [keys[at] for at in range(len(found))]
 
 
 def _empty_store(path: str | Path) -> Store:

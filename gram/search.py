@@ -25,7 +25,7 @@ from gram.index.postings import Postings
 from gram.index.segment import Index, same_model
 from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Candidates, find_candidates
 from gram.ranking.code_match import CodeMatch
-from gram.ranking.features import FEATURES, GROUPS, NAMES, SharedKeys, columns
+from gram.ranking.features import FEATURES, GROUPS, NAMES, SharedKeys, columns, read_left_out
 from gram.ranking.scorer import ALONE, Scorer, file_of
 from gram.records import Attribute, Code, Hit, SharedCode
 from gram.remembered import Remembered
@@ -107,11 +107,13 @@ class Searcher:
         Compound codes are written where the scorer weighs them, or `compound` asks for them: for one query they take as
         long as all the rest. Raises SettingError for a query that is no text.
         """
-        return self._represent([self.read(query)[0] for query in queries], compound)
+        read = self._represent([self.read(query)[0] for query in queries], compound)
+        return [self.leaving_out(query, [self.index]) for query in read]
 
     def recall(self, read: str) -> QueryRepresentation:
         """What `represent` says of a query, as `read` gives it, without compound codes that nobody weighs, remembered:
-        on another page, under another filter or after a change of the shop it is not coded again."""
+        on another page, under another filter or after a change of the shop it is not coded again. What it leaves out is
+        for `leaving_out` to tell, by the titles of that moment."""
         key = read, self._weighs_compound
         found = self._remembered.get(key)
         if found is None:
@@ -119,17 +121,23 @@ class Searcher:
             self._remembered.put(key, found, _bytes_of(found))
         return found
 
+    def leaving_out(self, query: QueryRepresentation, indexes: Sequence[Index]) -> QueryRepresentation:
+        """A query with what it leaves out, words and attributes, as the titles of a shop's segments have it."""
+        if not query.terms.left_out:
+            return query
+        query = read_left_out(query, indexes)
+        return query._replace(codes=query.codes.leaving_out(self.left_out(query)))
+
     def left_out(self, query: QueryRepresentation) -> frozenset[int]:
         """The attributes that a query holds only to leave them out: "without laces"."""
-        index, stems = self.index, query.terms.stems
-        meant = [index.titles.meant(index.bm25, some) for some in query.terms.left_out]
+        stems, meant = query.terms.stems, query.terms.left_out
 
         def named(key: int, row: Sequence[str]) -> int:
             return sum(
                 tuple(row[i : i + len(form)]) == form for form in self.lexicon.forms[key] for i in range(len(row))
             )
 
-        keys = query.lexical.key.tolist() if meant else ()
+        keys = query.lexical.key.tolist()
         return frozenset(key for key in keys if 0 < named(key, stems) <= sum(named(key, some) for some in meant))
 
     @property
@@ -142,10 +150,7 @@ class Searcher:
         represented = self.coder.represent(read, Side.QUERY, coding)
         terms = [QueryTerms.read(query, self.lexicon.analyzer) for query in read]
         rows = (represented.query(row, terms[row], self.lexicon) for row in range(len(read)))
-        return [
-            row._replace(expansion=self._affordable(row.expansion), codes=row.codes.leaving_out(self.left_out(row)))
-            for row in rows
-        ]
+        return [row._replace(expansion=self._affordable(row.expansion)) for row in rows]
 
     def _affordable(self, expansion: SparseRow) -> SparseRow:
         if not self.coding.postings:
@@ -167,13 +172,17 @@ class Searcher:
         coder knows; and a sentence on what is left out.
 
         A word that the coder knows is left as it is: "couch" is no misspelt "coach", even where nobody sells couches.
+        So is the first of what the query leaves out, which must not become another thing that is left out then; the
+        second counts only where titles have it right behind the first, so that it is hardly read wrong.
         Raises SettingError for a query that is no text.
         """
         if not isinstance(query, str):
             raise SettingError(f"a query is a text, not {query!r} ({type(query).__name__})")
         query, left_out = self.lexicon.analyzer.clip_query(query)
         row = self.lexicon.analyzer.words(query)
-        read = self.speller.correct_query(row, self.coder.knows, self._together)
+        read = self.speller.correct_query(
+            row, self.coder.knows, self._together, self.lexicon.analyzer.find_negated(row)
+        )
         return ClippedQuery(query if read == row else " ".join(read), left_out)
 
     def _together(self, others: Sequence[str], stem: str) -> float:
@@ -199,12 +208,19 @@ class Searcher:
     def with_attributes(self, attributes: Sequence[tuple[Attribute, tuple[float, float]]]) -> Searcher:
         """The same search with attributes more that its coder writes, each with how much harder it is made to write;
         those that it cannot write are left out."""
-        made = copy.copy(self)  # no attribute of the index gets another id
+        coder = self.coder
         for attribute, harder in attributes:
             try:
-                made.coder = add_attribute(made.coder, attribute, harder)
+                coder = add_attribute(coder, attribute, harder)
             except SettingError as error:  # of a model trained since, say, which knows these words otherwise
                 log.warning("%s is not added: %s", attribute, error)
+        return self.with_coder(coder, [attribute for attribute, _ in attributes])
+
+    def with_coder(self, coder: Coder, added: Sequence[Attribute]) -> Searcher:
+        """The same search by a coder to which these attributes were added."""
+        made = copy.copy(self)  # no attribute of the index gets another id
+        made.coder = coder
+        for attribute in added:
             made.speller.learn(self.lexicon.analyzer.stems(attribute.value))
         made.lexicon = made.coder.lexicon
         made._remembered = Remembered(QUERIES, QUERY_BYTES)

@@ -248,11 +248,12 @@ class Shop:
     def kept_rules(self) -> dict[str, dict[str, Any]]:
         """All rules as they were put, by their ids; one that cannot be read, and does nothing, with an `error`: why
         not, and the fix."""
-        kept = self.store.all("rule")
-        for rule_id, data in kept.items():
-            if isinstance(rule := _read_rule(rule_id, data), str):
-                kept[rule_id] = (data if isinstance(data, dict) else {}) | {"error": rule}
-        return kept
+        return {rule_id: _told(rule_id, data) for rule_id, data in self.store.all("rule").items()}
+
+    def kept_rule(self, rule_id: str) -> dict[str, Any] | None:
+        """One rule, as of `kept_rules`; None where there is none."""
+        data = self.store.get("rule", rule_id)
+        return None if data is None else _told(rule_id, data)
 
     def put_rule(self, rule_id: str, data: Mapping[str, Any]) -> Rule:
         """Keeps a rule in place of one of the same id; what it names in vain `warnings` tells. Raises RuleError for one
@@ -365,6 +366,12 @@ def _read_rule(rule_id: str, data: Any) -> Rule | str:
         return parse_rule(rule_id, data)
     except GramError as error:
         return f"{error}; or remove the rule"
+
+
+def _told(rule_id: str, data: Any) -> dict[str, Any]:
+    """A rule as it was put, with an `error` where it cannot be read."""
+    rule, fields = _read_rule(rule_id, data), data if isinstance(data, dict) else {}
+    return fields | {"error": rule} if isinstance(rule, str) else fields
 
 
 def _bytes_of(answer: SearchResult) -> int:

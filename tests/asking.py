@@ -6,6 +6,9 @@ from typing import Any
 
 from gram.shop import Shop
 
+PATIENCE = 120
+"""Seconds for a process to begin or to end, and for an answer, on a busy machine."""
+
 
 def ids(shop: Shop, query: str, **options: object) -> list[str]:
     return [hit.product_id for hit in shop.search(query, **options).hits]

@@ -11,6 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+hypothesis_settings.register_profile(
+    "any machine", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+"""However busy it is, and with the same examples each time."""
+hypothesis_settings.load_profile("any machine")
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gram.arrays import SparseRows, each_once, offsets, ragged, top_k
@@ -13,7 +13,6 @@ weights = st.integers(-16, 16).map(lambda eighths: eighths / 8)  # few, so that 
 lists = st.lists(st.lists(st.tuples(st.integers(0, 9), weights), max_size=4), max_size=6)
 
 
-@settings(deadline=None)
 @given(st.lists(weights | st.just(-np.inf), max_size=30), st.integers(0, 35))
 def test_top_k_is_the_head_of_a_full_sort(values: list[float], k: int) -> None:
     scores = np.array(values, dtype=np.float32)
@@ -31,13 +30,11 @@ def test_what_cannot_be_ranked_is_refused() -> None:
         top_k(np.zeros(2), 1, np.array([7]))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-5, 5)))
 def test_each_once_is_a_sorted_set(values: list[int]) -> None:
     assert each_once(np.array(values, dtype=np.int64)).tolist() == sorted(set(values))
 
 
-@settings(deadline=None)
 @given(lists)
 def test_sparse_rows_are_lists_of_pairs(rows: list[list[tuple[int, float]]]) -> None:
     flat = [(row, key, weight) for row, pairs in enumerate(rows) for key, weight in pairs]
@@ -51,7 +48,6 @@ def test_sparse_rows_are_lists_of_pairs(rows: list[list[tuple[int, float]]]) -> 
         assert list(zip(row.key.tolist(), row.weight.tolist(), strict=True)) == expected
 
 
-@settings(deadline=None)
 @given(lists, st.data())
 def test_ragged_reads_some_rows_after_one_another(rows: list[list[tuple[int, float]]], data: st.DataObject) -> None:
     counts = np.array([len(pairs) for pairs in rows], dtype=np.int64)

@@ -107,7 +107,7 @@ def same(found: Found, expected: Found) -> None:
 spaces = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=5).map(tuple), unique=True, min_size=1, max_size=14)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(spaces, st.integers(1, 4), st.integers(1, 16))
 def test_a_wide_beam_is_brute_force_over_every_code(codes: list[Code], n_rows: int, n_codes: int) -> None:
     options = BeamOptions(width=len(codes), n_codes=n_codes)
@@ -116,7 +116,7 @@ def test_a_wide_beam_is_brute_force_over_every_code(codes: list[Code], n_rows: i
         same(found_in(result, row), every_code(codes, noise, row)[:n_codes])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(spaces, st.integers(1, 4), st.integers(1, 3))
 def test_a_narrow_beam_is_the_textbooks(codes: list[Code], n_rows: int, width: int) -> None:
     result = beam_search(TorchTrie(build(codes)), Scorer(), n_rows, BeamOptions(width=width, n_codes=6))
@@ -124,7 +124,7 @@ def test_a_narrow_beam_is_the_textbooks(codes: list[Code], n_rows: int, width: i
         same(found_in(result, row), plain_beam(codes, noise, row, width)[:6])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(spaces, st.integers(2, 5))
 def test_min_length_chooses_among_the_same_codes(codes: list[Code], min_length: int) -> None:
     options = BeamOptions(width=len(codes), n_codes=3, min_length=min_length)
@@ -133,7 +133,7 @@ def test_min_length_chooses_among_the_same_codes(codes: list[Code], min_length: 
     same(found_in(result, 0), long_enough[:3])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(spaces, st.lists(st.lists(st.integers(-1, 4), min_size=4, max_size=4), min_size=1, max_size=3))
 def test_a_start_stands_in_for_the_first_step(codes: list[Code], given_first: list[list[int]]) -> None:
     attributes = torch.tensor(given_first)

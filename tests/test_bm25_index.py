@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gram.errors import IndexFolderError, SettingError
@@ -42,7 +42,6 @@ def test_what_is_known_of_a_stem() -> None:
     assert [bm25.idf("red"), bm25.idf("parrot")] == pytest.approx([math.log(2), math.log(10)])
 
 
-@settings(deadline=None)
 @given(texts, queries, st.sampled_from([0.0, 0.9, 2.0]), st.sampled_from([0.0, 0.4, 1.0]))
 def test_agrees_with_the_formula(shelf: list[list[str]], query: list[str], k1: float, b: float) -> None:
     bm25 = BM25Index.build(iter(shelf), k1, b)

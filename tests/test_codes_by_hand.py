@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -188,6 +189,41 @@ def test_those_nearest_to_an_attribute_are_sought_among_all_segments(
         assert sorted(snapshot.like(attribute)) == sorted(sorted(near, key=near.__getitem__)[-12:])
 
 
+def test_only_what_changes_is_written_and_the_codes_are_those_of_all_coded_anew(index_folder: Path) -> None:
+    """And of as many attributes as are added the texts that they are tried on are read once."""
+    copied = shutil.copytree(index_folder, index_folder.with_name("copy"))
+    with closing(Shop.open(index_folder)) as shop, closing(Shop.open(copied)) as slow:
+        product_ids, tried = [*shop.live.searcher.index.table.ids.tolist(), "n"], []
+        for other in (shop, slow):
+            other.update([Product("n", "Novabrand Zumbrel in Petrol Mist")])
+            other.edit_code(product_ids[4], "colour", "navy", given=True)
+        for slot, value in (("brand", "novabrand"), ("colour", "petrol mist"), ("type", "zumbrel")):
+            for other in (shop, slow):
+                other.add_attribute(slot, value)
+            tried.append(shop.live._tried)
+            before = {p: codes_of(shop, p) for p in product_ids}
+            written = shop.live.store.last()
+            assert shop.live.code_anew(product_ids) == len(product_ids)
+            slow.update([slow.product(product_id) for product_id in product_ids])  # type: ignore[misc]
+            after = {p: codes_of(shop, p) for p in product_ids}
+            assert after == {p: codes_of(slow, p) for p in product_ids}
+            changed = {p for p in product_ids if after[p] != before[p]}
+            assert {change.product_id for change in shop.store.changes(written)} == changed
+            assert 0 < len(changed) < len(product_ids)
+        assert tried[0] is tried[1] is tried[2]
+        assert shop.live.code_anew(["none"]) == 0
+        biases = [one.live.searcher.coder.inner.network.logit_bias for one in (shop, slow)]  # type: ignore[attr-defined]
+        assert biases[0].equal(biases[1])
+    with closing(Shop.open(index_folder)) as again:
+        assert again.live.searcher.coder.inner.network.logit_bias.equal(biases[0])  # type: ignore[attr-defined]
+
+
+def codes_of(shop: Shop, product_id: str) -> dict[str, str]:
+    found = shop.codes(product_id)
+    assert found is not None
+    return {str(one.code): one.source for one in found.codes}
+
+
 def test_an_added_attribute_is_written_where_the_text_lacks_it(index_folder: Path) -> None:
     """By the ids outside: each lexical and written code is the one that the coder itself gives."""
     from gram.coder.added import add_attribute
@@ -244,7 +280,7 @@ def test_a_code_that_is_near_is_shown_with_its_part_of_the_score(shop: Shop) -> 
 
 
 def test_an_added_attribute_is_written_no_more_than_others_of_its_slot(index_folder: Path) -> None:
-    from gram.coder.added import add_attribute, too_easy
+    from gram.coder.added import add_attribute, read_tried, too_easy
     from gram.coder.base import Coder, CodingSettings, Side
 
     searcher = Shop.open(index_folder, read_only=True).live.searcher
@@ -259,8 +295,14 @@ def test_an_added_attribute_is_written_no_more_than_others_of_its_slot(index_fol
 
     easy = add_attribute(searcher.coder, attribute)
     assert count(easy)[0] == 60
-    harder = too_easy(easy, attribute, products, Side.PRODUCT, 0.3)
+    tried = read_tried(easy, products, Side.PRODUCT, 0.3)
+    found = easy.represent(products, Side.PRODUCT, CodingSettings(expansion=5000, least=0.3, codes=0))
+    chances = found.probability[found.expansion.key == easy.lexicon.find(*attribute)]
+    assert easy.inner.chances(tried) == pytest.approx(np.sort(chances)[::-1], abs=1e-3)  # type: ignore[attr-defined]
+    for key in range(easy.lexicon.n_learnt):
+        assert tried.counts[key] == (found.expansion.key == key).sum()
+    harder = too_easy(easy, attribute, tried)
     made = add_attribute(searcher.coder, attribute, (0.0, harder))
     written, usual = count(made)
     assert usual - 5 < written <= usual < 60
-    assert too_easy(made, attribute, products, Side.PRODUCT, 0.3) == 0.0
+    assert too_easy(made, attribute, read_tried(made, products, Side.PRODUCT, 0.3)) == 0.0

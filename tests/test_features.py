@@ -31,7 +31,7 @@ from gram.index.titles import Titles
 from gram.index.token_vectors import UNIT, TokenVectors
 from gram.ranking import candidates as first_phase
 from gram.ranking.candidates import Candidates, find_candidates
-from gram.ranking.features import BEST, DEFAULTS_ALONE, FEATURES, GROUPS, NAMES, SLOT_FEATURES, columns
+from gram.ranking.features import BEST, DEFAULTS_ALONE, FEATURES, GROUPS, NAMES, SLOT_FEATURES, columns, read_left_out
 from gram.ranking.scorer import Scorer
 from gram.records import Product
 from gram.text.analysis import default_analyzer
@@ -187,7 +187,8 @@ def test_what_a_query_leaves_out_counts_against_the_title_that_has_it() -> None:
     index = make_index(stems, stems, codes, np.eye(len(titles), 2), [[]] * len(titles))
 
     def found(query: str) -> list[float]:
-        rows = by_row(find_candidates(index, make_query(query, lexical={0: 1.0}), EVERY, keep=len(titles)))
+        asked = read_left_out(make_query(query, lexical={0: 1.0}), [index])
+        rows = by_row(find_candidates(index, asked, EVERY, keep=len(titles)))
         return [rows[row]["left_out"] for row in range(len(titles))]
 
     assert found("boots without laces for men") == list(titles.values())
@@ -599,7 +600,8 @@ def test_every_feature_is_what_a_slow_computation_says(seed: int, monkeypatch: p
         words = draw(1, 6) + ["sofa"] * int(rng.integers(2))
         asked = weigh()
         near = {key: {k: min(w, 1.0) for k, w in weigh().items() if k != key} for key in asked}
-        query = make_query(" ".join(words), asked, weigh(), weigh(), near, rng.normal(size=(4, 3)))
+        made = make_query(" ".join(words), asked, weigh(), weigh(), near, rng.normal(size=(4, 3)))
+        query = read_left_out(made, [index])
         expected = slowly(products, query, weights, by_postings=8, nearest=9, alike_most=2)
         array = np.array([weights[name] for name in NAMES], dtype=np.float32)
         found = find_candidates(index, query, array, keep=12, from_postings=8)

@@ -337,6 +337,21 @@ def test_what_is_left_out_is_left_out_of_what_fits(shop: Shop) -> None:
     shop.delete(titles)
 
 
+def test_what_is_meant_by_what_is_left_out_is_told_by_all_segments(shop: Shop) -> None:
+    """A title of one segment says mesh liner, so that in none mesh alone is left out; without that one it is."""
+    titles = {"m1": "Zorbel shorts with mesh liner", "m2": "Zorbel mesh shorts", "m3": "Zorbel shorts"}
+    for product_id, title in titles.items():
+        shop.update([Product(product_id, title)])
+
+    def fitting(query: str) -> set[str]:
+        return {hit.product_id for hit in shop.search(query).hits if hit.fits} & titles.keys()
+
+    assert fitting("zorbel shorts without mesh liner") == {"m2", "m3"}
+    shop.update([Product("m1", "Zorbel shorts, of mesh, with a liner")])
+    assert fitting("zorbel shorts without mesh liner") == {"m3"}
+    shop.delete(titles)
+
+
 def test_what_is_left_out_is_no_reason(shop: Shop) -> None:
     """Its code counts as any other of the query's, and is told as what the query leaves out; no rule goes by it."""
     shop.update([Product("q4", "Zorbel black sofa")])

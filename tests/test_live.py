@@ -16,6 +16,7 @@ from asking import ids
 from gram.coder.packing import read_back
 from gram.coder.precision import fast_dtype
 from gram.errors import DataError, SettingError
+from gram.index.fields import Fields
 from gram.index.store import store_path
 from gram.indexing import make_index
 from gram.records import Product
@@ -142,6 +143,24 @@ def test_numbers_and_texts_of_a_field_are_sorted_in_one_order(index_folder: Path
     assert ids(shop, "", filter="z = z", sort="brand") == ["m", "n", *alike, "b", "none"]
     assert ids(shop, "", filter="z = z", sort="-brand") == ["n", "m", "b", *alike, "none"]
     assert ids(shop, "", filter="z = z", sort="category") == ["n", "m", *alike, "b", "none"], "its path, a text"
+    shop.close()
+
+
+def test_texts_are_sorted_by_letter_whatever_its_case_and_accents(index_folder: Path) -> None:
+    shop = Shop.open(index_folder)
+    in_order = ["apple", "Épée", "epees", "Ｅqual", "Zebra", "Zoë", "zoo"]
+    for brand in ("Zebra", "zoo", "Épée", "apple", "Zoë", "Ｅqual", "epees"):  # each in a segment of its own
+        product = Product(
+            brand, "Zumbrelin", brand=brand, category=("Zumbrelia", brand), attributes={"z": ("z", brand)}
+        )
+        shop.update([product])
+    for name in ("brand", "category"):
+        assert ids(shop, "", filter="z = z", sort=name) == in_order
+        assert ids(shop, "", filter="z = z", sort=f"-{name}") == in_order[::-1]
+    brands = shop.search("", filter="z = z", facets=["brand"]).facets["brand"]["values"]
+    assert list(brands) == in_order, "of as many products each"
+    several = Product("s", "Zumbrelin", attributes={"several": ("zoo", "Épée", "Zebra")})
+    assert Fields([several]).sort_value("several", 0) == "zoo"
     shop.close()
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import tracemalloc
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from asking import ids
@@ -20,17 +20,21 @@ from gram.search import Searcher
 from gram.shop import Shop
 
 
-def test_answers_are_remembered_until_a_rule_begins_or_ends(index_folder: Path) -> None:
+def test_answers_are_remembered_until_a_rule_begins_or_ends(
+    index_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shop = Shop.open(index_folder)
     first = ids(shop, "black sofa")[0]
     now = datetime.now(timezone.utc)
+    clock = [now]
+    monkeypatch.setattr("gram.shop.datetime", SimpleNamespace(now=lambda _: clock[0]))
     hide = {"action": "hide", "query": "black sofa", "products": [first]}
-    shop.put_rule("soon", hide | {"from": (now + timedelta(seconds=0.6)).isoformat()})
+    shop.put_rule("soon", hide | {"from": (now + timedelta(seconds=1)).isoformat()})
     shop.put_rule("draft", hide | {"until": now.isoformat(), "draft": True})
     before = shop.search("black sofa")
     assert shop.search("black sofa") is before
     assert before.hits[0].product_id == first
-    time.sleep(0.7)
+    clock[0] += timedelta(seconds=1)
     after = shop.search("black sofa")
     assert shop.search("black sofa") is after
     assert first not in [hit.product_id for hit in after.hits]

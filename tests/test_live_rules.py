@@ -68,7 +68,7 @@ def test_a_rule_that_comes_while_others_are_taken_in_stays(index_folder: Path, m
 
 
 def test_a_kept_rule_that_cannot_be_read_is_passed_over_and_told_once(
-    index_folder: Path, caplog: pytest.LogCaptureFixture
+    index_folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = Shop.open(index_folder)
     shop.put_rule("good", {"action": "hide", "query": "sofa", "filter": "EXISTS brand"})
@@ -84,7 +84,10 @@ def test_a_kept_rule_that_cannot_be_read_is_passed_over_and_told_once(
     assert "(3 rules are passed over;" in caplog.text
     with TestClient(make_app(again), "http://127.0.0.1") as client:
         kept = client.get("/rules").json()["rules"]
-        assert client.get("/rules/odd").json() == kept["odd"]
+        monkeypatch.setattr(again.store, "all", lambda kind: pytest.fail(f"every {kind} is read for one"))
+        for rule_id, rule in kept.items():
+            assert client.get(f"/rules/{rule_id}").json() == rule
+        assert client.get("/rules/none").status_code == 404
     assert "error" not in kept["good"]
     assert kept["odd"].pop("error").endswith("or remove the rule")
     assert (kept["odd"], kept["later"]["error"][:42]) == (odd, "rule 'later': action is 'praise'. Fix: cho")

@@ -29,10 +29,15 @@ def test_the_load_test_loads_services_of_this_machine_alone(
 
 
 def test_the_load_test_updates_at_its_rate_however_slow_the_answers_are() -> None:
+    waiting, most = set[int](), [0]
+
     class Slow(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
+            waiting.add(threading.get_ident())
+            most[0] = max(most[0], len(waiting))
             time.sleep(0.2)
+            waiting.discard(threading.get_ident())
             self.send_response(200)
             self.end_headers()
 
@@ -46,6 +51,6 @@ def test_the_load_test_updates_at_its_rate_however_slow_the_answers_are() -> Non
         threading.Thread(target=server.serve_forever).start()
         updater(f"http://127.0.0.1:{server.server_port}", 40, 1.0, took, failed)
         server.shutdown()
-    assert len(took) >= 15, "one after another five would be answered"
+    assert most[0] >= 3, "they are not sent one after another"
     assert min(took) >= 200
     assert failed == []

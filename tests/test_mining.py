@@ -163,6 +163,20 @@ def test_every_word_is_an_attribute_and_numbers_are_not_learnt(
     assert np.all((lexicon.mention_rate >= 0) & (lexicon.mention_rate <= 1))
 
 
+def test_a_value_that_says_an_attribute_twice_is_that_attribute() -> None:
+    row = ("White/White", "White", "Yo-Yo", "2 x 2", "Bora Bora")
+    products = [
+        Product(str(i), f"{colour} thing", kind, ("Toys", kind), attributes={"Color": (colour,), "Size": (size,)})
+        for i, (colour, kind, size) in enumerate([(row[0], row[2], row[3]), (row[1], row[4], row[3])] * 4)
+    ]
+    lexicon = mine(products, [], SMALL)
+    assert lexicon.id_of(("white", "white")) < 0
+    assert lexicon.attributes[_id(lexicon, "white")] == Attribute("colour", "white")
+    assert lexicon.products[_id(lexicon, "white")] == 8
+    for text in ("yo yo", "2 x 2", "bora bora"):
+        _id(lexicon, text)
+
+
 def test_a_log_with_products_that_the_catalogue_lacks_counts_only_their_queries() -> None:
     lexicon = mine(_rich(), [*LOG, Interaction("acme anvil", "gone")], SMALL)
     acme = _id(lexicon, "acme")

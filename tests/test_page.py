@@ -36,17 +36,16 @@ def address(small_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "evil", f"Zumbrel {XSS}", brand=XSS, price=5.0, attributes={"colour": (XSS,), "image": ("javascript:1",)}
     )
     shop.update([evil])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(make_app(shop), host="127.0.0.1", port=port, log_level="error"))
-    thread = threading.Thread(target=server.run)
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(make_app(shop), log_level="error"))
+    thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     while not server.started:
         time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}"
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     server.should_exit = True
     thread.join()
+    listening.close()
     shop.close()
 
 

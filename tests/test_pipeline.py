@@ -333,6 +333,7 @@ def test_a_killed_training_leaves_no_model_and_is_resumed_to_the_same_weights(
 
     with monkeypatch.context() as patch:
         patch.setattr(JointTrainer, "loss", counted)
+        patch.setattr(gram.coder.precision, "fast_dtype", lambda _: torch.bfloat16)  # on another machine, say
         train(shop.data.products, shop.data.log, tmp_path / "model", SETTINGS, resume=True)
     assert steps == again
     assert same_weights(tmp_path / "model", shop.model)
@@ -479,6 +480,17 @@ def test_a_misspelt_word_is_read_by_the_words_beside_it(shop: Shop, tmp_path: Pa
     assert searcher.read("Zumbrage  Door").text == "Zumbrage  Door", "nothing to mend"
 
 
+def test_what_a_query_leaves_out_is_not_read_as_something_else(shop: Shop, tmp_path: Path) -> None:
+    new = [Product(f"p{i}", "Zumbage door frobnitz") for i in range(3)]
+    make_index(shop.model, [*shop.data.products[:20], *new], tmp_path / "index")
+    searcher = Searcher.load(tmp_path / "index")
+    assert searcher.read("zumbxge frobnitx").text == "zumbag frobnitz"
+    for query in ("boots without zumbxge", "boots not any zumbxge", "without zumbxge"):
+        assert searcher.read(query).text == query
+    assert searcher.read("frobnitx without zumbxge, zumbxge").text == "frobnitz without zumbxge zumbag"
+    assert searcher.read("boots without frobnitz zumbxge").text == "boots without frobnitz zumbag", "the second word"
+
+
 def test_a_catalogue_of_titles_alone_without_a_log_is_enough(shop: Shop, tmp_path: Path) -> None:
     products = [Product(p.product_id, p.title) for p in shop.data.products[:60]]
     brief = replace(SETTINGS, training=replace(SETTINGS.training, steps=2))
@@ -542,9 +554,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("query", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_query_is_answered_at_once(shop: Shop, query: str) -> None:
-    begin = time.monotonic()
+    begin = time.process_time()
     hits = shop.searcher.search(query, k=5, explain=True)
-    assert time.monotonic() - begin < 5, "some hundredths of a second on a quiet machine"
+    assert time.process_time() - begin < 5, "some hundredths of a second"
     assert len(hits) <= 5
     assert all(np.isfinite(hit.score) for hit in hits)
     if not shop.searcher.represent([query])[0].terms.stems:

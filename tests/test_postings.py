@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -47,7 +47,6 @@ def in_order(rows: list[Triple]) -> list[Triple]:
     return sorted(rows, key=lambda row: (row[0], -row[2], row[1]))
 
 
-@settings(deadline=None)
 @given(triples, queries)
 def test_scores_are_those_of_a_dense_matrix(rows: list[Triple], query: list[tuple[int, float]]) -> None:
     postings = build(rows)
@@ -64,7 +63,6 @@ def test_scores_are_those_of_a_dense_matrix(rows: list[Triple], query: list[tupl
     assert postings.touched(keys) == sum(row[0] == key for key in keys for row in rows)
 
 
-@settings(deadline=None)
 @given(triples)
 def test_transposed_twice_is_the_same(rows: list[Triple]) -> None:
     by_product = build(rows).transpose(N_PRODUCTS)

@@ -24,6 +24,10 @@ from gram.training.joint import TrainingSettings
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8")
+GUIDE = README.parent / "docs" / "command_line.md"
+BOTH = f"{TEXT}\n{GUIDE.read_text(encoding='utf-8')}"
+LINES = 150
+"""What a newcomer may be asked to read."""
 TINY = ScratchSettings(width=24, layers=1, heads=2, vocabulary=600)
 
 
@@ -33,8 +37,8 @@ def marked(language: str) -> list[str]:
 
 
 def commands() -> Iterator[list[str]]:
-    """Every command in the README that begins with `gram`, in blocks and between backticks."""
-    for line in re.findall(r"^gram .*$|(?<=`)gram [^`]+(?=`)", TEXT, flags=re.MULTILINE):
+    """Every command in the README and its guide that begins with `gram`, in blocks and between backticks."""
+    for line in re.findall(r"^gram .*$|(?<=`)gram [^`]+(?=`)", BOTH, flags=re.MULTILINE):
         yield shlex.split(line)[1:]
 
 
@@ -59,11 +63,16 @@ def test_every_command_in_it_exists_with_its_options() -> None:
         given = {word.split("=")[0] for word in arguments if word.startswith("-")}
         assert given <= options(main.commands[name]), f"gram {name} {' '.join(arguments)}"
     assert named == set(main.commands)
+    assert all(f"gram {name}" in TEXT for name in named), "each of them in the README"
 
 
 def test_every_option_in_it_exists() -> None:
     known = set().union(*map(options, main.commands.values()))
-    assert set(re.findall(r"`(--[a-z-]+)", TEXT)) <= known
+    assert set(re.findall(r"`(--[a-z-]+)", BOTH)) <= known
+
+
+def test_it_is_short() -> None:
+    assert len(TEXT.splitlines()) <= LINES
 
 
 def test_every_command_and_option_tells_what_it_is_for() -> None:
@@ -90,8 +99,9 @@ def test_it_and_the_help_name_the_tables_that_a_shop_can_replace() -> None:
 
 
 def test_files_that_it_names_are_there() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
-        assert (README.parent / target).is_file(), target
+    for file in (README, GUIDE):
+        for target in re.findall(r"\]\(([^)#:]+)\)", file.read_text(encoding="utf-8")):
+            assert (file.parent / target).exists(), target
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from asking import error_of
+from asking import PATIENCE, error_of
 from starlette.testclient import TestClient
-from test_workers import PATIENCE, answers, await_, free_port
+from test_workers import answers, await_, free_port
 
 from gram.records import Product
 from gram.serve.app import HEADERS

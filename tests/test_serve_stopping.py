@@ -11,6 +11,7 @@ import time
 import httpx
 import pytest
 import uvicorn
+from asking import PATIENCE
 
 from gram.serve.app import make_app
 from gram.serve.run import Server
@@ -27,13 +28,13 @@ def test_a_service_that_stops_says_so_while_it_goes_on_answering(shop: Shop) -> 
         thread.start()
         while not server.started:
             time.sleep(0.01)
-        assert httpx.get(f"{address}/ready").status_code == 200
+        assert httpx.get(f"{address}/ready", timeout=PATIENCE).status_code == 200
         server.handle_exit(signal.SIGTERM, None)
-        ready = httpx.get(f"{address}/ready")
+        ready = httpx.get(f"{address}/ready", timeout=PATIENCE)
         assert (ready.status_code, ready.json()["status"]) == (503, "stopping")
-        assert httpx.get(f"{address}/search?q=sofa").json()["hits"]
+        assert httpx.get(f"{address}/search?q=sofa", timeout=PATIENCE).json()["hits"]
         server.handle_exit(signal.SIGTERM, None)  # a second one does not wait
-        thread.join(timeout=30)
+        thread.join(timeout=PATIENCE)
     assert not thread.is_alive()
 
 
@@ -54,10 +55,11 @@ def test_what_is_cut_off_is_told_what_is_written(shop: Shop, signals: int) -> No
             client.sendall(b"POST /products HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999\r\n\r\n" + lines)
             while shop.product("cut199") is None:
                 time.sleep(0.01)
-            time.sleep(0.1)
+            while app.state.service.there["writes"]:  # until it is counted as well
+                time.sleep(0.01)
             for _ in range(signals):
                 server.handle_exit(signal.SIGINT, None)
-            thread.join(timeout=30)
+            thread.join(timeout=PATIENCE)
             answer = client.recv(10_000).decode()
     assert not thread.is_alive()
     assert answer.startswith("HTTP/1.1 503")
@@ -70,7 +72,7 @@ def test_a_service_that_was_told_to_stop_does_so_after_a_while(shop: Shop) -> No
     server = Server(uvicorn.Config(app), app.state.service, drain=0.2)
     server.handle_exit(signal.SIGTERM, None)
     assert not server.should_exit
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while not server.should_exit and time.monotonic() < deadline:
         time.sleep(0.01)
     assert server.should_exit

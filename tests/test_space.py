@@ -142,7 +142,7 @@ def _candidates(row: Row, combined: int) -> dict[Code, float]:
     return {c: math.prod(row[a] for a in c) ** (1 / len(c)) for c in subsets}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_ROWS, _ROWS, st.integers(2, 4))
 def test_it_agrees_with_the_reference_that_tries_every_subset(
     queries: list[Row], products: list[Row], combined: int

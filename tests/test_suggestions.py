@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
+from asking import PATIENCE
 from starlette.testclient import TestClient
 
 from gram.serve import suggestions
@@ -107,9 +108,8 @@ def test_suggestions_follow_the_products_and_the_clicks(
     client.put("/products/sg", json={"title": "Quandary new lamp"})
     client.post("/clicks", json={"query": "Velvet quandaries", "product_id": "sg"})
     suggested("quand")  # from here on it is read anew
-    for _ in range(100):
-        if suggested("quand") == ["velvet quandaries", "quandary new lamp"]:
-            break
+    end = time.monotonic() + PATIENCE
+    while suggested("quand") != ["velvet quandaries", "quandary new lamp"] and time.monotonic() < end:
         time.sleep(0.02)
     assert suggested("quand") == ["velvet quandaries", "quandary new lamp"]
     assert client.delete("/products/sg").status_code == 200

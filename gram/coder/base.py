@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import dropwhile, islice, pairwise, takewhile
+from itertools import pairwise, takewhile
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -81,19 +81,18 @@ class QueryTerms(NamedTuple):
         says = [word not in analyzer.stopwords for word in words]
         telling = [stem for stem, tells in zip(row, says, strict=True) if tells]
         measures = [(a, b) for a, b in pairwise(row) if has_digit(a) and b in analyzer.unit_names]
-        behind = [i for i, word in enumerate(words, start=1) if word in negations["asked"]]
-        left_out = [stems for i in behind if (stems := _first_said(row[i:], says[i:]))]
+        left_out = [
+            row[at : at + _count_said(says[at:])] for at in analyzer.find_negated(words) if not has_digit(row[at])
+        ]
         denying = {where: [analyzer.stem(w) for w in deny] for where, deny in negations.items()} if left_out else {}
         # "xs" has the stem of a stop word and is none
         return cls(row, list(dict.fromkeys(telling)), measures, left_out, denying, analyzer.purposes)
 
 
-def _first_said(row: Sequence[str], says: Sequence[bool]) -> list[str]:
-    """The stems that a negation before them leaves out: the first that say something, up to the next that does not.
-    None where a number is first."""
-    said = dropwhile(lambda one: not one[1], zip(row, says, strict=True))
-    stems = [stem for stem, _ in islice(takewhile(lambda one: one[1], said), LEFT_OUT)]
-    return [] if stems and has_digit(stems[0]) else stems
+def _count_said(says: Sequence[bool]) -> int:
+    """How many of the words from the first that a negation leaves out are left out: up to the next that says nothing,
+    at most `LEFT_OUT`."""
+    return sum(1 for _ in takewhile(bool, says[:LEFT_OUT]))
 
 
 class NearAttributes(NamedTuple):

@@ -87,6 +87,12 @@ def join(parts: Sequence[Representations]) -> Representations:
     )
 
 
+def choose(represented: Representations, rows: Sequence[int]) -> Representations:
+    """Those of some of the texts, as `pack` keeps them."""
+    packed = [pack(represented, row) for row in rows]
+    return unpack(packed, represented.dense.shape[1], represented.token_vectors.vectors.shape[1])
+
+
 def read_keys(index: Index, postings: Postings, rows: NDArray[np.int64]) -> SparseRows:
     """What some postings of an index hold of some of its products, with their weights there."""
     at = number_rows(rows, index.n_products)[postings.product]

@@ -94,6 +94,8 @@ def mine(products: Sequence[Product], log: Sequence[Interaction], settings: Mini
     for key in sorted(keys, key=len):  # a phrase may take the slot of its last word
         if key not in slots:
             slots[key] = _find_slot(key, names[key], titles, queries, slots, settings)
+    names = {key: name for key, name in names.items() if not _says_twice(key, slots)}
+    keys = list(names)
     usage = _count_usage(names, slots, products, log, reader)
     learnt = _rank_learnt(names, usage, titles.texts, analyzer, settings)
     chosen = set(learnt)
@@ -225,6 +227,13 @@ def _find_slot(
     else:
         slot = "size" if any(map(has_digit, row)) else "modifier"
     return slot if slot in settings.slots else settings.slots[0]
+
+
+def _says_twice(key: Stems, slots: dict[Stems, str]) -> bool:
+    """Whether words say one attribute of their slot twice: "white white", and not "yo yo", since "yo" alone is no type,
+    nor "2 x 2"."""
+    twice = [word for word in key if key.count(word) > 1]
+    return any(slots.get((word,)) == slots[key] for word in twice) and not any(map(has_digit, key))
 
 
 class _Usage(NamedTuple):

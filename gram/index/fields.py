@@ -10,6 +10,7 @@ Dimension letters:
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +27,9 @@ RANGES = 5
 """Ranges of about as many products each that a numeric facet shows."""
 MOST_VALUES = 100
 """Values of a field that a facet counts, those of most products."""
+LETTERS = 200
+"""Characters of a value whose marks are passed over in sorting: to part marks from one letter takes time by the square
+of their number."""
 
 
 def values_of(product: Product) -> dict[str, Sequence[str]]:
@@ -72,7 +76,7 @@ class Column:
     @cached_property
     def last(self) -> dict[int, str]:
         """Each product's value, folded; of several the last by letter, which of a category is its whole path."""
-        return {row: value for value in sorted(self.rows) for row in self.rows[value]}
+        return {row: value for value in sorted(self.rows, key=letters) for row in self.rows[value]}
 
 
 class Fields:
@@ -148,6 +152,20 @@ def fold(value: str) -> str:
     return " ".join(value.casefold().split())
 
 
+def letters(value: str) -> tuple[str, str]:
+    """What texts are sorted by: their letters, whatever their case and marks; of those that have the same ones the
+    text as values are compared.
+
+    >>> sorted(["zoo", "Zebra", "Épée", "epee", "apple"], key=letters)
+    ['apple', 'epee', 'Épée', 'Zebra', 'zoo']
+    """
+    folded = fold(value)
+    if folded.isascii():
+        return folded[:LETTERS], folded
+    apart = unicodedata.normalize("NFKD", folded[:LETTERS])
+    return "".join(letter for letter in apart if not unicodedata.combining(letter)).casefold(), folded
+
+
 def to_number(value: str) -> float | None:
     """The number that a value is, if it is one: 0.5, 12, -3."""
     text = value.strip()
@@ -177,7 +195,7 @@ def facet(parts: Sequence[tuple[Fields, Rows]], name: str) -> dict[str, Any]:
                 counts[folded] = counts.get(folded, 0) + n
                 shown.setdefault(folded, column.shown[folded])
         numbers += [number for row, number in column.numbers.items() if row in rows]
-    best = sorted(counts, key=lambda value: (-counts[value], value))[:MOST_VALUES]
+    best = sorted(counts, key=lambda value: (-counts[value], letters(value)))[:MOST_VALUES]
     found: dict[str, Any] = {"values": {shown[value]: counts[value] for value in best}}
     if numbers:
         found |= {"min": min(numbers), "max": max(numbers), "ranges": _ranges(np.array(numbers))}

@@ -105,14 +105,14 @@ class Titles:
     def state(
         self, bm25: BM25Index, stems: Sequence[str], negations: Mapping[str, Collection[str]], titles: RowEntries
     ) -> NDArray[np.bool_]:
-        """(C,) whether each title holds all that is meant by these stems and denies none: "sugar free" holds no sugar.
+        """(C,) whether each title holds all of these stems and denies none: "sugar free" holds no sugar.
 
         `negations` has the stems that deny what they stand "before", or as a "prefix" right before, and "after";
         `titles` are as `read` gives them.
         """
         n, row, word, _ = titles
-        ids = [bm25.ids.get(stem, -1) for stem in self.meant(bm25, stems)]
-        if not ids or ids[0] < 0 or not len(row):
+        ids = [bm25.ids.get(stem, -1) for stem in stems]
+        if not ids or min(ids) < 0 or not len(row):
             return np.zeros(n, dtype=bool)
         denied = np.zeros(len(word), dtype=bool)
         before, after = (_mark(word, bm25, negations.get(where, ())) for where in ("before", "after"))
@@ -128,14 +128,11 @@ class Titles:
             stated &= holds & ~denies
         return stated
 
-    def meant(self, bm25: BM25Index, stems: Sequence[str]) -> Sequence[str]:
-        """Of the stems that a query leaves out the first alone, where no title has them side by side: "without laces
-        red"."""
-        ids = [bm25.ids.get(stem, -1) for stem in stems]
-        return stems if len(ids) > 1 and ids[0] >= 0 and self._are_beside(ids[0], ids[1]) else stems[:1]
-
-    def _are_beside(self, first: int, second: int) -> bool:
-        """Whether one word stands right before another in any title."""
+    def are_beside(self, bm25: BM25Index, stems: Sequence[str]) -> bool:
+        """Whether the second of two stems stands right behind the first in any title."""
+        first, second = (bm25.ids.get(stem, -1) for stem in stems)
+        if min(first, second) < 0:
+            return False
         at = np.flatnonzero((self.word[:-1] == first) & (self.word[1:] == second)) + 1
         return bool(np.isin(at, self.start, invert=True).any())
 

@@ -184,8 +184,20 @@ def _bm25(index: Index, query: QueryRepresentation) -> Floats:
     return index.bm25.score(query.terms.stems) / np.float32(reach or 1.0)
 
 
+def read_left_out(query: QueryRepresentation, indexes: Sequence[Index]) -> QueryRepresentation:
+    """The query with what is meant by what it leaves out: of two words the first alone, "without laces red", where no
+    title of any segment of a shop has them side by side."""
+    if not query.terms.left_out:
+        return query
+    meant = [
+        stems if len(stems) < 2 or any(index.titles.are_beside(index.bm25, stems) for index in indexes) else stems[:1]
+        for stems in query.terms.left_out
+    ]
+    return query._replace(terms=query.terms._replace(left_out=meant))
+
+
 def state_left_out(index: Index, query: QueryRepresentation, titles: RowEntries) -> list[NDArray[np.bool_]]:
-    """(C,) for each thing that a query leaves out, which of the titles have it all the same."""
+    """(C,) for each thing that a query leaves out, as `read_left_out` gives it, which titles have it all the same."""
     terms = query.terms
     return [index.titles.state(index.bm25, stems, terms.negations, titles) for stems in terms.left_out]
 

@@ -214,9 +214,10 @@ class Changes:
         return respond({"rules": self.service.shop.kept_rules()})
 
     async def rule(self, request: Request) -> Response:
-        found = self.service.shop.kept_rules().get(request.path_params["rule_id"])
+        rule_id = request.path_params["rule_id"]
+        found = self.service.shop.kept_rule(rule_id)
         if found is None:
-            raise _no_rule(request.path_params["rule_id"])
+            raise _no_rule(rule_id)
         return respond(found)
 
     async def put_rule(self, request: Request) -> Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -158,6 +158,18 @@ class Analyzer:
         cut = stem(word, self.language)
         made = any(base in self.nouns and stem(base, self.language) == cut for base in bases(word))
         return word.removesuffix("s") if made else ""
+
+    def find_negated(self, words: Sequence[str]) -> list[int]:
+        """For each of a query's words by which it leaves something out, where the first behind it stands that says
+        something.
+
+        >>> Analyzer().find_negated("boots without any laces not red".split())
+        [3, 5]
+        """
+        negations, stopwords = self.tables.negations["asked"], self.stopwords
+        behind = [at for at, word in enumerate(words, start=1) if word in negations]
+        firsts = [next((at for at in range(begin, len(words)) if words[at] not in stopwords), -1) for begin in behind]
+        return [at for at in firsts if at >= 0]
 
     def clip_query(self, query: str) -> ClippedQuery:
         """A query cut to what is read of it: MAX_QUERY characters, MAX_QUERY_WORDS words.

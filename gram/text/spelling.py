@@ -6,7 +6,7 @@ costs as many dictionary reads as it has letters, whatever the size of the vocab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -62,14 +62,17 @@ class Speller:
         row: Sequence[str],
         known: Callable[[str], bool],
         together: Callable[[Sequence[str], str], float],
+        kept: Collection[int] = (),
     ) -> list[str]:
         """The words of a query with those read right that `known` does not know.
 
-        `together(others, stem)` says how well a known stem goes with the query's other words.
+        `together(others, stem)` says how well a known stem goes with the query's other words; those at the positions
+        `kept` stay as they are.
         """
         read: list[str] = []
         for i, word in enumerate(row):
-            right = None if known(word) else self.correct(word, partial(together, [*row[:i], *row[i + 1 :]]))
+            others = [*row[:i], *row[i + 1 :]]
+            right = None if i in kept or known(word) else self.correct(word, partial(together, others))
             read += [word] if right is None else right.split()
         return read
 

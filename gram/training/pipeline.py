@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from gram.coder.base import LEXICON
 from gram.coder.folder import check_model, load_coder
+from gram.coder.precision import keeping
 from gram.errors import SettingError
 from gram.folders import check_replaceable, new_folder, write_json
 from gram.locks import lock_folder, resolve
@@ -79,8 +80,9 @@ def train(
         kind = TrainingRun if settings.causal is None else causal.CausalRun
         run = kind.begin(products, interactions, settings, work, resume)
         run.joint = joint
-        for stage in stages or (STAGES if settings.causal is None else CAUSAL_STAGES):
-            stage.run(run)
+        with keeping(run.dtype):
+            for stage in stages or (STAGES if settings.causal is None else CAUSAL_STAGES):
+                stage.run(run)
         _write_model(run, output)
         shutil.rmtree(work)
     return output

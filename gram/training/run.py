@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
+from gram.coder import precision
 from gram.coder.encoder.backbone import ScratchSettings
 from gram.coder.encoder.coder import EncoderCoder
 from gram.codes.mining import MiningSettings
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gram.train")
 
 BEGUN = "begun.json"
-"""What a training is of: its settings, and a hash of its data."""
+"""What a training is of: its settings, a hash of its data, and the number format that it is computed in."""
 VALIDATION_BATCHES = 12  # four were noisy by ±.03, and chose the wrong step
 
 Clicks = Mapping[str, Mapping[str, float]]
@@ -67,6 +69,7 @@ class Run:
     held_out: list[Interaction]  # what stops training early, fits the scorer and reports health
     settings: Settings
     work: Path  # checkpoints, and the record of every step
+    dtype: torch.dtype = torch.float32  # an encoder's; a language model's is its own
     resume: bool = False
     joint: Path | None = None  # weights of joint training to begin with, or to write where there are none
     scorer: Scorer = field(default_factory=Scorer.default)
@@ -90,8 +93,8 @@ class Run:
         known = [i for i in interactions if i.product_id in ids]
         if len(known) < len(interactions):
             log.warning("%d interactions are with unknown products: passed over", len(interactions) - len(known))
-        resume = _begin_work(work, settings, _fingerprint(products, interactions), resume)
-        return cls(products, *hold_out(known, settings.training.seed), settings, work, resume)
+        resume, dtype = _begin_work(work, settings, _fingerprint(products, interactions), resume)
+        return cls(products, *hold_out(known, settings.training.seed), settings, work, dtype, resume)
 
     @property
     def record(self) -> Path:
@@ -158,18 +161,26 @@ def work_folder(output: Path) -> Path:
     return output.with_name(output.name + ".work")
 
 
-def _begin_work(work: Path, settings: Settings, data: str, resume: bool) -> bool:
-    """Empties the work folder unless it is to be resumed; whether there is something to resume."""
+def _begin_work(work: Path, settings: Settings, data: str, resume: bool) -> tuple[bool, torch.dtype]:
+    """Empties the work folder unless it is to be resumed; whether there is something to resume, and the number format:
+    the fast one here, or that in which it was begun, wherever that was."""
     begun = {"settings": json.loads(json.dumps(asdict(settings))), "data": data}
     if resume and (work / BEGUN).is_file():
-        if read_json(work / BEGUN) != begun:
+        found = read_json(work / BEGUN)
+        dtype = {_name_of(dtype): dtype for dtype in (torch.float32, torch.bfloat16)}.get(found.pop("dtype", ""))
+        if dtype is None or found != begun:
             raise SettingError(
                 f"{work} was begun with other data or settings, or by another version. Fix: train without --resume"
             )
-        return True
+        return True, dtype
     if resume:
         log.info("nothing to resume at %s: starting from the beginning", work)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    write_json(work / BEGUN, begun)
-    return False
+    fast = precision.fast_dtype(settings.device.partition(":")[0])
+    write_json(work / BEGUN, begun | {"dtype": _name_of(fast)})
+    return False, fast
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -23,6 +23,7 @@ from gram.coder.encoder.coding import RepresentationBuilder, center_embeddings, 
 from gram.coder.encoder.decoder import Decoder
 from gram.coder.encoder.network import Network, NetworkSettings
 from gram.coder.encoder.tokens import TextTokenizer, TokenizedTexts
+from gram.coder.encoder.tried import TriedTexts, precision_of
 from gram.coder.precision import computing
 from gram.codes.lexicon import Lexicon
 from gram.codes.trie import CodeTrie
@@ -86,9 +87,8 @@ class EncoderCoder(nn.Module):
     def represent(
         self, texts: Sequence[str] | Sequence[Product], side: Side, settings: CodingSettings, progress: str = ""
     ) -> Representations:
-        """As `Coder.represent`. Queries are computed in float32, so that many together are read as each alone."""
-        dtype = torch.float32 if side == Side.QUERY else None
-        return self.represent_tokenized(self.texts.read(texts), side, settings, progress, dtype)
+        """As `Coder.represent`."""
+        return self.represent_tokenized(self.texts.read(texts), side, settings, progress, precision_of(side))
 
     @torch.inference_mode()
     def represent_tokenized(
@@ -189,6 +189,20 @@ class EncoderCoder(nn.Module):
         }
         made.load_state_dict(state)
         return made.to(self.device).eval()
+
+    def read_tried(self, texts: Sequence[str] | Sequence[Product], side: Side, least: float) -> TriedTexts:
+        """Texts on which attributes that are added are tried: see `chances`."""
+        return TriedTexts.read(self.network, self.texts, texts, side, least)
+
+    def chances(self, tried: TriedTexts) -> NDArray[np.float64]:
+        """As of `TriedTexts.chances`: of the attribute that was learnt last."""
+        return tried.chances(self.network, self.lexicon)
+
+    @torch.no_grad()
+    def make_harder(self, harder: tuple[float, float]) -> None:
+        """Makes the attribute that was learnt last, as easy as the median of its slot, `harder` to write, as
+        `with_attribute` would have: of a coder that nobody uses yet."""
+        self.network.logit_bias[:, -1] -= torch.tensor(harder, device=self.device)
 
     def save(self, folder: Path, extra: dict[str, Any]) -> None:
         """Writes `config.json`, `model.safetensors`, `lexicon.jsonl` and the trie into an existing folder."""

@@ -104,10 +104,10 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch, side: Side, attributes: Tensor | None = None) -> FirstStep:
         states = self.read(batch, side)  # (B, L, D)
-        mask = batch.mask.unsqueeze(-1).to(states.dtype)  # (B, L, 1)
-        mean = (states * mask).sum(1) / mask.sum(1)  # (B, D)
+        mean = _mean(states, batch.mask)  # (B, D)
         vectors = F.normalize(mean.float(), dim=-1)  # (B, D)
-        logits = self._logits(states, mean, batch.mask, side, self.attributes if attributes is None else attributes)
+        positions = self._positions(states, mean)  # (B, L, D)
+        logits = self.match_logits(positions, batch.mask, side, self.attributes if attributes is None else attributes)
         base = self.expansion_base.exp()  # (G,)
         damped = logits.detach() + CONTRASTIVE_SHARE * (logits - logits.detach())  # (B, G) of less gradient
         expansion = base * torch.log1p(F.relu(damped + self.floor[side]))  # (B, G)
@@ -117,13 +117,21 @@ class Network(nn.Module):
         lexical = self._lexical(states, batch, side)
         return FirstStep(logits, expansion * keep, lexical, vectors, states, *self._token_vectors(states, batch.mask))
 
-    def _logits(self, states: Tensor, mean: Tensor, mask: Tensor, side: Side, attributes: Tensor) -> Tensor:
-        """The best match of each attribute over the text's positions and the text as a whole, (B, G)."""
+    def match_logits(
+        self, positions: Tensor, mask: Tensor, side: Side, attributes: Tensor, which: slice = slice(None)
+    ) -> Tensor:
+        """The best match of each attribute, or of some (G), over positions as `positions` gives them, (B, G)."""
+        best = best_match(positions, mask, attributes[which])  # (B, G)
+        return self.logit_scale[side] * best + self.logit_bias[side, which]
+
+    def positions(self, states: Tensor, mask: Tensor) -> Tensor:
+        """What attributes are matched with: a text's positions, and the text as a whole, (B, L, D) of unit length."""
+        return self._positions(states, _mean(states, mask))
+
+    def _positions(self, states: Tensor, mean: Tensor) -> Tensor:
         # the start mark makes room for the mean
         positions = torch.cat([mean.unsqueeze(1), states[:, 1:]], dim=1)  # (B, L, D)
-        positions = F.normalize(self.match(positions), dim=-1)  # (B, L, D)
-        best = best_match(positions, mask, attributes)  # (B, G)
-        return self.logit_scale[side] * best + self.logit_bias[side]
+        return F.normalize(self.match(positions), dim=-1)  # (B, L, D)
 
     def near(self, step: FirstStep, batch: Batch, attributes: Tensor) -> Tensor:
         """How near each learnt attribute comes to what a text says by each attribute that it holds, (T, G): the mean
@@ -153,3 +161,9 @@ class Network(nn.Module):
             long = 1 + self.length_slope * (batch.n_words[row] / 12 - 1).clamp(-1, 2)
             weight = weight * self.field[batch.tag_field].clamp(min=0) / long.clamp(min=0.3)
         return weight
+
+
+def _mean(states: Tensor, mask: Tensor) -> Tensor:
+    """The mean state of each text, (B, D)."""
+    there = mask.unsqueeze(-1).to(states.dtype)  # (B, L, 1)
+    return (states * there).sum(1) / there.sum(1)
