@@ -405,6 +405,63 @@ def test_near_is_what_says_it_otherwise(tokenizer: TextTokenizer) -> None:
     assert not len(read.near.of(read.key.tolist().index(red)).key)
 
 
+def test_words_that_no_attribute_says_are_told_of_queries_alone(tokenizer: TextTokenizer) -> None:
+    texts = [
+        "red sofa",
+        "lamp for sofas in home",
+        "sofa 12v x45",
+        "lamp without sofa",
+        "lamp not any sofa bed",
+        "red lamp",
+    ]
+    spans = {text: tokenizer.queries([text]).unsaid[0] for text in texts}
+    words = {text: [text.split()[span[0] - 1] for span in here] for text, here in spans.items() if "x45" not in text}
+    assert words == {
+        "red sofa": ["sofa"],
+        "lamp for sofas in home": ["sofas"],
+        "lamp without sofa": [],
+        "lamp not any sofa bed": [],
+        "red lamp": [],
+    }
+    assert len(spans["sofa 12v x45"]) == 1, "letters and what has a digit are like nothing"
+    assert tokenizer.queries(["lamp " * 40 + "sofa"]).unsaid == [[]], "what is not read"
+    assert tokenizer.products([Product("1", "sofa")]).unsaid == [[]]
+
+
+def test_a_word_that_no_attribute_says_gives_a_query_the_nearest(backbone: Backbone, tokenizer: TextTokenizer) -> None:
+    lexicon = tokenizer.lexicon
+    coder = EncoderCoder(backbone, lexicon, CodeTrie.build(np.array([[0]]))).eval()
+    coder.read_attributes()
+    texts, settings = ["red sofa", "home red", "sofa chair", "red"], replace(QUERY_CODING, codes=0, least=1.1)
+    found = coder.represent(texts, Side.QUERY, settings)
+    assert not coder.represent(texts, Side.QUERY, replace(settings, near=0)).expansion.key.size, "none is likely enough"
+    base = coder.network.lexical_base.detach().exp().numpy()
+    for number, text in enumerate(texts):
+        tokenized = tokenizer.queries([text])
+        batch, expected = tokenized.batch([0]), dict[int, float]()
+        with torch.no_grad():
+            states = coder.network(batch, Side.QUERY).states[0]
+            states = torch.nn.functional.normalize(coder.network.match(states), dim=-1)
+            for start, end in tokenized.unsaid[0]:
+                cosines = (states[start:end] @ coder.attributes().T).mean(0)
+                for attribute in cosines.argsort(descending=True)[:6].tolist():
+                    like = (float(cosines[attribute]) - 0.3) / 0.7
+                    if like > expected.get(attribute, 0.0) and attribute not in batch.tag_attribute:
+                        expected[attribute] = like
+        row = found.expansion.of(number)
+        at = slice(*found.expansion.start[number : number + 2])
+        weights = {attribute: 0.7 * like * base[attribute] for attribute, like in expected.items()}
+        assert dict(zip(row.key.tolist(), row.weight.tolist(), strict=True)) == pytest.approx(weights, abs=1e-4)
+        chances = dict(zip(row.key.tolist(), found.probability[at].tolist(), strict=True))
+        assert all(chances[attribute] >= like - 1e-4 for attribute, like in expected.items())
+        assert bool(expected) == ("sofa" in text)
+    usual = replace(QUERY_CODING, codes=0)
+    both, alone = (coder.represent(texts, Side.QUERY, replace(usual, near=near)) for near in (64, 0))
+    for number in range(len(texts)):
+        was, now = (dict(zip(*map(list, made.expansion.of(number)), strict=True)) for made in (alone, both))
+        assert all(now[key] >= weight for key, weight in was.items() if key in now), "never less than what is written"
+
+
 def test_codes_vectors_are_centred_on_what_products_have(tokenizer: TextTokenizer) -> None:
     lexicon = tokenizer.lexicon
     g = lexicon.n_learnt

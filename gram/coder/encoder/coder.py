@@ -19,7 +19,7 @@ from tqdm import tqdm
 from gram.coder.base import FORMAT, LEXICON, QUERY_CODING, WEIGHTS, CodingSettings, Representations, Side
 from gram.coder.beam import TorchTrie
 from gram.coder.encoder.backbone import Backbone, rebuild
-from gram.coder.encoder.coding import RepresentationBuilder, center_embeddings, likeliest_codes
+from gram.coder.encoder.coding import RepresentationBuilder, Unsaid, center_embeddings, likeliest_codes
 from gram.coder.encoder.decoder import Decoder
 from gram.coder.encoder.network import Network, NetworkSettings
 from gram.coder.encoder.tokens import TextTokenizer, TokenizedTexts
@@ -109,7 +109,9 @@ class EncoderCoder(nn.Module):
             batch = texts.batch(rows).to(self.device)
             with computing(self.device, dtype):
                 step = self.network(batch, side, self.attributes())
-                built.add(rows, batch, step, settings)
+                spans = [texts.unsaid[row] for row in rows.tolist()] if settings.near else []
+                unsaid = Unsaid.read(self.network, step, batch, spans, self.attributes())
+                built.add(rows, batch, step, settings, unsaid)
                 if settings.near:
                     built.add_near(rows, batch, self.network.near(step, batch, self.attributes()), settings.near)
                 if settings.codes and has_compound_codes:

@@ -6,6 +6,7 @@ entries of a batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from gram.arrays import SparseRows, offsets, ragged
 from gram.coder.base import CodingSettings, NearAttributes, Representations, Side
 from gram.coder.beam import BeamOptions, Start, TorchTrie, beam_search
 from gram.coder.encoder.decoder import Decoder, Memory, NextFromDecoder
-from gram.coder.encoder.network import FirstStep
+from gram.coder.encoder.network import FirstStep, Network
 from gram.coder.encoder.tokens import Batch, TokenizedTexts
 from gram.codes.lexicon import Lexicon
 from gram.index.token_vectors import UNIT, TokenVectors
@@ -26,6 +27,9 @@ CODE_WIDTH = 128
 """V: of the embeddings' 384 coordinates, those by which codes are compared: docs/log.md, "Codes as vectors"."""
 NEAR_FROM = 0.3
 """The cosine from which a learnt attribute is near to what a text says: docs/log.md, "Codes that are near"."""
+UNSAID, UNSAID_WEIGHT = 6, 0.7
+"""Of a word that neither the shop nor its log has, how many of the nearest attributes a query is given; and what these
+weigh, times how near, of what they weigh where a query holds them: docs/log.md, "Words that no attribute says"."""
 
 
 class Entries(NamedTuple):
@@ -52,9 +56,16 @@ class RepresentationBuilder:
         self.vectors = np.zeros((int(self.start[-1]), token_width), dtype=np.int8)
         self.token_weights = np.zeros(len(self.vectors), dtype=np.float32)  # (S,)
 
-    def add(self, rows: NDArray[np.int64], batch: Batch, step: FirstStep, settings: CodingSettings) -> None:
+    def add(
+        self,
+        rows: NDArray[np.int64],
+        batch: Batch,
+        step: FirstStep,
+        settings: CodingSettings,
+        unsaid: Unsaid | None = None,
+    ) -> None:
         """What one pass says of the texts in `rows` (B,): all but their compound codes."""
-        row, attribute, weight, chance = heaviest_expansions(step, settings)
+        row, attribute, weight, chance = heaviest_expansions(step, settings, unsaid)
         self.lexical.append(Entries(rows[_np(batch.tag_row)], _np(batch.tag_attribute), _np(step.lexical)))
         self.expansion.append(Entries(rows[row], attribute, weight))
         self.probability.append(Entries(rows[row], attribute, chance))
@@ -112,13 +123,45 @@ def center_embeddings(embeddings: NDArray[np.float32], lexicon: Lexicon) -> NDAr
     return found
 
 
+class Unsaid(NamedTuple):
+    """Attributes nearest to what texts say by words that no attribute has."""
+
+    likeness: Tensor  # (B, G) how near, in [0, 1]; 0 for what the text holds
+    weight: Tensor  # (B, G)
+
+    @classmethod
+    def read(
+        cls,
+        network: Network,
+        step: FirstStep,
+        batch: Batch,
+        spans: Sequence[Sequence[tuple[int, int]]],
+        attributes: Tensor,
+    ) -> Unsaid | None:
+        """By the words' positions in each text; None without such words."""
+        every = [(row, start, end) for row, here in enumerate(spans) for start, end in here]
+        if not every:
+            return None
+        row, start, end = torch.tensor(every, device=step.states.device).T
+        cosines = network.near_spans(step, row, start, end, attributes)  # (U, G) of U words
+        most, nearest = cosines.topk(min(UNSAID, cosines.shape[1]), dim=1)
+        near, g = ((most - NEAR_FROM) / (1 - NEAR_FROM)).clamp(0, 1), cosines.shape[1]
+        at = (row.unsqueeze(1) * g + nearest).flatten()
+        likeness = near.new_zeros(len(spans) * g).scatter_reduce(0, at, near.flatten(), "amax").view(-1, g)
+        learnt = batch.tag_attribute < g
+        likeness[batch.tag_row[learnt], batch.tag_attribute[learnt]] = 0.0
+        return cls(likeness, UNSAID_WEIGHT * likeness * network.lexical_base[:g].exp())
+
+
 def heaviest_expansions(
-    step: FirstStep, settings: CodingSettings
+    step: FirstStep, settings: CodingSettings, unsaid: Unsaid | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
     """The heaviest attributes that are likely enough: row in the batch, attribute, weight, probability, (X,) each."""
     chances = torch.sigmoid(step.logits)  # (B, G)
     weighed = step.expansion * chances**settings.certainty if settings.certainty else step.expansion  # (B, G)
     weighed = weighed.masked_fill(chances < settings.least, 0.0)
+    if unsaid is not None:
+        weighed, chances = torch.maximum(weighed, unsaid.weight), torch.maximum(chances, unsaid.likeness)
     weights, attributes = weighed.topk(min(settings.expansion, weighed.shape[1]), dim=1)  # (B, kept)
     chance = chances.gather(1, attributes)  # (B, kept)
     row, column = (weights > 0).nonzero(as_tuple=True)

@@ -134,11 +134,14 @@ class Network(nn.Module):
         return F.normalize(self.match(positions), dim=-1)  # (B, L, D)
 
     def near(self, step: FirstStep, batch: Batch, attributes: Tensor) -> Tensor:
-        """How near each learnt attribute comes to what a text says by each attribute that it holds, (T, G): the mean
-        over that one's positions of the cosines whose best over all positions an expansion's logit is made of."""
+        """How near each learnt attribute comes to what a text says by each attribute that it holds, (T, G)."""
+        return self.near_spans(step, batch.tag_row, batch.tag_start, batch.tag_end, attributes)
+
+    def near_spans(self, step: FirstStep, row: Tensor, start: Tensor, end: Tensor, attributes: Tensor) -> Tensor:
+        """How near each learnt attribute comes to what stands from some positions up to others, (T, G): the mean over
+        these of the cosines whose best over all positions an expansion's logit is made of."""
         positions = F.normalize(self.match(step.states).float(), dim=-1)  # (B, L, D)
         total = F.pad(positions.cumsum(1), (0, 0, 1, 0))  # (B, L + 1, D)
-        row, start, end = batch.tag_row, batch.tag_start, batch.tag_end
         mean = (total[row, end] - total[row, start]) / (end - start).unsqueeze(-1)  # (T, D)
         return mean @ attributes.float().T
 

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gram.arrays import ragged
+from gram.coder.base import LEFT_OUT
 from gram.coder.encoder.backbone import Backbone, tokenize_words
 from gram.codes.lexicon import Lexicon
 from gram.records import Product
 from gram.text.fields import FIELDS, field_texts
+from gram.text.words import has_digit
 
 QUERY_TOKENS, PRODUCT_TOKENS = 32, 64
 
@@ -38,19 +40,30 @@ class Batch(NamedTuple):
         return Batch(*(t.to(device) for t in self))
 
 
+class Tokenized(NamedTuple):
+    """One text."""
+
+    token_ids: list[int]
+    n_words: int
+    tags: list[tuple[int, int, int, int]]  # attribute, first token, one past, field
+    unsaid: list[tuple[int, int]]  # of a query: the first token, and one past the last, of words that no attribute says
+
+
 class TokenizedTexts:
     """Many texts, tokenised once, as flat arrays with offsets; `batch(rows)` picks some."""
 
-    def __init__(self, rows: Iterable[tuple[list[int], int, list[tuple[int, int, int, int]]]], pad_id: int) -> None:
+    def __init__(self, rows: Iterable[Tokenized], pad_id: int) -> None:
         token_ids: list[int] = []
         tags: list[tuple[int, int, int, int]] = []
         token_start, tag_start, n_words = [0], [0], []
-        for ids, count, row in rows:
-            token_ids += ids
-            tags += row
-            n_words.append(count)
+        self.unsaid: list[list[tuple[int, int]]] = []
+        for row in rows:
+            token_ids += row.token_ids
+            tags += row.tags
+            n_words.append(row.n_words)
             token_start.append(len(token_ids))
             tag_start.append(len(tags))
+            self.unsaid.append(row.unsaid)
         self.pad_id = pad_id
         self.token_ids = np.array(token_ids, dtype=np.int32)
         self.tags = np.array(tags, dtype=np.int32).reshape(-1, 4)  # attribute, first token, one past, field
@@ -136,15 +149,13 @@ class TextTokenizer:
         return self.queries(texts)  # type: ignore[arg-type]
 
     def queries(self, texts: Iterable[str]) -> TokenizedTexts:
-        return TokenizedTexts((self._tokenize([("title", t)], QUERY_TOKENS) for t in texts), self.backbone.pad_id)
+        return TokenizedTexts(map(self._tokenize_query, texts), self.backbone.pad_id)
 
     def products(self, products: Iterable[Product]) -> TokenizedTexts:
         return TokenizedTexts((self._tokenize(field_texts(p), PRODUCT_TOKENS) for p in products), self.backbone.pad_id)
 
-    def _tokenize(
-        self, fields: Sequence[tuple[str, str]], max_tokens: int
-    ) -> tuple[list[int], int, list[tuple[int, int, int, int]]]:
-        """Token ids, number of words read, and the lexical attributes: one tag each, where it stands first.
+    def _tokenize(self, fields: Sequence[tuple[str, str]], max_tokens: int) -> Tokenized:
+        """Each lexical attribute has one tag, where it stands first.
 
         The network reads the title, and then the words of brand, category and attributes that the title lacks. A
         description is not read, but its attributes are lexical too.
@@ -175,4 +186,22 @@ class TextTokenizer:
                 if start >= end:
                     start, end = 0, 1
                 tags[tag.attribute] = (tag.attribute, start, end, FIELDS.index(name))
-        return ids, len(read), list(tags.values())
+        return Tokenized(ids, len(read), list(tags.values()), [])
+
+    def _tokenize_query(self, text: str) -> Tokenized:
+        made = self._tokenize([("title", text)], QUERY_TOKENS)
+        analyzer = self.lexicon.analyzer
+        words = analyzer.words(text)
+        known = {stem for attribute, *_ in made.tags for form in self.lexicon.forms[attribute] for stem in form}
+        unwanted = {at + ahead for at in analyzer.find_negated(words) for ahead in range(LEFT_OUT)}
+        nothing = analyzer.stopwords | set(analyzer.tables.negations["asked"])
+
+        def says_more(at: int, word: str) -> bool:
+            telling = len(word) > 1 and not has_digit(word) and word not in nothing
+            return telling and at not in unwanted and analyzer.stem(word) not in known
+
+        unsaid = [at for at, word in enumerate(words) if says_more(at, word)]
+        if not unsaid:
+            return made
+        _, spans = tokenize_words(self.backbone, words, QUERY_TOKENS)
+        return made._replace(unsaid=[spans[at] for at in unsaid if spans[at][0] > 0])  # of those that are read
