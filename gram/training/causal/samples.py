@@ -118,7 +118,7 @@ class CodeSamples:
         for _ in range(size):
             p = self._draw_product(rng)
             products.codes.append(self._draw_code(self.of_products, self.product_targets, p, rng))
-            products.prompts.append(write_prompt(_masked(self.products[p], rng), Side.PRODUCT))
+            products.prompts.append(write_prompt(hide_fields(self.products[p], rng), Side.PRODUCT))
         return queries, products
 
     def all_of(self, rows: Sequence[int], limit: int, rng: np.random.Generator) -> Examples:
@@ -181,8 +181,8 @@ class CodeSamples:
         return self.line_of(int(rng.choice(codes, p=_shares(weight)))) if weight.sum() > 0 else ""
 
 
-def _masked(product: Product, rng: np.random.Generator) -> Product:
-    """A product without some of what it says beside its title."""
+def hide_fields(product: Product, rng: np.random.Generator) -> Product:
+    """A product without some of what it says beside its title: what it is must then be known, not copied."""
     gone = rng.random(4) < DROPPED
     return product._replace(
         brand="" if gone[0] else product.brand,
