@@ -3,8 +3,9 @@ and what semantic ids and term sets of the very same network find.
 
 Every row of codes goes on from the same joint training. The controls take as many more steps without what the row is
 about. The rivals begin with the same random weights and take as many steps as joint training; of their shapes the one
-is trained to the end that is best on the dev part after a sixth of the steps. What a row found is kept in OUTPUT, and
-not trained again.
+is trained to the end that is best on the dev part after a sixth of the steps. They search with a beam of 300, so that
+as many products are found; of codes `--codes` are written of each text, with a beam as wide, for with few of them fewer
+products than that share one. What a row found is kept in OUTPUT, and not trained again.
 
     python scripts/causal_table.py OUTPUT [--products 4000] [--steps 800] [--only "joint, semantic ids, term sets"]
 """
@@ -24,6 +25,7 @@ import numpy as np
 from gram.baselines.term_sets import telling_terms
 from gram.bench.causal_rivals import IdWriter, TermSpace, TermWriter, Writer, lsa, search_many, train_writer
 from gram.coder.base import QUERY_CODING, Side
+from gram.coder.causal.coder import WritingSettings
 from gram.coder.causal.language_model import LanguageModel, LanguageModelSettings
 from gram.data.dataset import Dataset
 from gram.data.shop.generate import generate
@@ -56,6 +58,7 @@ class Experiment:
     settings: Settings
     output: Path
     name: str  # of what all rows share
+    writing: WritingSettings  # of what is searched, not of training
 
     @cached_property
     def steps(self) -> tuple[int, int, int]:
@@ -70,7 +73,7 @@ class Experiment:
         joint = self.output / f"joint-{self.name}.safetensors"
         stages = [*first, *more, Stage("keep", kept.append)]
         train(self.shop.products, self.shop.log, self.output / "model", self.settings, joint=joint, stages=stages)
-        coder, queries = kept[0].coder, self.shop.parts["test"].queries
+        coder, queries = kept[0].coder.with_writing(self.writing), self.shop.parts["test"].queries
         index = build_index(coder, self.shop.products)
         scorer = Scorer.default().with_weights({"compound": 1.0})
         run = Searcher(coder, index, scorer).only(["compound"]).search_many(queries, DEPTH)
@@ -128,6 +131,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--products", type=int, default=4000)
     parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--codes", type=int, default=64, help="written of each text that is searched with or for")
     parser.add_argument("--model", default="scratch")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
@@ -145,7 +149,7 @@ def main() -> None:
     )
     shop = generate(args.products, 5 * args.products, args.seed, 3 * args.products // 4)
     name = f"{args.model}-{args.products}-{args.steps}-{args.seed}".replace("/", "-")
-    experiment = Experiment(shop, settings, args.output, name)
+    experiment = Experiment(shop, settings, args.output, name, WritingSettings(args.codes, args.codes, args.codes))
     by_name = {stage.name: stage for stage in CAUSAL_STAGES}
     control = Stage("more", more_steps(cot))
     rows: dict[str, Callable[[], tuple[Run, str]]] = {
@@ -163,7 +167,8 @@ def main() -> None:
     for row, find in rows.items():
         if only and row not in only:
             continue
-        path, note = args.output / f"{row.replace(' ', '_')}-{name}.trec", "found before"
+        width = "" if row in RIVALS else f"-{args.codes}"
+        path, note = args.output / f"{row.replace(' ', '_')}-{name}{width}.trec", "found before"
         if path.is_file():
             run = read_run(path)
         else:

@@ -33,7 +33,7 @@ from gram.cli import main
 from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Side
 from gram.coder.beam import BeamOptions, TorchTrie, beam_search
 from gram.coder.causal.cache import CodeCache, TextCodes
-from gram.coder.causal.coder import CausalCoder
+from gram.coder.causal.coder import CausalCoder, WritingSettings
 from gram.coder.causal.decoding import NextToken, TokenTrie, code_tokens
 from gram.coder.causal.language_model import LanguageModel, LanguageModelSettings
 from gram.coder.causal.loading import check_language_model, load_language_model, rebuild
@@ -261,6 +261,16 @@ class TestTraining:
         again.model.model = None
         second = again.write(["blue lamp", "red sofa"], Side.QUERY)
         assert [row.code.tolist() for row in second] == [row.code.tolist() for row in first][::-1]
+
+    def test_more_codes_are_written_where_they_are_asked_for(self, causal_model: Path) -> None:
+        coder = load_coder(causal_model)
+        assert isinstance(coder, CausalCoder)
+        wide = coder.with_writing(WritingSettings(40, 50, 50))
+        (few,), (many,) = (one.write(["blue sofa"], Side.QUERY) for one in (coder, wide))
+        assert (len(few.code), len(many.code)) == (16, 40)  # though the cache knows the query's sixteen
+        assert many.log_prob[:16].sum() >= few.log_prob.sum() - 1e-3  # a wider beam finds none less likely
+        (again,) = load_coder(causal_model).write(["blue sofa"], Side.QUERY)
+        assert again.code.tolist() == few.code.tolist()
 
     def test_saved_and_loaded_it_writes_the_same(
         self, causal_data: Dataset, causal_model: Path, tmp_path: Path
