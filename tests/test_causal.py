@@ -375,6 +375,28 @@ class TestTraining:
         assert trainer.done == 2
         assert all(torch.equal(weight, before[name]) for name, weight in coder.model.trainable().items())
 
+    def test_co_training_stops_by_targets_of_its_kind(
+        self, causal_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By joint training's it would only seem to get worse, and all of it be thrown away."""
+        stages, validated, made = gram.training.causal.stages, [], []
+        run = stages.CausalRun.begin(causal_data.products, causal_data.log, SETTINGS, tmp_path / "work", resume=False)
+        stages.mine_lexicon(run)
+
+        def make(*args: Any) -> CodeSamples:
+            made.append(make_co_training_samples(*args))
+            return made[-1]
+
+        monkeypatch.setattr(stages, "make_co_training_samples", make)
+        monkeypatch.setattr(stages.LikelihoodTrainer, "run", lambda *args: validated.append(args[-1]))
+        stages.co_train(run)
+        stages.train_likelihood(run, run.samples, 3, "joint")
+        held_out = {i.query for i in run.held_out}
+        assert [set(samples.queries) == held_out for samples in made] == [False, True]
+        assert validated[0].prompts == validated[1].prompts
+        assert validated[0] == made[1].all_of(range(len(held_out)), 500, np.random.default_rng(run.seed))
+        assert validated[0] != validated[1]
+
     def test_co_training_adds_what_the_other_side_writes(self, causal_data: Dataset, causal_model: Path) -> None:
         coder = load_coder(causal_model)
         assert isinstance(coder, CausalCoder)
