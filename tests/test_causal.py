@@ -393,6 +393,7 @@ class TestTraining:
         stages.train_likelihood(run, run.samples, 3, "joint")
         held_out = {i.query for i in run.held_out}
         assert [set(samples.queries) == held_out for samples in made] == [False, True]
+        assert made[1].space is run.samples.space
         assert validated[0].prompts == validated[1].prompts
         assert validated[0] == made[1].all_of(range(len(held_out)), 500, np.random.default_rng(run.seed))
         assert validated[0] != validated[1]
@@ -417,6 +418,24 @@ class TestTraining:
 
 
 class TestSamples:
+    def test_the_codes_of_another_space(self, causal_data: Dataset) -> None:
+        """The same lines as before, of codes that both spaces have."""
+        lexicon = mine(causal_data.products, causal_data.log)
+        whole = CodeSamples.collect(lexicon, causal_data.products, causal_data.log)
+        part = CodeSamples.collect(lexicon, causal_data.products, causal_data.log[:100])
+        moved = part.in_space(whole.space)
+        shared = {whole.line_of(code) for code in range(len(whole.space.codes))}
+        kept = 0
+        for text in range(len(part.queries)):
+            before, after = (
+                {one.line_of(code) for code in one.of_queries.code[slice(*one.of_queries.start[text : text + 2])]}
+                for one in (part, moved)
+            )
+            assert after == before & shared
+            kept += len(after)
+        assert kept > 20
+        assert moved.of_products.start[-1] == len(moved.of_products.code) == len(moved.of_products.weight)
+
     """Products whose texts hold no attribute, as targets have them that come of clicks alone."""
 
     @staticmethod

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gram.arrays import offsets
 from gram.coder.base import Side
 from gram.coder.causal.text import write_code, write_prompt
 from gram.codes.lexicon import Lexicon
@@ -85,6 +86,20 @@ class CodeSamples:
     def with_targets(self, of_queries: CodeTargets, of_products: CodeTargets) -> CodeSamples:
         """The same texts with other codes to write."""
         return replace(self, of_queries=of_queries, of_products=of_products)
+
+    def in_space(self, space: CodeSpace) -> CodeSamples:
+        """The same texts with the numbers that another space has for their codes, without those that it lacks."""
+        number = {tuple(row): i for i, row in enumerate(space.codes.tolist())}
+        there = np.array([number.get(tuple(row), -1) for row in self.space.codes.tolist()], dtype=np.int64)
+
+        def renumber(targets: CodeTargets) -> CodeTargets:
+            code = there[targets.code]
+            kept = code >= 0
+            text = np.repeat(np.arange(len(targets.start) - 1), np.diff(targets.start))[kept]
+            start = offsets(np.bincount(text, minlength=len(targets.start) - 1))
+            return CodeTargets(start, code[kept], targets.weight[kept])
+
+        return replace(self, space=space, of_queries=renumber(self.of_queries), of_products=renumber(self.of_products))
 
     @cached_property
     def _with_codes(self) -> NDArray[np.int64]:

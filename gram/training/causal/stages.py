@@ -95,6 +95,7 @@ def co_train(run: CausalRun) -> None:
     taught = make_co_training_samples(run.coder, run.samples, run.causal.texts, run.seed)
     held_out = _held_out_samples(run)
     if held_out:
+        held_out = held_out.in_space(run.samples.space)  # whose numbers the coder writes
         held_out = make_co_training_samples(run.coder, held_out, run.causal.texts, run.seed)
     train_likelihood(run, taught, steps, "co-training", held_out)
 
