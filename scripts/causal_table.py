@@ -131,6 +131,9 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--products", type=int, default=4000)
     parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--co-training", type=int, default=-1, help="steps; a third of joint training's by default")
+    parser.add_argument("--co-alignment", type=int, default=-1, help="steps; a fifth of joint training's by default")
+    parser.add_argument("--rounds", type=int, default=2, help="of co-alignment")
     parser.add_argument("--codes", type=int, default=64, help="written of each text that is searched with or for")
     parser.add_argument("--model", default="scratch")
     parser.add_argument("--seed", type=int, default=0)
@@ -140,11 +143,12 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("gram.bench").setLevel(logging.INFO)
     args.output.mkdir(parents=True, exist_ok=True)
-    cot, coa = args.steps // 3, args.steps // 5
+    cot = args.steps // 3 if args.co_training < 0 else args.co_training
+    coa = args.steps // 5 if args.co_alignment < 0 else args.co_alignment
     model = LanguageModelSettings(name=args.model)
     settings = Settings(
         device=args.device,
-        causal=CausalSettings(model=model, steps=args.steps, co_training=cot, co_alignment=coa),
+        causal=CausalSettings(model=model, steps=args.steps, co_training=cot, co_alignment=coa, rounds=args.rounds),
         training=TrainingSettings(seed=args.seed),
     )
     shop = generate(args.products, 5 * args.products, args.seed, 3 * args.products // 4)
@@ -167,8 +171,9 @@ def main() -> None:
     for row, find in rows.items():
         if only and row not in only:
             continue
-        width = "" if row in RIVALS else f"-{args.codes}"
-        path, note = args.output / f"{row.replace(' ', '_')}-{name}{width}.trec", "found before"
+        more = "" if row in RIVALS else f"-{args.codes}"
+        more += f"-{cot}-{coa}-{args.rounds}" if row.startswith("+") else ""
+        path, note = args.output / f"{row.replace(' ', '_')}-{name}{more}.trec", "found before"
         if path.is_file():
             run = read_run(path)
         else:
