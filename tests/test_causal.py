@@ -33,7 +33,7 @@ from gram.cli import main
 from gram.coder.base import PRODUCT_CODING, QUERY_CODING, Side
 from gram.coder.beam import BeamOptions, TorchTrie, beam_search
 from gram.coder.causal.cache import CodeCache, TextCodes
-from gram.coder.causal.coder import CausalCoder
+from gram.coder.causal.coder import CausalCoder, WritingSettings
 from gram.coder.causal.decoding import NextToken, TokenTrie, code_tokens
 from gram.coder.causal.language_model import LanguageModel, LanguageModelSettings
 from gram.coder.causal.loading import check_language_model, load_language_model, rebuild
@@ -262,6 +262,16 @@ class TestTraining:
         second = again.write(["blue lamp", "red sofa"], Side.QUERY)
         assert [row.code.tolist() for row in second] == [row.code.tolist() for row in first][::-1]
 
+    def test_more_codes_are_written_where_they_are_asked_for(self, causal_model: Path) -> None:
+        coder = load_coder(causal_model)
+        assert isinstance(coder, CausalCoder)
+        wide = coder.with_writing(WritingSettings(40, 50, 50))
+        (few,), (many,) = (one.write(["blue sofa"], Side.QUERY) for one in (coder, wide))
+        assert (len(few.code), len(many.code)) == (16, 40)  # though the cache knows the query's sixteen
+        assert many.log_prob[:16].sum() >= few.log_prob.sum() - 1e-3  # a wider beam finds none less likely
+        (again,) = load_coder(causal_model).write(["blue sofa"], Side.QUERY)
+        assert again.code.tolist() == few.code.tolist()
+
     def test_saved_and_loaded_it_writes_the_same(
         self, causal_data: Dataset, causal_model: Path, tmp_path: Path
     ) -> None:
@@ -365,6 +375,29 @@ class TestTraining:
         assert trainer.done == 2
         assert all(torch.equal(weight, before[name]) for name, weight in coder.model.trainable().items())
 
+    def test_co_training_stops_by_targets_of_its_kind(
+        self, causal_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By joint training's it would only seem to get worse, and all of it be thrown away."""
+        stages, validated, made = gram.training.causal.stages, [], []
+        run = stages.CausalRun.begin(causal_data.products, causal_data.log, SETTINGS, tmp_path / "work", resume=False)
+        stages.mine_lexicon(run)
+
+        def make(*args: Any) -> CodeSamples:
+            made.append(make_co_training_samples(*args))
+            return made[-1]
+
+        monkeypatch.setattr(stages, "make_co_training_samples", make)
+        monkeypatch.setattr(stages.LikelihoodTrainer, "run", lambda *args: validated.append(args[-1]))
+        stages.co_train(run)
+        stages.train_likelihood(run, run.samples, 3, "joint")
+        held_out = {i.query for i in run.held_out}
+        assert [set(samples.queries) == held_out for samples in made] == [False, True]
+        assert made[1].space is run.samples.space
+        assert validated[0].prompts == validated[1].prompts
+        assert validated[0] == made[1].all_of(range(len(held_out)), 500, np.random.default_rng(run.seed))
+        assert validated[0] != validated[1]
+
     def test_co_training_adds_what_the_other_side_writes(self, causal_data: Dataset, causal_model: Path) -> None:
         coder = load_coder(causal_model)
         assert isinstance(coder, CausalCoder)
@@ -385,6 +418,24 @@ class TestTraining:
 
 
 class TestSamples:
+    def test_the_codes_of_another_space(self, causal_data: Dataset) -> None:
+        """The same lines as before, of codes that both spaces have."""
+        lexicon = mine(causal_data.products, causal_data.log)
+        whole = CodeSamples.collect(lexicon, causal_data.products, causal_data.log)
+        part = CodeSamples.collect(lexicon, causal_data.products, causal_data.log[:100])
+        moved = part.in_space(whole.space)
+        shared = {whole.line_of(code) for code in range(len(whole.space.codes))}
+        kept = 0
+        for text in range(len(part.queries)):
+            before, after = (
+                {one.line_of(code) for code in one.of_queries.code[slice(*one.of_queries.start[text : text + 2])]}
+                for one in (part, moved)
+            )
+            assert after == before & shared
+            kept += len(after)
+        assert kept > 20
+        assert moved.of_products.start[-1] == len(moved.of_products.code) == len(moved.of_products.weight)
+
     """Products whose texts hold no attribute, as targets have them that come of clicks alone."""
 
     @staticmethod

@@ -70,11 +70,13 @@ def kmeans(points: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(found.cluster_centers_).to(points.dtype), torch.from_numpy(found.labels_).long()
 
 
-def semantic_ids(points: Tensor, seed: int) -> tuple[NDArray[np.int64], list[Tensor]]:
-    """Ids (N, 4), no two the same, of vectors (N, D), and the centroids (≤ 256, D) of each of the three levels."""
+def semantic_ids(
+    points: Tensor, seed: int, levels: int = LEVELS, most: int = CENTROIDS
+) -> tuple[NDArray[np.int64], list[Tensor]]:
+    """Ids (N, levels + 1), no two the same, of vectors (N, D), and the centroids (≤ most, D) of each level."""
     rest, columns, books = points, list[NDArray[np.int64]](), list[Tensor]()
-    for level in range(LEVELS):
-        centroids, nearest = kmeans(rest, min(CENTROIDS, max(2, len(points) // 4)), seed + level)
+    for level in range(levels):
+        centroids, nearest = kmeans(rest, min(most, max(2, len(points) // 4)), seed + level)
         rest = rest - centroids[nearest]
         columns.append(nearest.numpy())
         books.append(centroids)

@@ -100,12 +100,17 @@ class Terms(NamedTuple):
     of: list[list[int]]  # (N,)
 
 
-def telling_terms(products: Sequence[Product], log: Sequence[Interaction], most: int = 20_000) -> Terms:
-    """Stems of title, brand and category that two products or more hold, the `most` frequent.
+def telling_terms(
+    products: Sequence[Product],
+    log: Sequence[Interaction],
+    most: int = 20_000,
+    fields: Sequence[str] = ("title", "brand", "category"),
+) -> Terms:
+    """Stems of some fields that two products or more hold, the `most` frequent.
 
     A term tells as much as its idf times how often those who look for a product that holds it name it, by the log.
     """
-    stems_of = [list(dict.fromkeys(stems(joined_text(p, ("title", "brand", "category"))))) for p in products]
+    stems_of = [list(dict.fromkeys(stems(joined_text(p, fields)))) for p in products]
     frequency = Counter(term for row in stems_of for term in row)
     known = sorted((t for t, n in frequency.items() if n > 1), key=lambda t: (-frequency[t], t))[:most]
     number = {term: i for i, term in enumerate(known)}
@@ -124,7 +129,7 @@ def telling_terms(products: Sequence[Product], log: Sequence[Interaction], most:
     rows = ([number[t] for t in row if t in number] for row in stems_of)
     forms: dict[str, Counter[str]] = {term: Counter() for term in known}
     for product in products:
-        for word in words(joined_text(product, ("title", "brand", "category"))):
+        for word in words(joined_text(product, fields)):
             if (cut := stem(word)) in forms:
                 forms[cut][word] += 1
     names = [min(forms[term].items(), key=lambda form: (-form[1], form[0]))[0] for term in known]

@@ -226,6 +226,11 @@ class CausalCoder:
                 made.__dict__[name] = self.__dict__[name]
         return made
 
+    def with_writing(self, writing: WritingSettings) -> CausalCoder:
+        """The same model writing so many codes; what it writes is kept apart from what it wrote in other widths."""
+        path, mark = self.cache.path, self.fingerprint
+        return CausalCoder(self.model, self.lexicon, self.trie, self.products, writing, path, mark)
+
     def save(self, folder: Path, extra: dict[str, Any]) -> None:
         """Writes `config.json`, `model.safetensors`, `tokenizer.json`, `lexicon.jsonl` and the trie into a folder."""
         kept = {name: weight.detach().clone().contiguous() for name, weight in self.model.trainable().items()}

@@ -92,8 +92,8 @@ class NextToken:
         else:
             mask = torch.cat([mask, mask.new_ones(len(rows), n_before + 1)], dim=1)
             position = (self.lengths[rows] + n_before)[:, None]
-        kept = {self.model.cache_name: cache}
-        out = self.model.model(input_ids=ids, attention_mask=mask, position_ids=position, use_cache=True, **kept)
+        more = {self.model.cache_name: cache} | ({"logits_to_keep": 1} if self.model.keeps_few else {})
+        out = self.model.model(input_ids=ids, attention_mask=mask, position_ids=position, use_cache=True, **more)
         return getattr(out, self.model.cache_name), out.logits[:, -1].float()
 
 

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from gram.coder.causal.language_model import LanguageModel
 from gram.coder.precision import computing
 from gram.errors import ModelError
-from gram.training.causal.samples import CodeSamples, Examples
+from gram.training.causal.samples import Examples
 from gram.training.causal.settings import CausalSettings
 from gram.training.checkpoints import ANEW, CHECKPOINT_SECONDS, forget_after, reading_weights, write_checkpoint
 
@@ -27,11 +27,19 @@ SMALLER = "Fix: train with a smaller --rate, or --dtype float32"
 WARM = 0.06  # share of the steps in which the rate rises
 
 
+class Samples(Protocol):
+    """What a step's texts are drawn from, each with what is to be learnt to follow it."""
+
+    def draw(self, size: int, rng: np.random.Generator) -> tuple[Examples, Examples]:
+        """So many texts of the query side, and as many of the product side."""
+        ...
+
+
 class LikelihoodTrainer:
     """Runs the steps; can be stopped and taken up again at any checkpoint. Batches are decided by the step's number."""
 
     def __init__(
-        self, model: LanguageModel, samples: CodeSamples, settings: CausalSettings, steps: int, seed: int, stage: str
+        self, model: LanguageModel, samples: Samples, settings: CausalSettings, steps: int, seed: int, stage: str
     ) -> None:
         self.model, self.samples, self.settings, self.steps = model, samples, settings, steps
         self.seed, self.stage = seed, stage

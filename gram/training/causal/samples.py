@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gram.arrays import offsets
 from gram.coder.base import Side
 from gram.coder.causal.text import write_code, write_prompt
 from gram.codes.lexicon import Lexicon
@@ -86,6 +87,20 @@ class CodeSamples:
         """The same texts with other codes to write."""
         return replace(self, of_queries=of_queries, of_products=of_products)
 
+    def in_space(self, space: CodeSpace) -> CodeSamples:
+        """The same texts with the numbers that another space has for their codes, without those that it lacks."""
+        number = {tuple(row): i for i, row in enumerate(space.codes.tolist())}
+        there = np.array([number.get(tuple(row), -1) for row in self.space.codes.tolist()], dtype=np.int64)
+
+        def renumber(targets: CodeTargets) -> CodeTargets:
+            code = there[targets.code]
+            kept = code >= 0
+            text = np.repeat(np.arange(len(targets.start) - 1), np.diff(targets.start))[kept]
+            start = offsets(np.bincount(text, minlength=len(targets.start) - 1))
+            return CodeTargets(start, code[kept], targets.weight[kept])
+
+        return replace(self, space=space, of_queries=renumber(self.of_queries), of_products=renumber(self.of_products))
+
     @cached_property
     def _with_codes(self) -> NDArray[np.int64]:
         """The products that have a code to write."""
@@ -118,7 +133,7 @@ class CodeSamples:
         for _ in range(size):
             p = self._draw_product(rng)
             products.codes.append(self._draw_code(self.of_products, self.product_targets, p, rng))
-            products.prompts.append(write_prompt(_masked(self.products[p], rng), Side.PRODUCT))
+            products.prompts.append(write_prompt(hide_fields(self.products[p], rng), Side.PRODUCT))
         return queries, products
 
     def all_of(self, rows: Sequence[int], limit: int, rng: np.random.Generator) -> Examples:
@@ -181,8 +196,8 @@ class CodeSamples:
         return self.line_of(int(rng.choice(codes, p=_shares(weight)))) if weight.sum() > 0 else ""
 
 
-def _masked(product: Product, rng: np.random.Generator) -> Product:
-    """A product without some of what it says beside its title."""
+def hide_fields(product: Product, rng: np.random.Generator) -> Product:
+    """A product without some of what it says beside its title: what it is must then be known, not copied."""
     gone = rng.random(4) < DROPPED
     return product._replace(
         brand="" if gone[0] else product.brand,

@@ -22,7 +22,7 @@ from gram.indexing import product_stems
 from gram.training.causal.co_alignment import CausalCoAlignment
 from gram.training.causal.co_training import make_co_training_samples
 from gram.training.causal.likelihood import LikelihoodTrainer
-from gram.training.causal.samples import CodeSamples, Examples
+from gram.training.causal.samples import CodeSamples
 from gram.training.causal.settings import CausalSettings
 from gram.training.checkpoints import forget_after, reading_weights
 from gram.training.run import Run
@@ -93,7 +93,11 @@ def co_train(run: CausalRun) -> None:
     if not steps or not run.samples.queries:
         return
     taught = make_co_training_samples(run.coder, run.samples, run.causal.texts, run.seed)
-    train_likelihood(run, taught, steps, "co-training")
+    held_out = _held_out_samples(run)
+    if held_out:
+        held_out = held_out.in_space(run.samples.space)  # whose numbers the coder writes
+        held_out = make_co_training_samples(run.coder, held_out, run.causal.texts, run.seed)
+    train_likelihood(run, taught, steps, "co-training", held_out)
 
 
 def co_align(run: CausalRun) -> None:
@@ -115,20 +119,26 @@ def fit_scorer(run: CausalRun) -> None:
     run.alone = scorers
 
 
-def train_likelihood(run: CausalRun, samples: CodeSamples, steps: int, stage: str) -> None:
-    """So many steps on the samples' targets, from the checkpoint where the run is resumed."""
+def train_likelihood(
+    run: CausalRun, samples: CodeSamples, steps: int, stage: str, held_out: CodeSamples | None = None
+) -> None:
+    """So many steps on the samples' targets, from the checkpoint where the run is resumed.
+
+    `held_out` are what it stops by: held-out queries with targets of the same kind. With joint training's targets
+    co-training would only seem to get worse, and end where it began.
+    """
     trainer = LikelihoodTrainer(run.coder.model, samples, run.causal, steps, run.seed, stage)
     checkpoint = run.work / f"{stage}.pt"
     if run.resume and checkpoint.is_file():
         trainer.restore(checkpoint)
         log.info("%s training goes on from step %d", stage, trainer.done)
-    trainer.run(run.record, checkpoint, _validation(run))
+    validation = None
+    if held_out := held_out or _held_out_samples(run):
+        rng = np.random.default_rng(run.seed)
+        validation = held_out.all_of(range(len(held_out.queries)), VALIDATED_ON, rng)
+    trainer.run(run.record, checkpoint, validation)
 
 
-def _validation(run: CausalRun) -> Examples | None:
-    """A code of each of some held-out queries; none where nothing is held out."""
-    if not run.held_out:
-        return None
-    held_out = CodeSamples.collect(run.coder.lexicon, run.products, run.held_out)
-    rng = np.random.default_rng(run.seed)
-    return held_out.all_of(range(len(held_out.queries)), VALIDATED_ON, rng)
+def _held_out_samples(run: CausalRun) -> CodeSamples | None:
+    """Held-out queries with the codes that targets make of them; none where nothing is held out."""
+    return CodeSamples.collect(run.coder.lexicon, run.products, run.held_out) if run.held_out else None
