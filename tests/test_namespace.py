@@ -65,8 +65,8 @@ def test_torch_is_imported_only_where_it_computes(module: str) -> None:
 
 
 HEAVY = (
-    "transformers", "sentence_transformers", "torch._dynamo", "torch.distributed.tensor", "sympy", "scipy.stats", "sklearn",
-    "pandas", "pyarrow", "jax", "matplotlib",
+    "transformers", "sentence_transformers", "torch._dynamo", "torch.distributed.tensor", "sympy", "scipy.stats",
+    "sklearn", "pandas", "pyarrow", "jax", "matplotlib",
 )  # fmt: skip
 """What takes as long to import as all the rest of a start, or near it."""
 
