@@ -32,7 +32,7 @@ from gram.coder.encoder.backbone import (
     tokenize_words,
 )
 from gram.coder.encoder.coder import EncoderCoder
-from gram.coder.encoder.coding import NEAR_FROM, center_embeddings, heaviest_expansions
+from gram.coder.encoder.coding import NEAR_FROM, Unsaid, center_embeddings, heaviest_expansions
 from gram.coder.encoder.decoder import Decoder, Memory
 from gram.coder.encoder.match import SMALL, best_match
 from gram.coder.encoder.network import FirstStep
@@ -405,34 +405,42 @@ def test_near_is_what_says_it_otherwise(tokenizer: TextTokenizer) -> None:
     assert not len(read.near.of(read.key.tolist().index(red)).key)
 
 
-def test_words_that_no_attribute_says_are_told_of_queries_alone(tokenizer: TextTokenizer) -> None:
+def test_words_that_no_attribute_says_are_told_of_queries_alone(
+    tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tokenizer.queries(["red hem"]).unsaid == [[]], "an encoder that has read nothing but this shop"
+    monkeypatch.setattr(tokenizer.backbone, "source", "minilm")
     texts = [
-        "red sofa",
-        "lamp for sofas in home",
-        "sofa 12v x45",
-        "lamp without sofa",
-        "lamp not any sofa bed",
+        "red hem",
+        "lamp for hems in home",
+        "hem 12v x45",
+        "lamp without hem",
+        "lamp not any hem bed",
         "red lamp",
     ]
     spans = {text: tokenizer.queries([text]).unsaid[0] for text in texts}
     words = {text: [text.split()[span[0] - 1] for span in here] for text, here in spans.items() if "x45" not in text}
     assert words == {
-        "red sofa": ["sofa"],
-        "lamp for sofas in home": ["sofas"],
-        "lamp without sofa": [],
-        "lamp not any sofa bed": [],
+        "red hem": ["hem"],
+        "lamp for hems in home": ["hems"],
+        "lamp without hem": [],
+        "lamp not any hem bed": [],
         "red lamp": [],
     }
-    assert len(spans["sofa 12v x45"]) == 1, "letters and what has a digit are like nothing"
-    assert tokenizer.queries(["lamp " * 40 + "sofa"]).unsaid == [[]], "what is not read"
-    assert tokenizer.products([Product("1", "sofa")]).unsaid == [[]]
+    assert len(spans["hem 12v x45"]) == 1, "letters and what has a digit are like nothing"
+    assert tokenizer.queries(["red чайник"]).unsaid == [[]], "what it has no token for"
+    assert tokenizer.queries(["lamp " * 40 + "hem"]).unsaid == [[]], "what is not read"
+    assert tokenizer.products([Product("1", "hem")]).unsaid == [[]]
 
 
-def test_a_word_that_no_attribute_says_gives_a_query_the_nearest(backbone: Backbone, tokenizer: TextTokenizer) -> None:
+def test_a_word_that_no_attribute_says_gives_a_query_the_nearest(
+    backbone: Backbone, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backbone, "source", "minilm")
     lexicon = tokenizer.lexicon
     coder = EncoderCoder(backbone, lexicon, CodeTrie.build(np.array([[0]]))).eval()
     coder.read_attributes()
-    texts, settings = ["red sofa", "home red", "sofa chair", "red"], replace(QUERY_CODING, codes=0, least=1.1)
+    texts, settings = ["red hem", "home red", "hem dear", "red"], replace(QUERY_CODING, codes=0, least=1.1)
     found = coder.represent(texts, Side.QUERY, settings)
     assert not coder.represent(texts, Side.QUERY, replace(settings, near=0)).expansion.key.size, "none is likely enough"
     base = coder.network.lexical_base.detach().exp().numpy()
@@ -454,12 +462,19 @@ def test_a_word_that_no_attribute_says_gives_a_query_the_nearest(backbone: Backb
         assert dict(zip(row.key.tolist(), row.weight.tolist(), strict=True)) == pytest.approx(weights, abs=1e-4)
         chances = dict(zip(row.key.tolist(), found.probability[at].tolist(), strict=True))
         assert all(chances[attribute] >= like - 1e-4 for attribute, like in expected.items())
-        assert bool(expected) == ("sofa" in text)
+        assert bool(expected) == ("hem" in text)
+    nothing = torch.zeros(0, backbone.width)
+    assert Unsaid.read(coder.network, step_of(coder, tokenizer, "hem"), batch, [[(1, 2)]], nothing) is None
     usual = replace(QUERY_CODING, codes=0)
     both, alone = (coder.represent(texts, Side.QUERY, replace(usual, near=near)) for near in (64, 0))
     for number in range(len(texts)):
         was, now = (dict(zip(*map(list, made.expansion.of(number)), strict=True)) for made in (alone, both))
         assert all(now[key] >= weight for key, weight in was.items() if key in now), "never less than what is written"
+
+
+def step_of(coder: EncoderCoder, tokenizer: TextTokenizer, text: str) -> FirstStep:
+    with torch.no_grad():
+        return coder.network(tokenizer.queries([text]).batch([0]), Side.QUERY)
 
 
 def test_codes_vectors_are_centred_on_what_products_have(tokenizer: TextTokenizer) -> None:

@@ -372,6 +372,12 @@ def test_what_was_begun_with_other_settings_is_not_resumed(
     other = replace(SETTINGS, training=replace(SETTINGS.training, batch=8))
     with pytest.raises(SettingError, match="begun with other data or settings"):
         train(shop.data.products, shop.data.log, tmp_path / "model", other, resume=True)
+    begun = tmp_path / "model.work" / "begun.json"
+    whole = json.loads(begun.read_text())
+    for damaged in ([], "x", None, whole | {"dtype": ["float32"]}, whole | {"dtype": "float16"}):
+        begun.write_text(json.dumps(damaged))
+        with pytest.raises(SettingError, match="begun with other data or settings"):
+            train(shop.data.products, shop.data.log, tmp_path / "model", SETTINGS, resume=True)
 
 
 def test_an_index_is_not_searched_with_another_model(shop: Shop, tmp_path: Path) -> None:

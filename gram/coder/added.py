@@ -107,6 +107,8 @@ def add_attribute(coder: Coder, attribute: Attribute, harder: tuple[float, float
     form = tuple(known.analyzer.stems(attribute.value))
     inner = coder.inner if isinstance(coder, AddedAttributes) else coder
     lexicon, old = inner.lexicon, inner.lexicon.id_of(form)
+    if not lexicon.n_learnt:
+        raise SettingError("this model has learnt no attribute to measure it by. Fix: train on more products")
     if not 1 <= len(form) <= 6:
         raise SettingError(f"{attribute.value!r:.80} is no attribute. Fix: write one to six words")
     if attribute.slot not in lexicon.slots:

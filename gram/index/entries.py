@@ -56,4 +56,4 @@ def add_vectors(entries: RowEntries, vectors: NDArray[np.float32]) -> NDArray[np
     start = offsets(np.bincount(entries.row[known], minlength=entries.n_rows))
     shape = entries.n_rows, len(vectors)
     summed: NDArray[np.float32] = csr_array((entries.weight[known], entries.key[known], start), shape) @ vectors
-    return summed / np.maximum(np.linalg.norm(summed, axis=1, keepdims=True), np.float32(1e-9))
+    return summed / np.maximum(np.linalg.norm(summed, axis=1, keepdims=True), np.float32(1e-6))  # less is rounding

@@ -167,7 +167,8 @@ def _begin_work(work: Path, settings: Settings, data: str, resume: bool) -> tupl
     begun = {"settings": json.loads(json.dumps(asdict(settings))), "data": data}
     if resume and (work / BEGUN).is_file():
         found = read_json(work / BEGUN)
-        dtype = {_name_of(dtype): dtype for dtype in (torch.float32, torch.bfloat16)}.get(found.pop("dtype", ""))
+        name = found.pop("dtype", "") if isinstance(found, dict) else ""
+        dtype = next((dtype for dtype in (torch.float32, torch.bfloat16) if _name_of(dtype) == name), None)
         if dtype is None or found != begun:
             raise SettingError(
                 f"{work} was begun with other data or settings, or by another version. Fix: train without --resume"

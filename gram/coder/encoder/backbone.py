@@ -55,11 +55,18 @@ class Backbone:
         self.start_id, self.end_id, self.pad_id = (int(s) for s in special if s is not None)
         masks = [tokenizer.token_to_id(t) for t in ("[MASK]", "<mask>", "[UNK]", "<unk>")]
         self.mask_id: int = next((m for m in masks if m is not None), self.pad_id)  # stands for what is hidden
+        unknown = [tokenizer.token_to_id(t) for t in ("[UNK]", "<unk>")]
+        self._unknown = next((u for u in unknown if u is not None), -1)
         self._cached_tokens = lru_cache(WORDS_CACHED)(self._tokens)
 
     def tokens_of(self, word: str) -> list[int]:
         """The word's token ids, remembered, since a catalogue and its searchers repeat their words."""
         return self._cached_tokens(word) if len(word) <= LONGEST_CACHED else self._tokens(word)
+
+    def understands(self, word: str) -> bool:
+        """Whether a word that no text here holds means something to the encoder: it read more than these texts, and has
+        tokens for all of the word."""
+        return self.source != "scratch" and self._unknown not in self.tokens_of(word)
 
     def _tokens(self, word: str) -> list[int]:
         return self.tokenizer.encode(word, add_special_tokens=False).ids

@@ -140,7 +140,7 @@ class Unsaid(NamedTuple):
     ) -> Unsaid | None:
         """By the words' positions in each text; None without such words."""
         every = [(row, start, end) for row, here in enumerate(spans) for start, end in here]
-        if not every:
+        if not every or not len(attributes):
             return None
         row, start, end = torch.tensor(every, device=step.states.device).T
         cosines = network.near_spans(step, row, start, end, attributes)  # (U, G) of U words

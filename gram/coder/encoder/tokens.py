@@ -198,7 +198,9 @@ class TextTokenizer:
 
         def says_more(at: int, word: str) -> bool:
             telling = len(word) > 1 and not has_digit(word) and word not in nothing
-            return telling and at not in unwanted and analyzer.stem(word) not in known
+            return (
+                telling and at not in unwanted and analyzer.stem(word) not in known and self.backbone.understands(word)
+            )
 
         unsaid = [at for at, word in enumerate(words) if says_more(at, word)]
         if not unsaid:
