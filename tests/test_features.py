@@ -414,10 +414,11 @@ class Slow:
         }
         for name in SLOT_FEATURES:
             here = [k for k in had if slot[k] == SLOTS.index(name)]
+            wanted = [k for k in here if k not in query.codes.left_out]
             other = any(SLOT_OF[k] == SLOTS.index(name) for k in holds)
-            conflict = bool(here) and other and not any(had[k] for k in here)
+            conflict = bool(wanted) and other and not any(had[k] for k in wanted)
             found[f"{name}_agreement"] = sum(counts[k] * had[k] for k in here)
-            found[f"{name}_conflict"] = sum(counts[k] for k in here) if conflict else 0.0
+            found[f"{name}_conflict"] = sum(counts[k] for k in wanted) if conflict else 0.0
         return found
 
     def left_out(self, query: QueryRepresentation) -> float:
@@ -504,7 +505,7 @@ def asked_vector(query: QueryRepresentation) -> list[float]:
     asked: dict[int, float] = {}
     for part in (query.lexical, query.expansion):
         for key, weight in zip(part.key.tolist(), part.weight.tolist(), strict=True):
-            asked[key] = asked.get(key, 0.0) + weight
+            asked[key] = asked.get(key, 0.0) + (0.0 if key in query.codes.left_out else weight)
     assert query.code_vectors is not None
     return add_up(asked, query.code_vectors.tolist())
 
@@ -601,7 +602,8 @@ def test_every_feature_is_what_a_slow_computation_says(seed: int, monkeypatch: p
         asked = weigh()
         near = {key: {k: min(w, 1.0) for k, w in weigh().items() if k != key} for key in asked}
         made = make_query(" ".join(words), asked, weigh(), weigh(), near, rng.normal(size=(4, 3)))
-        query = read_left_out(made, [index])
+        unwanted = frozenset(key for key in asked if rng.random() < 0.2)
+        query = read_left_out(made._replace(codes=made.codes.leaving_out(unwanted)), [index])
         expected = slowly(products, query, weights, by_postings=8, nearest=9, alike_most=2)
         array = np.array([weights[name] for name in NAMES], dtype=np.float32)
         found = find_candidates(index, query, array, keep=12, from_postings=8)

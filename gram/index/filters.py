@@ -37,7 +37,7 @@ class FilterError(SettingError):
     def __init__(self, text: str, at: int, problem: str) -> None:
         self.at = at
         shown = f"{text[max(0, at - 21) : at - 1]}⟨here⟩{text[at - 1 : at + 20]}"
-        fix = 'write it as brand = "nike" AND price < 50'
+        fix = 'write it as brand = "nike" AND price < 50, a field of several words as "body wood" = "alder"'
         super().__init__(f"the filter cannot be read at character {at}: {problem}, in {shown!r}. Fix: {fix}")
 
 

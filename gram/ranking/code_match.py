@@ -128,8 +128,8 @@ class CodeMatch:
 
     def conflict(self, slot: int) -> Floats:
         """(C,) of what is asked, by importance, in one slot, where a candidate has none of it and holds something else:
-        asked red, is blue."""
-        here = self.codes.slot == slot
+        asked red, is blue. What a query leaves out is not asked."""
+        here = (self.codes.slot == slot) & ~np.isin(self.codes.key, list(self.codes.left_out))
         if not here.any():
             return np.zeros(len(self.rows), dtype=np.float32)
         nothing = self.has[:, here].max(1) <= 0
