@@ -73,11 +73,12 @@ class SharedCode(NamedTuple):
     """A code through which a hit was found.
 
     `query_weight` and `product_weight` are the two sides' weights of it; `query_source` and `product_source` say where
-    that side has it from: `lexical`, its text holds it; `expansion`, the model wrote it; `compound`, the model wrote a
-    code of several attributes; `given`, a merchandiser gave it to the product; `near`, the query holds another that
-    the product lacks and that this one comes near to, by its weight; `left_out`, the query says that it does not want
-    it, and counts it all the same. `share` is its part, 0 to 1, of all the weighed features that speak for the hit,
-    `near_to` the attribute of the query that one which is `near` comes near to.
+    that side has it from: `lexical`, its text holds it; `expansion`, the model wrote it, or it is nearest to a word of
+    the query that no attribute says; `compound`, the model wrote a code of several attributes; `given`, a merchandiser
+    gave it to the product; `near`, the query holds another that the product lacks and that this one comes near to, by
+    its weight; `left_out`, the query says that it does not want it, and counts it all the same. `share` is its part, 0
+    to 1, of all the weighed features that speak for the hit, `near_to` the attribute of the query that one which is
+    `near` comes near to.
     """
 
     code: Code

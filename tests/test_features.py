@@ -618,6 +618,15 @@ def test_every_feature_is_what_a_slow_computation_says(seed: int, monkeypatch: p
 # --- the registry ---------------------------------------------------------------------------------------------------
 
 
+def test_vectors_of_codes_have_no_part_in_choosing_the_first_ten_of_the_whole() -> None:
+    whole, alone = Scorer.default(), Scorer.default(("codes",))
+    for name in ("code_cosine", "prf_code_cosine"):
+        assert whole.by_name()[name] > 0
+        assert alone.by_name()[name] > 0
+    at = NAMES.index("code_cosine")
+    assert (whole.first_phase[at], alone.first_phase[at]) == (0.0, alone.weights[at])
+
+
 def test_features_are_declared_soundly() -> None:
     assert len(set(NAMES)) == len(NAMES)
     assert GROUPS == ("codes", "vectors", "words", "tokens", "value")

@@ -469,7 +469,15 @@ def test_a_word_that_no_attribute_says_gives_a_query_the_nearest(
     both, alone = (coder.represent(texts, Side.QUERY, replace(usual, near=near)) for near in (64, 0))
     for number in range(len(texts)):
         was, now = (dict(zip(*map(list, made.expansion.of(number)), strict=True)) for made in (alone, both))
-        assert all(now[key] >= weight for key, weight in was.items() if key in now), "never less than what is written"
+        found_alone = dict(zip(*map(list, found.expansion.of(number)), strict=True))
+        most = {key: max(was.get(key, 0.0), found_alone.get(key, 0.0)) for key in now}
+        assert now == pytest.approx(most, abs=1e-5), "the more of what is written and what is nearest"
+    before = coder.code_vectors()
+    assert coder.code_vectors() is before
+    coder.train()
+    with torch.no_grad():
+        coder.network.attribute_shift += torch.randn_like(coder.network.attribute_shift)
+    assert not np.allclose(coder.eval().code_vectors(), before, atol=1e-2), "made anew of what was trained"
 
 
 def step_of(coder: EncoderCoder, tokenizer: TextTokenizer, text: str) -> FirstStep:

@@ -180,16 +180,14 @@ class Representations(NamedTuple):
     """All that a coder says of N texts."""
 
     lexical: SparseRows  # attributes that a text holds
-    expansion: SparseRows  # attributes that it lacks and the model writes
-    probability: NDArray[np.float32]  # of each entry of `expansion`
+    expansion: SparseRows  # attributes that it lacks and the model writes, or that are nearest to a word of a query
+    probability: NDArray[np.float32]  # of each entry of `expansion`, or how near it is where that is more
     compound: SparseRows  # codes of two and more attributes
     dense: NDArray[np.float32]  # (N, D)
     token_vectors: TokenVectors  # of N texts, S in all
     token_weights: NDArray[np.float32]  # (S,)
     near: NearAttributes | None = None  # None where they are not kept, or a coder cannot tell
-    code_vectors: NDArray[np.float32] | None = (
-        None  # (G, V) of the learnt attributes, the same for all texts; or unknown
-    )
+    code_vectors: NDArray[np.float32] | None = None  # (G, V) of the learnt attributes, the same for all texts
 
     def query(self, row: int, terms: QueryTerms, lexicon: Lexicon) -> QueryRepresentation:
         """One of the texts as a query."""

@@ -28,7 +28,7 @@ CODE_WIDTH = 128
 NEAR_FROM = 0.3
 """The cosine from which a learnt attribute is near to what a text says: docs/log.md, "Codes that are near"."""
 UNSAID, UNSAID_WEIGHT = 6, 0.7
-"""Of a word that neither the shop nor its log has, how many of the nearest attributes a query is given; and what these
+"""Of a word that no attribute of a query says, how many of the nearest attributes the query is given; and what these
 weigh, times how near, of what they weigh where a query holds them: docs/log.md, "Words that no attribute says"."""
 
 
