@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -58,7 +58,7 @@ class Searcher:
         self.index, self.scorer, self.coding = index, scorer, coding or coder.query_coding
         self.alone: dict[tuple[str, ...], Scorer] = {}  # of some groups of features alone
         self.lexicon = self.coder.lexicon
-        self.speller = make_speller(index, self.lexicon)
+        self.speller = make_speller(index, self.lexicon, self.coder.knows)
         self._remembered: Remembered[QueryRepresentation] = Remembered(QUERIES, QUERY_BYTES)
 
     @classmethod
@@ -374,9 +374,10 @@ def affordable(expansion: SparseRow, touched: NDArray[np.int64], most: float) ->
     return SparseRow(expansion.key[kept], expansion.weight[kept])
 
 
-def make_speller(index: Index, lexicon: Lexicon) -> Speller:
+def make_speller(index: Index, lexicon: Lexicon, known: Callable[[str], bool] = lambda word: False) -> Speller:
     """Knows the words of the catalogue, and those of several of the log's queries: of what one query alone says and no
-    product, most is misspelt."""
+    product, most is misspelt. A word of one product is read into others where `known` knows it: a shop may have one
+    trumpet."""
     counts = dict(zip(index.bm25.ids, np.diff(index.bm25.postings.start).astype(float).tolist(), strict=True))
     spellings = {}
     for attribute, forms, queries in zip(lexicon.attributes, lexicon.forms, lexicon.queries.tolist(), strict=True):
@@ -384,7 +385,8 @@ def make_speller(index: Index, lexicon: Lexicon) -> Speller:
             spellings[forms[0][0]] = attribute.value
             if queries >= RARE:
                 counts[forms[0][0]] = counts.get(forms[0][0], 0.0) + queries
-    speller = Speller(counts, spellings, lexicon.analyzer.stem)
+    rare = [stem for stem, count in counts.items() if count < RARE and known(spellings.get(stem, stem))]
+    speller = Speller(counts | dict.fromkeys(rare, float(RARE)), spellings, lexicon.analyzer.stem)
     speller.learn(map(speller.stem, lexicon.analyzer.tables.negations["asked"]))  # "without" is no "with out"
     return speller
 

@@ -24,7 +24,7 @@ from gram.data.dataset import Dataset
 from gram.data.shop.generate import generate
 from gram.errors import IndexFolderError, IndexMismatch, ModelError, SettingError
 from gram.folders import read_json
-from gram.indexing import make_index
+from gram.indexing import build_index, make_index
 from gram.ranking.features import FEATURES, GROUPS, NAMES
 from gram.ranking.scorer import FILE, Scorer, file_of
 from gram.records import Hit, Product
@@ -435,6 +435,15 @@ def test_a_word_that_one_query_says_and_no_product_is_not_known(shop: Shop) -> N
     for queries, known in ((1.0, False), (2.0, True)):
         counted = replace(lexicon, queries=np.append(lexicon.queries[:-1], np.float32(queries)))
         assert ("shoez" in make_speller(shop.searcher.index, counted).counts) == known
+
+
+def test_a_word_of_one_product_is_read_where_the_encoder_knows_it(shop: Shop) -> None:
+    products = [*shop.data.products, Product("t", "Zorblat accordion")]
+    index = build_index(shop.searcher.model_coder, products)
+    searcher = Searcher(shop.searcher.model_coder, index, shop.searcher.scorer)
+    assert searcher.speller.correct("accordiom") is None, "an encoder from scratch has not read of any"
+    speller = make_speller(index, searcher.lexicon, lambda word: word == "accordion")
+    assert (speller.correct("accordiom"), speller.correct("zorblaf")) == ("accordion", None)
 
 
 def test_words_that_leave_something_out_are_never_misspelt(shop: Shop) -> None:
