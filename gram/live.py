@@ -32,7 +32,6 @@ from gram.index.store import FROM_MODEL, MERGED, PENDING, Change, Entry, Store, 
 from gram.index.table import product_of, to_json
 from gram.indexing import NO_MODEL, assemble_index, product_stems, unique_ids
 from gram.locks import lock_folder
-from gram.ranking.features import columns
 from gram.records import Attribute, Product
 from gram.search import Searcher
 from gram.snapshot import LiveSegment, Snapshot, join_segments, merge_segments
@@ -123,12 +122,9 @@ class LiveIndex:
             self._commit(products, represented, entries=[(PENDING, p.product_id, {}) for p in products])
         return len(products)
 
-    @property
-    def _weighs_compound(self) -> bool:
-        return bool(self.searcher.scorer.weights[columns(("compound",))].any())
-
     def _represent(self, products: Sequence[Product]) -> Representations:
-        coding = PRODUCT_CODING if self._weighs_compound else replace(PRODUCT_CODING, codes=0)  # half of the time
+        weighed = self.searcher.weighs_compound
+        coding = PRODUCT_CODING if weighed else replace(PRODUCT_CODING, codes=0)  # they take half of the time
         return self.searcher.coder.represent(products, Side.PRODUCT, coding, progress="coding products")
 
     def replace(self, product: Product) -> None:
@@ -197,7 +193,8 @@ class LiveIndex:
             products = [segment.index.table[row] for segment, row in found]
             represented, before = self._represent(products), _keys_of(found)
             after = self._edited(self._edits, [product.product_id for product in products], represented)
-            compared = len(SPARSE) if self._weighs_compound else SPARSE.index("compound")  # which are not coded then
+            weighed = self.searcher.weighs_compound  # else compound codes are not coded
+            compared = len(SPARSE) if weighed else SPARSE.index("compound")
             others = [row for row, keys in enumerate(before) if keys[:compared] != _keys(after, row)[:compared]]
             if others:
                 changed, made = [products[row] for row in others], choose(represented, others)

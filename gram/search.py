@@ -114,7 +114,7 @@ class Searcher:
         """What `represent` says of a query, as `read` gives it, without compound codes that nobody weighs, remembered:
         on another page, under another filter or after a change of the shop it is not coded again. What it leaves out is
         for `leaving_out` to tell, by the titles of that moment."""
-        key = read, self._weighs_compound
+        key = read, self.weighs_compound
         found = self._remembered.get(key)
         if found is None:
             found = self._represent([read], compound=False)[0]
@@ -141,11 +141,12 @@ class Searcher:
         return frozenset(key for key in keys if 0 < named(key, stems) <= sum(named(key, some) for some in meant))
 
     @property
-    def _weighs_compound(self) -> bool:
+    def weighs_compound(self) -> bool:
+        """Whether compound codes count in the score, so that a search writes them."""
         return bool(self.scorer.weights[columns(("compound",))].any())
 
     def _represent(self, read: Sequence[str], compound: bool) -> list[QueryRepresentation]:
-        compound = compound or self._weighs_compound
+        compound = compound or self.weighs_compound
         coding = self.coding if compound else dataclasses.replace(self.coding, codes=0)
         represented = self.coder.represent(read, Side.QUERY, coding)
         terms = [QueryTerms.read(query, self.lexicon.analyzer) for query in read]
@@ -232,7 +233,7 @@ class Searcher:
         made._remembered = Remembered(len(queries), QUERY_BYTES)
         read = list(dict.fromkeys(self.read(query)[0] for query in queries))
         for text, query in zip(read, self._represent(read, compound=False), strict=True):
-            made._remembered.put((text, self._weighs_compound), query, 0)
+            made._remembered.put((text, self.weighs_compound), query, 0)
         return made
 
     def with_scorer(self, scorer: Scorer) -> Searcher:

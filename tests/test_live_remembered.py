@@ -79,7 +79,7 @@ def test_who_weighs_compound_codes_is_not_given_what_was_coded_without(
     represent = Searcher._represent
 
     def note(searcher: Searcher, read: Sequence[str], compound: bool) -> list[QueryRepresentation]:
-        coded.append(compound or searcher._weighs_compound)
+        coded.append(compound or searcher.weighs_compound)
         return represent(searcher, read, compound)
 
     monkeypatch.setattr(Searcher, "_represent", note)

@@ -121,6 +121,11 @@ class CodeMatch:
         telling = self.codes.importance >= WEAK * self.codes.importance.max()
         return self.has[:, telling].min(1)
 
+    @cached_property
+    def _kept(self) -> NDArray[np.bool_]:
+        """(K,) which attributes a query does not hold only to leave them out."""
+        return np.isin(self.codes.key, list(self.codes.left_out), invert=True)
+
     def agreement(self, slot: int) -> Floats:
         """(C,) of what is asked, by importance, in one slot that a candidate has."""
         here = self.codes.slot == slot
@@ -129,7 +134,7 @@ class CodeMatch:
     def conflict(self, slot: int) -> Floats:
         """(C,) of what is asked, by importance, in one slot, where a candidate has none of it and holds something else:
         asked red, is blue. What a query leaves out is not asked."""
-        here = (self.codes.slot == slot) & ~np.isin(self.codes.key, list(self.codes.left_out))
+        here = (self.codes.slot == slot) & self._kept
         if not here.any():
             return np.zeros(len(self.rows), dtype=np.float32)
         nothing = self.has[:, here].max(1) <= 0

@@ -52,7 +52,9 @@ class CandidateView:
 
     def __init__(self, index: Index, query: QueryRepresentation, rows: NDArray[np.int64]) -> None:
         self.index, self.query, self.rows = index, query, rows  # rows (C,) of the candidates
-        self.feedback = Feedback(np.zeros(index.width, np.float32), NOTHING, NOTHING, np.zeros_like(self.code_vector))
+        code_width = 0 if query.code_vectors is None else query.code_vectors.shape[1]
+        dense, code_vector = np.zeros(index.width, np.float32), np.zeros(code_width, np.float32)
+        self.feedback = Feedback(dense, NOTHING, NOTHING, code_vector)
 
     @cached_property
     def idf(self) -> dict[str, float]:
