@@ -36,13 +36,13 @@ from gram.coder.encoder.coding import NEAR_FROM, Unsaid, center_embeddings, heav
 from gram.coder.encoder.decoder import Decoder, Memory
 from gram.coder.encoder.match import SMALL, best_match
 from gram.coder.encoder.network import FirstStep
-from gram.coder.encoder.tokens import PRODUCT_TOKENS, TextTokenizer
+from gram.coder.encoder.tokens import FULL_TOKENS, PRODUCT_TOKENS, TextTokenizer
 from gram.codes.mining import mine
 from gram.codes.slots import SLOTS
 from gram.codes.trie import CodeTrie
 from gram.errors import ModelError
 from gram.records import Product
-from gram.text.fields import FIELDS
+from gram.text.fields import FIELDS, field_texts
 from gram.training.losses import attribute_loss, code_loss, code_scores, contrastive_loss, late_scores
 
 TINY = ScratchSettings(width=24, layers=1, heads=2, vocabulary=200)
@@ -537,6 +537,66 @@ def test_no_text_is_longer_than_the_network_reads(tokenizer: TextTokenizer) -> N
     assert (
         tokenizer.lexicon.id_of(("gizmo",)) in tokenized.attributes_of(0).tolist()
     )  # beyond what is read, still lexical
+
+
+def as_pretrained(backbone: Backbone) -> Backbone:
+    return Backbone(backbone.encoder, backbone.tokenizer, "pretrained")
+
+
+def test_what_a_product_says_beyond_what_is_read_first_is_read_as_its_full_text(tokenizer: TextTokenizer) -> None:
+    products = [
+        Product("short", "Red Garden Hose", brand="Acme"),
+        Product("said", "Red Garden Hose", brand="Acme", description="A red hose for the garden."),
+        Product("more", "Red Garden Hose", brand="Acme", description="A hose of Acme, red, for the desk and the desk"),
+        Product("long", "red " * 500, attributes={"colour": ("blue",)}),
+    ]
+    learnt_here = tokenizer.products(products)
+    assert learnt_here.full is None
+    assert len(learnt_here.full_of) == 0
+
+    reader = TextTokenizer(tokenizer.lexicon, as_pretrained(tokenizer.backbone))
+    read = reader.products(products)
+    assert read.full_of.tolist() == [1, 2]
+    assert read.full is not None
+    assert read.token_ids.tolist() == learnt_here.token_ids.tolist()  # what is read first is as it was
+    every = [word for _, text in field_texts(products[2]) for word in tokenizer.lexicon.analyzer.words(text)]
+    ids, spans = tokenize_words(reader.backbone, every, FULL_TOKENS)
+    second = read.full.token_ids[read.full.token_start[1] : read.full.token_start[2]]
+    assert second.tolist() == ids
+    assert every.count("acme") == 2
+    new = [spans[every.index(word)] for word in ("a", "of", "for", "the", "desk", "and")]
+    assert sorted(read.further[1].tolist()) == sorted(at for start, end in new for at in range(start, end))
+
+
+def test_no_full_text_is_longer_than_the_encoder_can_read(tokenizer: TextTokenizer) -> None:
+    reader = TextTokenizer(tokenizer.lexicon, as_pretrained(tokenizer.backbone))
+    reader.backbone.longest = 20
+    read = reader.products([Product("x", "Red Hose", description="desk lamp " * 40)])
+    assert read.full is not None
+    assert read.full.lengths.tolist() == [20]
+    assert max(read.further[0]) < 20
+
+
+def test_a_full_text_is_half_of_a_products_vector_and_adds_its_tokens(tokenizer: TextTokenizer) -> None:
+    coder = EncoderCoder(as_pretrained(tokenizer.backbone), tokenizer.lexicon, CodeTrie.build(np.array([[0]]))).eval()
+    head = Product("x", "Red Garden Hose", brand="Acme")
+    full = head._replace(description="A hose for the desk lamp")
+    other = Product("y", "Dark Blue Desk Lamp")
+    settings = replace(QUERY_CODING, codes=0)
+    one, both = (coder.represent([p, other], Side.PRODUCT, settings) for p in (head, full))
+    read = coder.texts.products([full])
+    assert read.full is not None
+    with torch.inference_mode():
+        vectors, tokens = coder.network.read_vectors(read.full.batch([0]), Side.PRODUCT)
+    mean = one.dense[0] + vectors[0].numpy()
+    assert np.allclose(both.dense[0], mean / np.linalg.norm(mean), atol=1e-5)
+    further = tokens[0, read.further[0]].numpy()
+    was, now = one.token_vectors.of(0), both.token_vectors.of(0)
+    assert len(now) == len(was) + len(further)
+    assert np.abs(now[: len(was)] - was).max() < 0.01
+    assert np.abs(now[len(was) :] - further).max() < 0.01
+    assert np.array_equal(one.dense[1], both.dense[1])  # who says no more is as it was
+    assert np.abs(both.token_vectors.of(1) - one.token_vectors.of(1)).max() < 0.01
 
 
 # --- backbones ------------------------------------------------------------------------------------------------------

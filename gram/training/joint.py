@@ -119,7 +119,7 @@ class JointTrainer:
 
     def __init__(self, coder: EncoderCoder, samples: Samples, settings: TrainingSettings, stage: str = "joint") -> None:
         self.coder, self.samples, self.settings, self.stage = coder, samples, settings, stage
-        pretrained = coder.backbone.source != "scratch"
+        pretrained = coder.backbone.pretrained
         self.steps = settings.chosen_steps(len(samples.queries), len(samples.products), pretrained)
         self.share = pseudo_share(len(samples.queries))
         self.words = [frozenset(forms[0]) for forms in coder.lexicon.forms]

@@ -102,7 +102,11 @@ def co_align(run: TrainingRun) -> None:
     aligned = []
     for side, coding, texts in (
         (Side.QUERY, replace(QUERY_CODING, near=0), samples.tokenizer.queries(samples.queries)),
-        (Side.PRODUCT, PRODUCT_CODING, samples.tokenizer.products([samples.products[i] for i in some.tolist()])),
+        (
+            Side.PRODUCT,
+            PRODUCT_CODING,
+            samples.tokenizer.products([samples.products[i] for i in some.tolist()]).heads(),
+        ),
     ):
         codes = coder.represent_tokenized(texts, side, coding, progress="coding texts").compound
         aligned.append(AlignedTexts(texts, CompoundCodes.of(codes, len(coder.trie))))

@@ -47,6 +47,8 @@ class Backbone:
     def __init__(self, encoder: nn.Module, tokenizer: Tokenizer, source: str) -> None:
         self.encoder, self.tokenizer, self.source = encoder, tokenizer, source
         self.width: int = encoder.config.hidden_size  # type: ignore[union-attr, assignment]
+        positions: int = getattr(encoder.config, "max_position_embeddings", None) or 512
+        self.longest = positions - 2  # tokens that it can read: some count positions from 2
         special = [tokenizer.token_to_id(t) for t in ("[CLS]", "[SEP]", "[PAD]")]
         if None in special:
             special = [tokenizer.token_to_id(t) for t in ("<s>", "</s>", "<pad>")]
@@ -63,10 +65,14 @@ class Backbone:
         """The word's token ids, remembered, since a catalogue and its searchers repeat their words."""
         return self._cached_tokens(word) if len(word) <= LONGEST_CACHED else self._tokens(word)
 
+    @property
+    def pretrained(self) -> bool:
+        """Whether it has read more than the texts of this shop."""
+        return self.source != "scratch"
+
     def understands(self, word: str) -> bool:
-        """Whether a word that no text here holds means something to the encoder: it read more than these texts, and has
-        tokens for all of the word."""
-        return self.source != "scratch" and self._unknown not in self.tokens_of(word)
+        """Whether a word that no text here holds means something to the encoder, which has tokens for all of it."""
+        return self.pretrained and self._unknown not in self.tokens_of(word)
 
     def _tokens(self, word: str) -> list[int]:
         return self.tokenizer.encode(word, add_special_tokens=False).ids

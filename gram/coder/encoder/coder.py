@@ -103,23 +103,39 @@ class EncoderCoder(nn.Module):
         if self.training:
             self.eval()
         built = RepresentationBuilder(texts, self.backbone.width, self.network.token_projection.out_features)
-        has_compound_codes = len(self.trie) > self.lexicon.n_learnt
         quiet = not progress or len(texts) < PROGRESS_FROM
-        for rows in tqdm(texts.by_length(settings.batch), desc=progress, unit="batch", disable=quiet):
-            batch = texts.batch(rows).to(self.device)
-            with computing(self.device, dtype):
-                step = self.network(batch, side, self.attributes())
-                spans = [texts.unsaid[row] for row in rows.tolist()] if settings.near else []
-                unsaid = Unsaid.read(self.network, step, batch, spans, self.attributes())
-                built.add(rows, batch, step, settings, unsaid)
-                if settings.near:
-                    built.add_near(rows, batch, self.network.near(step, batch, self.attributes()), settings.near)
-                if settings.codes and has_compound_codes:
-                    memory = self.decoder.remember(step.states, batch.mask, step.logits, self.attributes())
-                    codes = likeliest_codes(self.decoder, memory, self.torch_trie, side, rows, settings)
-                    built.compound.append(codes)
+        heads, full = texts.by_length(settings.batch), texts.full or texts
+        rest = full.by_length(settings.batch) if texts.full else []
+        with tqdm(total=len(heads) + len(rest), desc=progress, unit="batch", disable=quiet) as bar:
+            for rows in heads:
+                with computing(self.device, dtype):
+                    self._read_heads(built, texts, rows, side, settings)
+                bar.update()
+            for rows in rest:
+                with computing(self.device, dtype):
+                    built.add_full(rows, *self.network.read_vectors(full.batch(rows).to(self.device), side))
+                bar.update()
         built.code_vectors = self.code_vectors() if settings.near else None
         return built.build()
+
+    def _read_heads(
+        self,
+        built: RepresentationBuilder,
+        texts: TokenizedTexts,
+        rows: NDArray[np.int64],
+        side: Side,
+        settings: CodingSettings,
+    ) -> None:
+        """Adds what one pass, and the decoder's beam, say of the texts in `rows` (B,)."""
+        batch = texts.batch(rows).to(self.device)
+        step = self.network(batch, side, self.attributes())
+        spans = [texts.unsaid[row] for row in rows.tolist()] if settings.near else []
+        built.add(rows, batch, step, settings, Unsaid.read(self.network, step, batch, spans, self.attributes()))
+        if settings.near:
+            built.add_near(rows, batch, self.network.near(step, batch, self.attributes()), settings.near)
+        if settings.codes and len(self.trie) > self.lexicon.n_learnt:
+            memory = self.decoder.remember(step.states, batch.mask, step.logits, self.attributes())
+            built.compound.append(likeliest_codes(self.decoder, memory, self.torch_trie, side, rows, settings))
 
     def knows(self, word: str) -> bool:
         """Whether the backbone reads a word as one token."""

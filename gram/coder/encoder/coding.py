@@ -51,8 +51,11 @@ class RepresentationBuilder:
         self.near: list[NearAttributes] = []
         self.code_vectors: NDArray[np.float32] | None = None
         self.dense = np.zeros((len(texts), width), dtype=np.float32)
+        self.texts = texts
         self.lengths = np.maximum(texts.lengths - 2, 0)  # (N,) without the marks at both ends
-        self.start = offsets(self.lengths)  # (N + 1,)
+        further = np.zeros(len(texts), dtype=np.int64)
+        further[texts.full_of] = [len(at) for at in texts.further]
+        self.start = offsets(self.lengths + further)  # (N + 1,)
         self.vectors = np.zeros((int(self.start[-1]), token_width), dtype=np.int8)
         self.token_weights = np.zeros(len(self.vectors), dtype=np.float32)  # (S,)
 
@@ -74,6 +77,18 @@ class RepresentationBuilder:
         column = at - self.start[rows][of] + 1
         self.vectors[at] = np.rint(_np(step.token_vectors)[of, column] * UNIT)
         self.token_weights[at] = _np(step.token_weights)[of, column]
+
+    def add_full(self, rows: NDArray[np.int64], vectors: Tensor, token_vectors: Tensor) -> None:
+        """What the full texts of these numbers (B,) add to vectors that are there: half of a text's vector is of what
+        is read of it first, and half of all that it says; to its tokens those come that were not read yet."""
+        of = self.texts.full_of[rows]
+        both = self.dense[of] + _np(vectors)
+        self.dense[of] = both / np.maximum(np.linalg.norm(both, axis=1, keepdims=True), 1e-12)
+        states = _np(token_vectors)
+        for row, text, full in zip(range(len(rows)), of.tolist(), rows.tolist(), strict=True):
+            end = self.start[text + 1]
+            at = self.texts.further[full]
+            self.vectors[end - len(at) : end] = np.rint(states[row, at] * UNIT)
 
     def add_near(self, rows: NDArray[np.int64], batch: Batch, cosines: Tensor, kept: int) -> None:
         """Which attributes come near to those that the texts in `rows` (B,) hold: `cosines` (T, G) are of all, of which

@@ -117,6 +117,11 @@ class Network(nn.Module):
         lexical = self._lexical(states, batch, side)
         return FirstStep(logits, expansion * keep, lexical, vectors, states, *self._token_vectors(states, batch.mask))
 
+    def read_vectors(self, batch: Batch, side: Side) -> tuple[Tensor, Tensor]:
+        """Of a pass its vectors alone, (B, D), and the token vectors, (B, L, W)."""
+        states = self.read(batch, side)
+        return F.normalize(_mean(states, batch.mask).float(), dim=-1), self._token_vectors(states, batch.mask)[0]
+
     def match_logits(
         self, positions: Tensor, mask: Tensor, side: Side, attributes: Tensor, which: slice = slice(None)
     ) -> Tensor:

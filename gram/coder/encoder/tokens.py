@@ -1,11 +1,14 @@
 """Texts as the network reads them: tokens, and the attributes that the text holds with their positions.
 
+A product that says much is read twice: its head, by which it is coded, and its full text, which adds to its vectors.
+
 Letters: N texts, B texts of a batch, L tokens of the longest, T lexical attributes of all texts of a batch together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +25,9 @@ from gram.text.fields import FIELDS, field_texts
 from gram.text.words import has_digit
 
 QUERY_TOKENS, PRODUCT_TOKENS = 32, 64
+FULL_TOKENS, FURTHER_TOKENS = 128, 32
+"""Tokens at most that are read of a product's full text, and at most of these that late interaction meets beside those
+of the head: docs/log.md, "Descriptions read"."""
 
 
 class Batch(NamedTuple):
@@ -47,23 +53,39 @@ class Tokenized(NamedTuple):
     n_words: int
     tags: list[tuple[int, int, int, int]]  # attribute, first token, one past, field
     unsaid: list[tuple[int, int]]  # of a query: the first token, and one past the last, of words that no attribute says
+    full: list[int]  # token ids of all that a product says, where that is more than what is read of it first; else none
+    further: list[int]  # where in these the tokens stand of words that were not read first
+    read: list[str]  # words that were
 
 
 class TokenizedTexts:
-    """Many texts, tokenised once, as flat arrays with offsets; `batch(rows)` picks some."""
+    """Many texts, tokenised once, as flat arrays with offsets; `batch(rows)` picks some.
+
+    `full` are the full texts of those, `full_of` (M,), that say more than what is read first, and `further` where in
+    each of them the tokens stand that come on top.
+    """
 
     def __init__(self, rows: Iterable[Tokenized], pad_id: int) -> None:
         token_ids: list[int] = []
         tags: list[tuple[int, int, int, int]] = []
         token_start, tag_start, n_words = [0], [0], []
         self.unsaid: list[list[tuple[int, int]]] = []
+        full: list[Tokenized] = []
+        full_of: list[int] = []
+        self.further: list[NDArray[np.int64]] = []
         for row in rows:
             token_ids += row.token_ids
             tags += row.tags
             n_words.append(row.n_words)
             token_start.append(len(token_ids))
             tag_start.append(len(tags))
+            if row.full:
+                full_of.append(len(self.unsaid))
+                full.append(Tokenized(row.full, row.n_words, [], [], [], [], []))
+                self.further.append(np.array(row.further, dtype=np.int64))
             self.unsaid.append(row.unsaid)
+        self.full: TokenizedTexts | None = TokenizedTexts(full, pad_id) if full else None
+        self.full_of = np.array(full_of, dtype=np.int64)
         self.pad_id = pad_id
         self.token_ids = np.array(token_ids, dtype=np.int32)
         self.tags = np.array(tags, dtype=np.int32).reshape(-1, 4)  # attribute, first token, one past, field
@@ -73,6 +95,12 @@ class TokenizedTexts:
 
     def __len__(self) -> int:
         return len(self.n_words)
+
+    def heads(self) -> TokenizedTexts:
+        """The same without their full texts: for whom codes alone matter."""
+        same = copy(self)
+        same.full, same.full_of, same.further = None, np.zeros(0, dtype=np.int64), []
+        return same
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -152,7 +180,7 @@ class TextTokenizer:
         return TokenizedTexts(map(self._tokenize_query, texts), self.backbone.pad_id)
 
     def products(self, products: Iterable[Product]) -> TokenizedTexts:
-        return TokenizedTexts((self._tokenize(field_texts(p), PRODUCT_TOKENS) for p in products), self.backbone.pad_id)
+        return TokenizedTexts(map(self._tokenize_product, products), self.backbone.pad_id)
 
     def _tokenize(self, fields: Sequence[tuple[str, str]], max_tokens: int) -> Tokenized:
         """Each lexical attribute has one tag, where it stands first.
@@ -186,7 +214,25 @@ class TextTokenizer:
                 if start >= end:
                     start, end = 0, 1
                 tags[tag.attribute] = (tag.attribute, start, end, FIELDS.index(name))
-        return Tokenized(ids, len(read), list(tags.values()), [])
+        known = [word for word, (start, _) in zip(read, spans, strict=True) if start]
+        return Tokenized(ids, len(read), list(tags.values()), [], [], [], known)
+
+    def _tokenize_product(self, product: Product) -> Tokenized:
+        """With its full text, every word of all fields as often as it stands there, where the head lacks some. An
+        encoder from scratch learns from heads alone, and reads no more."""
+        fields = field_texts(product)
+        made = self._tokenize(fields, PRODUCT_TOKENS)
+        if not self.backbone.pretrained:
+            return made
+        words = [word for _, text in fields for word in self.lexicon.analyzer.words(text)]
+        ids, spans = tokenize_words(self.backbone, words, min(FULL_TOKENS, self.backbone.longest))
+        read = set(made.read)
+        further: list[int] = []
+        for word, (start, end) in zip(words, spans, strict=True):
+            if start and word not in read:
+                further += range(start, end)
+                read.add(word)
+        return made._replace(full=ids, further=further[:FURTHER_TOKENS]) if further else made
 
     def _tokenize_query(self, text: str) -> Tokenized:
         made = self._tokenize([("title", text)], QUERY_TOKENS)
