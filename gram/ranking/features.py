@@ -324,11 +324,11 @@ DEFAULTS_ALONE: dict[str, dict[str, float]] = {
     },
     "codes+words": {
         **{"lexical_lexical": 0.4, "lexical_expansion": 3.0, "expansion_lexical": 8.0, "expansion_expansion": 16.0},
-        **{"code_cosine": 1.0, "prf_code_cosine": 0.5},
-        **{"code_pairs": 0.5, "soft_share": 4.0, "brand_agreement": 0.5, "type_conflict": -1.0, "brand_conflict": -0.6},
+        **{"code_cosine": 1.0, "prf_code_cosine": 1.0},
+        **{"code_pairs": 0.5, "soft_share": 4.0, "brand_agreement": 0.5, "type_conflict": -0.5, "brand_conflict": -0.6},
         **{"colour_conflict": -1.0, "prf_codes": 2.0, "bm25": 4.0, "idf_coverage": 2.0, "number_match": 0.5},
         **{"measure_conflict": -0.5, "left_out": -0.8, "only_for": -1.0},
-        **{"bigram_proximity": 0.4, "prf_title": 1.0},
+        **{"bigram_proximity": 0.8, "prf_title": 1.0},
     },
 }
 """Default weights where a shop finds and ranks by these groups alone."""
