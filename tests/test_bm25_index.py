@@ -21,10 +21,10 @@ queries = st.lists(st.sampled_from("abcdefgh"), max_size=6)
 
 def test_scores_by_hand() -> None:
     # "red" is in 2 of 4 products: log(1 + 2.5/2.5) = log 2. The mean length is 2, so the lengths' parts are
-    # 1.2·(.25 + .75·2/2) = 1.2 for two words and 1.2·(.25 + .75·3/2) = 1.65 for three.
-    red = [math.log(2) / 2.2, math.log(2) * 2 / 3.65, 0, 0]
-    # "hat" is in 1: log(1 + 3.5/1.5) = log(10/3), divided by 1 + 1.65.
-    hat = [0, math.log(10 / 3) / 2.65, 0, 0]
+    # .9·(.25 + .75·2/2) = .9 for two words and .9·(.25 + .75·3/2) = 1.2375 for three.
+    red = [math.log(2) / 1.9, math.log(2) * 2 / 3.2375, 0, 0]
+    # "hat" is in 1: log(1 + 3.5/1.5) = log(10/3), divided by 1 + 1.2375.
+    hat = [0, math.log(10 / 3) / 2.2375, 0, 0]
     bm25 = BM25Index.build(SHELF)
     assert bm25.score(["red", "hat"]).tolist() == pytest.approx([r + h for r, h in zip(red, hat, strict=True)])
     assert bm25.score(["red", "parrot", "red"]).tolist() == pytest.approx([2 * r for r in red])

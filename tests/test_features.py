@@ -364,7 +364,7 @@ class Slow:
         mean = sum(map(len, self.texts)) / len(self.texts)
         for stem in query.terms.stems:
             f = text.count(stem)
-            score += self.idf(stem) * f / (f + 1.2 * (0.25 + 0.75 * len(text) / mean)) if f else 0.0
+            score += self.idf(stem) * f / (f + 0.9 * (0.25 + 0.75 * len(text) / mean)) if f else 0.0
         return score
 
     def coverage(self, query: QueryRepresentation, text: Sequence[str]) -> float:

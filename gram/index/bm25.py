@@ -35,7 +35,7 @@ class BM25Index:
 
     >>> bm25 = BM25Index.build([["red", "shoe"], ["red", "red", "hat"], ["coat"]])
     >>> [round(score, 3) for score in bm25.score(["red", "parrot"]).tolist()]
-    [0.214, 0.258, 0.0]
+    [0.247, 0.29, 0.0]
     >>> bm25.holding("hat").tolist(), bm25.document_frequency("red"), "parrot" in bm25
     ([1], 2, False)
     """
@@ -50,13 +50,13 @@ class BM25Index:
 
     @staticmethod
     def build(
-        texts: Iterable[Sequence[str]], k1: float = 1.2, b: float = 0.75, like: BM25Index | None = None
+        texts: Iterable[Sequence[str]], k1: float = 0.9, b: float = 0.75, like: BM25Index | None = None
     ) -> BM25Index:
         """From the stems of each product, all its fields together; a product without any keeps its row.
 
         With `like`, settings, rarities and the mean length are those of that index, so that scores of both compare.
-        `k1` says how slowly repetition stops counting, `b` how much a long text is discounted (Lucene's defaults:
-        docs/log.md, "Lucene's BM25"). Raises SettingError for
+        `k1` says how slowly repetition stops counting, `b` how much a long text is discounted (both measured:
+        docs/log.md, "A long text's words"). Raises SettingError for
         settings out of range, ValueError for a stem that is empty or holds a line break.
         """
         if like is not None:
