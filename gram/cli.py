@@ -84,7 +84,7 @@ def main(verbose: bool) -> None:
 
 @main.command()
 @click.argument("products", type=FILE)
-@click.argument("log")
+@click.argument("log", metavar="LOG|none")
 @click.option("-o", "--output", type=FOLDER, required=True, help="The model folder to write.")
 @click.option("--backbone", default="minilm", show_default=True, help="minilm, scratch, a hub id, or a local folder.")
 @click.option(

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from gram.arrays import SparseRow, top_k
 from gram.coder.added import add_attribute
-from gram.coder.base import Coder, CodingSettings, QueryRepresentation, QueryTerms, Side
+from gram.coder.base import SUCH_AS_IT_IS, Coder, CodingSettings, QueryRepresentation, QueryTerms, Side
 from gram.coder.folder import check_model, load_coder, model_hash
 from gram.codes.lexicon import Lexicon
 from gram.errors import GramError, IndexFolderError, SettingError
@@ -126,7 +126,11 @@ class Searcher:
         if not query.terms.left_out:
             return query
         query = read_left_out(query, indexes)
-        return query._replace(codes=query.codes.leaving_out(self.left_out(query)))
+        keys, things, lexicon = self.left_out(query), set(map(tuple, query.terms.left_out)), self.lexicon
+        denied = {
+            key for key in keys if lexicon.default_slot_ids[key] in SUCH_AS_IT_IS and things & {*lexicon.forms[key]}
+        }
+        return query._replace(codes=query.codes.leaving_out(keys, frozenset(denied)))
 
     def left_out(self, query: QueryRepresentation) -> frozenset[int]:
         """The attributes that a query holds only to leave them out: "without laces"."""

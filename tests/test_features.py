@@ -422,7 +422,8 @@ class Slow:
         return found
 
     def left_out(self, query: QueryRepresentation) -> float:
-        """Of what stands behind "without" in the query, the share that the title says and does not deny."""
+        """Of what stands behind "without" in the query, the share that the title says and does not deny; all of it
+        where the product holds what is denied."""
         words, title = list(query.terms.stems), self.title
         things = []
         for i, word in enumerate(words):
@@ -440,6 +441,8 @@ class Slow:
             denied = ["without" in title[max(0, i - 3) : i] or title[i + 1 : i + 2] == ["free"] for i in places]
             return bool(places) and not any(denied)
 
+        if query.codes.denied & self.codes["lexical"][self.row].keys():
+            return float(bool(things))
         return sum(all(map(says, thing)) for thing in things) / max(len(things), 1)
 
     def only_for(self, query: QueryRepresentation) -> float:
@@ -603,7 +606,8 @@ def test_every_feature_is_what_a_slow_computation_says(seed: int, monkeypatch: p
         near = {key: {k: min(w, 1.0) for k, w in weigh().items() if k != key} for key in asked}
         made = make_query(" ".join(words), asked, weigh(), weigh(), near, rng.normal(size=(4, 3)))
         unwanted = frozenset(key for key in asked if rng.random() < 0.2)
-        query = read_left_out(made._replace(codes=made.codes.leaving_out(unwanted)), [index])
+        denied = frozenset(key for key in unwanted if rng.random() < 0.5)
+        query = read_left_out(made._replace(codes=made.codes.leaving_out(unwanted, denied)), [index])
         expected = slowly(products, query, weights, by_postings=8, nearest=9, alike_most=2)
         array = np.array([weights[name] for name in NAMES], dtype=np.float32)
         found = find_candidates(index, query, array, keep=12, from_postings=8)

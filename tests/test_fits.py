@@ -352,6 +352,25 @@ def test_what_is_meant_by_what_is_left_out_is_told_by_all_segments(shop: Shop) -
     shop.delete(titles)
 
 
+def test_what_is_of_a_colour_that_is_left_out_does_not_fit_wherever_it_says_so(shop: Shop) -> None:
+    products = {
+        "b1": Product("b1", "Zorbel recliner", attributes={"colour": ("black",)}),
+        "b2": Product("b2", "Zorbel recliner", attributes={"colour": ("grey",)}),
+        "b3": Product("b3", "Zorbel recliner", description="Comes with black legs."),
+        "b4": Product("b4", "Zorbel recliner, black legs"),
+    }
+    shop.update(products.values())
+
+    def fitting(query: str) -> set[str]:
+        return {hit.product_id for hit in shop.search(query, limit=300).hits if hit.fits} & products.keys()
+
+    assert fitting("zorbel recliner") == products.keys()
+    assert fitting("zorbel recliner not black") == {"b2"}
+    assert "b1" in fitting("zorbel recliner without black legs"), "that it is black is another thing"
+    assert [hit.product_id for hit in shop.search("zorbel recliner not black", limit=1).hits] == ["b2"]
+    shop.delete(products)
+
+
 def test_what_is_left_out_is_no_reason(shop: Shop) -> None:
     """Its code counts as any other of the query's, and is told as what the query leaves out; no rule goes by it."""
     shop.update([Product("q4", "Zorbel black sofa")])

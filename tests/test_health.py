@@ -63,5 +63,5 @@ def test_without_a_log_it_tells_of_products_alone_and_without_figures_nothing() 
     said = format_health({**{part: GOOD[part] for part in ("lexicon", "codes")}, "products": products})
     assert "quer" not in said
     assert len(said.splitlines()) == 6
-    assert said.splitlines()[-1].startswith("- whether what the model writes is true is not measured without a log")
+    assert said.splitlines()[-1].startswith("- whether what the model writes is true is not measured: that takes a log")
     assert format_health({}) == ""

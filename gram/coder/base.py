@@ -60,6 +60,8 @@ model's codes say, and what an attribute that is added is measured by."""
 
 EXCLUSIVE = tuple(SLOTS.index(slot) for slot in ("brand", "colour", "size", "model", "audience"))
 """Slots of which a product has one attribute, or a searcher wants no other."""
+SUCH_AS_IT_IS = tuple(SLOTS.index(slot) for slot in ("brand", "colour", "material"))
+"""Slots of what a product is, all of it, wherever it says so; others name what it has, or goes with, too."""
 
 LEFT_OUT = 2
 """Words behind a negation that say what a query leaves out: "without mesh liner"."""
@@ -135,6 +137,9 @@ class QueryCodes(NamedTuple):
     apart: NDArray[np.bool_]  # (K, K) whether two of them say different things: neither repeats a word of the other
     near: SparseRows | None = None  # of each, the learnt attributes that come near to it, by how near; None: not known
     left_out: frozenset[int] = frozenset()  # those of the keys that the query holds only to leave them out
+    denied: frozenset[int] = (
+        frozenset()
+    )  # of these such as a product is, not such as it has: what holds them is unwanted
 
     @classmethod
     def read(cls, lexical: SparseRow, lexicon: Lexicon, near: NearAttributes | None = None) -> QueryCodes:
@@ -152,14 +157,14 @@ class QueryCodes(NamedTuple):
             close = agreeing.otherwise(set().union(*words), lexicon).by_key(key)
         return cls(key, importance, lexicon.default_slot_ids[key], apart, close)
 
-    def leaving_out(self, keys: frozenset[int]) -> QueryCodes:
+    def leaving_out(self, keys: frozenset[int], denied: frozenset[int] = frozenset()) -> QueryCodes:
         """The same of a query that leaves these attributes out: nothing is near to them."""
         near = self.near
         if near is not None and keys:
             row = near.rows()
             kept = ~np.isin(self.key[row], list(keys))
             near = SparseRows.build(row[kept], near.key[kept], near.weight[kept], len(self.key))
-        return self._replace(near=near, left_out=keys)
+        return self._replace(near=near, left_out=keys, denied=denied)
 
 
 class QueryRepresentation(NamedTuple):

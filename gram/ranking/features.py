@@ -198,10 +198,14 @@ def read_left_out(query: QueryRepresentation, indexes: Sequence[Index]) -> Query
     return query._replace(terms=query.terms._replace(left_out=meant))
 
 
-def state_left_out(index: Index, query: QueryRepresentation, titles: RowEntries) -> list[NDArray[np.bool_]]:
-    """(C,) for each thing that a query leaves out, as `read_left_out` gives it, which titles have it all the same."""
-    terms = query.terms
-    return [index.titles.state(index.bm25, stems, terms.negations, titles) for stems in terms.left_out]
+def have_left_out(
+    index: Index, query: QueryRepresentation, rows: NDArray[np.int64], titles: RowEntries
+) -> list[NDArray[np.bool_]]:
+    """(C,) for each thing that a query leaves out, as `read_left_out` gives it, which candidates have it all the same:
+    by their titles, or of any such thing where they hold a brand, colour or material that is not wanted."""
+    terms, known = query.terms, [key for key in query.codes.denied if key < index.lexical.n_keys]
+    such = np.isin(rows, np.concatenate([index.lexical.of(key)[0] for key in known])) if known else False
+    return [index.titles.state(index.bm25, stems, terms.negations, titles) | such for stems in terms.left_out]
 
 
 def _number_match(view: CandidateView) -> Floats:
@@ -213,7 +217,7 @@ def _measure_conflict(view: CandidateView) -> Floats:
 
 
 def _left_out(view: CandidateView) -> Floats:
-    return _mean(view, state_left_out(view.index, view.query, view.titles))
+    return _mean(view, have_left_out(view.index, view.query, view.rows, view.titles))
 
 
 def _mean(view: CandidateView, parts: Sequence[NDArray[np.bool_]]) -> Floats:
@@ -293,7 +297,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("full_coverage", "words", compute=_full_coverage),
     Feature("number_match", "words", 0.5, compute=_number_match),
     Feature("measure_conflict", "words", -0.5, sign=-1, compute=_measure_conflict),
-    # the share of what the query leaves out ("without laces") that the title has all the same
+    # the share of what the query leaves out ("without laces") that a product has all the same
     Feature("left_out", "words", -2.0, sign=-1, compute=_left_out),
     # where the query's words stand in the title
     Feature("title_coverage", "words", compute=lambda view: view.in_titles[:, 0]),

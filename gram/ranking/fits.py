@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gram.coder.base import QueryRepresentation
 from gram.codes.lexicon import Lexicon
 from gram.ranking.candidates import Candidates, Part
-from gram.ranking.features import FEATURES, NAMES, SharedKeys, reads_vectors, state_left_out
+from gram.ranking.features import FEATURES, NAMES, SharedKeys, have_left_out, reads_vectors
 from gram.ranking.scorer import Scorer
 
 FIT = 0.38
@@ -93,6 +93,6 @@ def having_all(part: Part, query: QueryRepresentation, lexicon: Lexicon) -> NDAr
     found[purposed[only_for >= WHOLE]] = False
     fitting = np.flatnonzero(found)
     if terms.left_out:
-        for stated in state_left_out(index, query, index.titles.read(fitting)):
-            found[fitting[stated]] = False
+        for having in have_left_out(index, query, fitting, index.titles.read(fitting)):
+            found[fitting[having]] = False
     return np.flatnonzero(found)
