@@ -184,7 +184,8 @@ def _describe_products(report: Mapping[str, Any]) -> Iterator[str]:
         "train longer, or give products brands, types, columns",
     )
     if "queries" not in report:
-        yield "- whether what the model writes is true is not measured: that takes a log of 50 queries or more; see gram search … --explain"
+        fix = "see gram search … --explain"
+        yield f"- whether what the model writes is true is not measured: that takes a log to hold some out of; {fix}"
     if "grounded" in products:
         yield _judge_grounded(products, "product", "asked for by a query that leads to it")
 
