@@ -124,7 +124,9 @@ class LiveIndex:
 
     def _represent(self, products: Sequence[Product]) -> Representations:
         weighed = self.searcher.weighs_compound
-        coding = PRODUCT_CODING if weighed else replace(PRODUCT_CODING, codes=0)  # they take half of the time
+        full = bool(self.searcher.index.meta.get("coding", {}).get("full_texts"))  # as the products that are there
+        coding = replace(PRODUCT_CODING, full_texts=full)
+        coding = coding if weighed else replace(coding, codes=0)  # they take half of the time
         return self.searcher.coder.represent(products, Side.PRODUCT, coding, progress="coding products")
 
     def replace(self, product: Product) -> None:

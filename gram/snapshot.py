@@ -152,7 +152,7 @@ def merge_segments(searcher: Searcher, segments: Sequence[LiveSegment], number: 
     """One segment of all that is alive in several, with statistics of its own; nothing is coded again."""
     base = segments[0].index
     products, represented = join_segments(segments)
-    bm25 = BM25Index.build(product_stems(products, searcher.lexicon.analyzer))
+    bm25 = BM25Index.build(product_stems(products, searcher.lexicon.analyzer), base.bm25.k1, base.bm25.b)
     extra = dict(zip(base.extra_words, base.extra_counts.tolist(), strict=True))
     meta = base.meta | {MERGED: number, HOLDS_LIVE: _changed_live(segments, {p.product_id for p in products})}
     return assemble_index(searcher.coder, products, represented, bm25, extra, meta)

@@ -6,7 +6,9 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +18,13 @@ from asking import ids
 from gram.coder.packing import read_back
 from gram.coder.precision import fast_dtype
 from gram.errors import DataError, SettingError
+from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
 from gram.index.store import store_path
 from gram.indexing import make_index
 from gram.records import Product
 from gram.shop import Shop
+from gram.snapshot import merge_segments
 
 
 def test_a_fresh_index_answers_as_its_searcher_does(index_folder: Path) -> None:
@@ -53,6 +57,32 @@ def test_what_is_answered_is_visible_and_stays(index_folder: Path) -> None:
     assert (again.product("new").price, again.product("new").attributes) == (12.5, {"stock": ("7",)})  # type: ignore[union-attr]
     assert ids(again, "zumbrel")[0] == "new"
     again.close()
+
+
+def test_an_index_of_before_stays_as_it_was_coded(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an edition that read no descriptions and counted long texts otherwise: changes are coded alike, and a merge
+    keeps how words count."""
+    shop = Shop.open(index_folder)
+    index, coder = shop.live.searcher.index, shop.live.searcher.coder
+    represent, full = coder.represent, []
+
+    def spy(*args: Any, **more: Any) -> Any:
+        full.append(args[2].full_texts)
+        return represent(*args, **more)
+
+    monkeypatch.setattr(coder, "represent", spy)
+    shop.update([Product("one", "Zumbrel navy sofa", description="For the garden")])
+    monkeypatch.setitem(index.meta["coding"], "full_texts", False)
+    shop.update([Product("two", "Zumbrel navy sofa", description="For the garden")])
+    del index.meta["coding"]["full_texts"]
+    shop.update([Product("three", "Zumbrel navy sofa", description="For the garden")])
+    assert full == [True, False, False]
+    base, *fresh = shop.live.snapshot.segments
+    before = replace(index, bm25=BM25Index.build([["zumbrel"]] * index.n_products, k1=0.5, b=0.4))
+    merged = merge_segments(shop.live.searcher, [replace(base, index=before), *fresh], 1)
+    assert (merged.bm25.k1, merged.bm25.b) == (0.5, 0.4)
+    assert len(merged.table) == index.n_products + 3
+    shop.close()
 
 
 def test_a_patch_of_price_codes_nothing(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

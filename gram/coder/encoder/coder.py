@@ -102,6 +102,8 @@ class EncoderCoder(nn.Module):
         """As `represent`, of texts that are tokenised already, in batches of like length."""
         if self.training:
             self.eval()
+        if not settings.full_texts:
+            texts = texts.heads()
         built = RepresentationBuilder(texts, self.backbone.width, self.network.token_projection.out_features)
         quiet = not progress or len(texts) < PROGRESS_FROM
         heads, full = texts.by_length(settings.batch), texts.full or texts

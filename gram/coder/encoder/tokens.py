@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -202,7 +203,7 @@ class TextTokenizer:
                 else:
                     at.append(seen.get(word, -1))
             fields_read.append((name, row, at))
-        ids, spans = tokenize_words(self.backbone, read, max_tokens)
+        ids, spans = tokenize_words(self.backbone, read, min(max_tokens, self.backbone.longest))
         tags: dict[int, tuple[int, int, int, int]] = {}
         for name, row, at in fields_read:
             cut = [self.lexicon.analyzer.stem(w) for w in row]
@@ -224,7 +225,8 @@ class TextTokenizer:
         made = self._tokenize(fields, PRODUCT_TOKENS)
         if not self.backbone.pretrained:
             return made
-        words = [word for _, text in fields for word in self.lexicon.analyzer.words(text)]
+        every = (word for _, text in fields for word in self.lexicon.analyzer.words(text))
+        words = list(islice(every, 2 * FULL_TOKENS))  # some have no token, and those of long texts take time
         ids, spans = tokenize_words(self.backbone, words, min(FULL_TOKENS, self.backbone.longest))
         read = set(made.read)
         further: list[int] = []
@@ -251,5 +253,5 @@ class TextTokenizer:
         unsaid = [at for at, word in enumerate(words) if says_more(at, word)]
         if not unsaid:
             return made
-        _, spans = tokenize_words(self.backbone, words, QUERY_TOKENS)
+        _, spans = tokenize_words(self.backbone, words, min(QUERY_TOKENS, self.backbone.longest))
         return made._replace(unsaid=[spans[at] for at in unsaid if spans[at][0] > 0])  # of those that are read
