@@ -50,12 +50,11 @@ LARGEST = 2**14
 
 @dataclass(frozen=True)
 class WritingSettings:
-    """How many codes are written of a text, and how widely they are searched for: docs/log.md, "A language model
-    writes the codes"."""
+    """How many codes are written of a text, and how widely they are searched for."""
 
-    query_codes: int = 64
-    product_codes: int = 64
-    beam: int = 64
+    query_codes: int = 16
+    product_codes: int = 24
+    beam: int = 24
 
 
 @dataclass
