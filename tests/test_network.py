@@ -577,6 +577,36 @@ def test_no_full_text_is_longer_than_the_encoder_can_read(tokenizer: TextTokeniz
     assert max(read.further[0]) < 20
 
 
+def test_full_texts_of_several_products_are_each_ones_own(tokenizer: TextTokenizer) -> None:
+    coder = EncoderCoder(as_pretrained(tokenizer.backbone), tokenizer.lexicon, CodeTrie.build(np.array([[0]]))).eval()
+    said = ("desk", "", "a hose for the garden and the desk lamp of zenit", "blue", "", "dark lamp, desk, home")
+    products = [Product(str(i), f"{'Red ' * (i % 3)}Hose", description=text) for i, text in enumerate(said)]
+    settings = replace(QUERY_CODING, codes=0, batch=2)
+    together = coder.represent(products, Side.PRODUCT, settings)
+    for row, product in enumerate(products):
+        alone = coder.represent([product], Side.PRODUCT, settings)
+        assert np.allclose(together.dense[row], alone.dense[0], atol=1e-4)
+        assert np.abs(together.token_vectors.of(row) - alone.token_vectors.of(0)).max() < 0.02
+    heads = coder.texts.products(products).heads()
+    bare = coder.represent([product._replace(description="") for product in products], Side.PRODUCT, settings)
+    assert np.allclose(coder.represent_tokenized(heads, Side.PRODUCT, settings).dense, bare.dense, atol=1e-4)
+    of_heads = coder.represent(products, Side.PRODUCT, replace(settings, full_texts=False))
+    assert np.array_equal(of_heads.token_vectors.start, bare.token_vectors.start)
+    assert np.abs(together.dense[2] - bare.dense[2]).max() > 0.01
+
+
+def test_of_a_long_text_the_first_tokens_are_met(tokenizer: TextTokenizer) -> None:
+    reader = TextTokenizer(tokenizer.lexicon, as_pretrained(tokenizer.backbone))
+    reader.backbone.longest = 512
+    words = [f"{a}{b}" for a in "abcdefghijkl" for b in "nopqrstuvwxy"]
+    read = reader.products([Product("x", "Red Hose", description=" ".join(words))])
+    ids, spans = tokenize_words(reader.backbone, ["red", "hose", *words], 128)
+    assert read.full is not None
+    assert read.full.token_ids.tolist() == ids
+    assert len(ids) > 120
+    assert read.further[0].tolist() == list(range(spans[2][0], spans[2][0] + 32))
+
+
 def test_a_full_text_is_half_of_a_products_vector_and_adds_its_tokens(tokenizer: TextTokenizer) -> None:
     coder = EncoderCoder(as_pretrained(tokenizer.backbone), tokenizer.lexicon, CodeTrie.build(np.array([[0]]))).eval()
     head = Product("x", "Red Garden Hose", brand="Acme")
