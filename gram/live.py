@@ -125,8 +125,8 @@ class LiveIndex:
     def _represent(self, products: Sequence[Product]) -> Representations:
         weighed = self.searcher.weighs_compound
         full = bool(self.searcher.index.meta.get("coding", {}).get("full_texts"))  # as the products that are there
-        coding = replace(PRODUCT_CODING, full_texts=full)
-        coding = coding if weighed else replace(coding, codes=0)  # they take half of the time
+        codes = PRODUCT_CODING.codes if weighed else 0  # they take half of the time
+        coding = replace(PRODUCT_CODING, codes=codes, full_texts=full)
         return self.searcher.coder.represent(products, Side.PRODUCT, coding, progress="coding products")
 
     def replace(self, product: Product) -> None:

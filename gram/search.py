@@ -127,9 +127,8 @@ class Searcher:
             return query
         query = read_left_out(query, indexes)
         keys, things, lexicon = self.left_out(query), set(map(tuple, query.terms.left_out)), self.lexicon
-        denied = {
-            key for key in keys if lexicon.default_slot_ids[key] in SUCH_AS_IT_IS and things & {*lexicon.forms[key]}
-        }
+        of_it = [key for key in keys if lexicon.default_slot_ids[key] in SUCH_AS_IT_IS]
+        denied = [key for key in of_it if not things.isdisjoint(lexicon.forms[key])]
         return query._replace(codes=query.codes.leaving_out(keys, frozenset(denied)))
 
     def left_out(self, query: QueryRepresentation) -> frozenset[int]:

@@ -138,9 +138,7 @@ class QueryCodes(NamedTuple):
     apart: NDArray[np.bool_]  # (K, K) whether two of them say different things: neither repeats a word of the other
     near: SparseRows | None = None  # of each, the learnt attributes that come near to it, by how near; None: not known
     left_out: frozenset[int] = frozenset()  # those of the keys that the query holds only to leave them out
-    denied: frozenset[int] = (
-        frozenset()
-    )  # of these such as a product is, not such as it has: what holds them is unwanted
+    denied: frozenset[int] = frozenset()  # of these what a product is, not what it has: who holds one is unwanted
 
     @classmethod
     def read(cls, lexical: SparseRow, lexicon: Lexicon, near: NearAttributes | None = None) -> QueryCodes:
@@ -159,7 +157,7 @@ class QueryCodes(NamedTuple):
         return cls(key, importance, lexicon.default_slot_ids[key], apart, close)
 
     def leaving_out(self, keys: frozenset[int], denied: frozenset[int] = frozenset()) -> QueryCodes:
-        """The same of a query that leaves these attributes out: nothing is near to them."""
+        """The same of a query that leaves these attributes out: nothing is near to them. `denied` are some of them."""
         near = self.near
         if near is not None and keys:
             row = near.rows()

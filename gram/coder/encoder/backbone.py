@@ -225,15 +225,16 @@ def _digest(path: Path) -> str:
 def tokenize_words(
     backbone: Backbone, words: Sequence[str], max_tokens: int
 ) -> tuple[list[int], list[tuple[int, int]]]:
-    """Token ids of words between start and end marks, and each word's positions; words past the limit are cut.
+    """Token ids of words between start and end marks, and each word's positions; words past the limit, or past what the
+    encoder can read, are cut.
 
     `spans[w]` is (first, last + 1); a word that was cut has (0, 1), the start mark, for its attributes are lexical all
     the same.
     """
-    ids, spans = [backbone.start_id], []
+    ids, spans, limit = [backbone.start_id], [], min(max_tokens, backbone.longest)
     for word in words:
         row = backbone.tokens_of(word)
-        if row and len(ids) + len(row) < max_tokens:
+        if row and len(ids) + len(row) < limit:
             spans.append((len(ids), len(ids) + len(row)))
             ids += row
         else:

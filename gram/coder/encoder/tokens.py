@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +56,6 @@ class Tokenized(NamedTuple):
     unsaid: list[tuple[int, int]]  # of a query: the first token, and one past the last, of words that no attribute says
     full: list[int]  # token ids of all that a product says, where that is more than what is read of it first; else none
     further: list[int]  # where in these the tokens stand of words that were not read first
-    read: list[str]  # words that were
 
 
 class TokenizedTexts:
@@ -82,7 +81,7 @@ class TokenizedTexts:
             tag_start.append(len(tags))
             if row.full:
                 full_of.append(len(self.unsaid))
-                full.append(Tokenized(row.full, row.n_words, [], [], [], [], []))
+                full.append(Tokenized(row.full, row.n_words, [], [], [], []))
                 self.further.append(np.array(row.further, dtype=np.int64))
             self.unsaid.append(row.unsaid)
         self.full: TokenizedTexts | None = TokenizedTexts(full, pad_id) if full else None
@@ -183,8 +182,11 @@ class TextTokenizer:
     def products(self, products: Iterable[Product]) -> TokenizedTexts:
         return TokenizedTexts(map(self._tokenize_product, products), self.backbone.pad_id)
 
-    def _tokenize(self, fields: Sequence[tuple[str, str]], max_tokens: int) -> Tokenized:
-        """Each lexical attribute has one tag, where it stands first.
+    def _tokenize(
+        self, fields: Sequence[tuple[str, list[str]]], max_tokens: int
+    ) -> tuple[Tokenized, list[str], list[tuple[int, int]]]:
+        """Of the words of each field; with the words that are read, and where their tokens stand. Each lexical
+        attribute has one tag, where it stands first.
 
         The network reads the title, and then the words of brand, category and attributes that the title lacks. A
         description is not read, but its attributes are lexical too.
@@ -192,8 +194,7 @@ class TextTokenizer:
         read: list[str] = []
         seen: dict[str, int] = {}  # word → where it stands first
         fields_read: list[tuple[str, list[str], list[int]]] = []
-        for name, text in fields:
-            row = self.lexicon.analyzer.words(text)
+        for name, row in fields:
             at = []
             for word in row:
                 if name == "title" or (name != "description" and word not in seen):
@@ -203,7 +204,7 @@ class TextTokenizer:
                 else:
                     at.append(seen.get(word, -1))
             fields_read.append((name, row, at))
-        ids, spans = tokenize_words(self.backbone, read, min(max_tokens, self.backbone.longest))
+        ids, spans = tokenize_words(self.backbone, read, max_tokens)
         tags: dict[int, tuple[int, int, int, int]] = {}
         for name, row, at in fields_read:
             cut = [self.lexicon.analyzer.stem(w) for w in row]
@@ -215,20 +216,19 @@ class TextTokenizer:
                 if start >= end:
                     start, end = 0, 1
                 tags[tag.attribute] = (tag.attribute, start, end, FIELDS.index(name))
-        known = [word for word, (start, _) in zip(read, spans, strict=True) if start]
-        return Tokenized(ids, len(read), list(tags.values()), [], [], [], known)
+        return Tokenized(ids, len(read), list(tags.values()), [], [], []), read, spans
 
     def _tokenize_product(self, product: Product) -> Tokenized:
         """With its full text, every word of all fields as often as it stands there, where the head lacks some. An
         encoder from scratch learns from heads alone, and reads no more."""
-        fields = field_texts(product)
-        made = self._tokenize(fields, PRODUCT_TOKENS)
+        fields = [(name, self.lexicon.analyzer.words(text)) for name, text in field_texts(product)]
+        made, head, head_spans = self._tokenize(fields, PRODUCT_TOKENS)
         if not self.backbone.pretrained:
             return made
-        every = (word for _, text in fields for word in self.lexicon.analyzer.words(text))
+        every = chain.from_iterable(words for _, words in fields)
         words = list(islice(every, 2 * FULL_TOKENS))  # some have no token, and those of long texts take time
-        ids, spans = tokenize_words(self.backbone, words, min(FULL_TOKENS, self.backbone.longest))
-        read = set(made.read)
+        ids, spans = tokenize_words(self.backbone, words, FULL_TOKENS)
+        read = {word for word, (start, _) in zip(head, head_spans, strict=True) if start}
         further: list[int] = []
         for word, (start, end) in zip(words, spans, strict=True):
             if start and word not in read:
@@ -237,9 +237,8 @@ class TextTokenizer:
         return made._replace(full=ids, further=further[:FURTHER_TOKENS]) if further else made
 
     def _tokenize_query(self, text: str) -> Tokenized:
-        made = self._tokenize([("title", text)], QUERY_TOKENS)
         analyzer = self.lexicon.analyzer
-        words = analyzer.words(text)
+        made, words, spans = self._tokenize([("title", analyzer.words(text))], QUERY_TOKENS)
         known = {stem for attribute, *_ in made.tags for form in self.lexicon.forms[attribute] for stem in form}
         unwanted = {at + ahead for at in analyzer.find_negated(words) for ahead in range(LEFT_OUT)}
         nothing = analyzer.stopwords | set(analyzer.tables.negations["asked"])
@@ -251,7 +250,4 @@ class TextTokenizer:
             )
 
         unsaid = [at for at, word in enumerate(words) if says_more(at, word)]
-        if not unsaid:
-            return made
-        _, spans = tokenize_words(self.backbone, words, min(QUERY_TOKENS, self.backbone.longest))
         return made._replace(unsaid=[spans[at] for at in unsaid if spans[at][0] > 0])  # of those that are read
