@@ -1,0 +1,147 @@
+"""The encoders that a coder starts from: folders of Hugging Face's, the official MiniLM, and one from scratch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_encoder import PRODUCTS, TINY, make_backbone
+
+from gram.coder.base import QUERY_CODING, Side
+from gram.coder.encoder import backbone as backbones
+from gram.coder.encoder.backbone import Backbone, load_backbone, rebuild, scratch_backbone
+from gram.coder.encoder.coder import EncoderCoder
+from gram.coder.encoder.tokens import TextTokenizer
+from gram.codes.mining import mine
+from gram.codes.trie import CodeTrie
+from gram.errors import ModelError
+from gram.records import Product
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return make_backbone()
+
+
+@pytest.fixture
+def bert_folder(tmp_path: Path, backbone: Backbone) -> Path:
+    """A tiny BERT as transformers saves it."""
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    torch.manual_seed(1)
+    n = backbone.tokenizer.get_vocab_size()
+    config = BertConfig(vocab_size=n, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    BertModel(config).save_pretrained(tmp_path / "bert")
+    marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=backbone.tokenizer, **marks).save_pretrained(tmp_path / "bert")
+    return tmp_path / "bert"
+
+
+def states_of(backbone: Backbone, ids: list[int]) -> torch.Tensor:
+    encoder: Any = backbone.encoder.eval()
+    with torch.no_grad():
+        embedded = encoder.get_input_embeddings()(torch.tensor([ids]))
+        states: torch.Tensor = encoder(inputs_embeds=embedded, attention_mask=torch.ones(1, len(ids))).last_hidden_state
+    return states
+
+
+def test_a_local_folder_is_a_backbone(bert_folder: Path, backbone: Backbone) -> None:
+    loaded = load_backbone(str(bert_folder))
+    assert loaded.width == 16
+    assert loaded.tokens_of("hose") == backbone.tokens_of("hose")
+    assert (loaded.start_id, loaded.end_id, loaded.pad_id) == (backbone.start_id, backbone.end_id, backbone.pad_id)
+    assert states_of(loaded, [loaded.start_id, loaded.end_id]).shape == (1, 2, 16)
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda config, weights: weights.pop("encoder.layer.0.output.dense.weight"), "lack 1 tensors, such as encoder"),
+        (lambda config, weights: weights["embeddings.word_embeddings.weight"].fill_(float("nan")), "not finite"),
+        (lambda config, weights: config.update(num_attention_heads=0), "cannot be loaded"),
+        (lambda config, weights: config.update(position_embedding_type="relative_key"), "relative positions"),
+    ],
+)
+def test_a_folder_that_is_not_whole_is_no_backbone(
+    bert_folder: Path, tmp_path: Path, damage: Callable[[dict[str, Any], dict[str, torch.Tensor]], object], why: str
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(bert_folder, folder)
+    config, weights = json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
+    damage(config, weights)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=rf"cannot be loaded.*{why}|{why}.*Fix: "):
+        load_backbone(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("kind", "positions", "longest"), [("mpnet", 40, 38), ("roberta", 40, 38), ("distilbert", 20, 20)]
+)
+def test_an_encoder_of_another_type_reads_as_far_as_it_has_positions(
+    backbone: Backbone, tmp_path: Path, kind: str, positions: int, longest: int
+) -> None:
+    from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+
+    inner, lexicon = backbone.tokenizer, mine(PRODUCTS, [])
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    if kind == "distilbert":
+        shape = {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}
+    size = inner.get_vocab_size()
+    config = AutoConfig.for_model(kind, vocab_size=size, max_position_embeddings=positions, pad_token_id=1, **shape)
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=inner, **marks).save_pretrained(tmp_path)
+    loaded = load_backbone(str(tmp_path))
+    assert loaded.longest == longest
+    reader = TextTokenizer(lexicon, loaded)
+    coder = EncoderCoder(loaded, lexicon, CodeTrie.build(np.array([[0]]))).eval()
+    texts = [Product("x", "red hose " * 60, description="desk lamp " * 60)]
+    assert max(reader.products(texts).lengths) <= longest
+    assert np.isfinite(coder.represent(texts, Side.PRODUCT, replace(QUERY_CODING, codes=0)).dense).all()
+    asked = coder.represent(["red hose desk lamp " * 20], Side.QUERY, replace(QUERY_CODING, codes=0))
+    assert np.isfinite(asked.dense).all()
+    again = rebuild(loaded.encoder.config.to_dict(), inner.to_str(), "pretrained")  # type: ignore[union-attr, operator]
+    assert again.longest == longest
+
+
+def test_a_backbone_is_rebuilt_from_its_shape_and_weights(bert_folder: Path) -> None:
+    loaded = load_backbone(str(bert_folder))
+    encoder: Any = loaded.encoder
+    again = rebuild(encoder.config.to_dict(), loaded.tokenizer.to_str(), "pretrained")
+    again.encoder.load_state_dict(loaded.encoder.state_dict())
+    ids = [loaded.start_id, *loaded.tokens_of("hose"), loaded.end_id]
+    torch.testing.assert_close(states_of(again, ids), states_of(loaded, ids))
+
+
+def test_a_folder_that_is_not_there_or_holds_no_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("gone", "empty"):
+        with pytest.raises(ModelError, match=rf"{name}.* cannot be loaded.*Fix: give a folder"):
+            load_backbone(str(tmp_path / name))
+
+
+def test_minilm_weights_that_are_not_the_official_ones_are_refused(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    shutil.copytree(bert_folder, package)
+    monkeypatch.setattr(backbones, "_minilm_package", lambda: package)
+    with pytest.raises(ModelError, match="not the official all-MiniLM-L6-v2"):
+        load_backbone("minilm")
+    monkeypatch.setattr(backbones, "MINILM_SHA256", backbones._sha256(package / "model.safetensors"))
+    assert load_backbone("minilm").width == 16
+
+
+def test_scratch_tokens_are_the_same_each_time() -> None:
+    texts = [f"{p.title} {p.brand}" for p in PRODUCTS]
+    vocabularies = [scratch_backbone(texts, TINY).tokenizer.get_vocab() for _ in range(3)]
+    assert vocabularies[0] == vocabularies[1] == vocabularies[2]
