@@ -169,7 +169,7 @@ def bench(
 
 
 @click.command()
-@click.argument("dataset", type=click.Choice(["esci", "wands", "homedepot", "crowdflower"]))
+@click.argument("dataset", type=click.Choice(["esci", "wands", "homedepot", "crowdflower", "chorus"]))
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=FOLDER, required=True, help="The folder to write.")
 @click.option("--locale", default="us", show_default=True, help="Of ESCI.")
@@ -187,15 +187,17 @@ def bench(
     show_default=True,
     help="Keep only this share of the log's queries.",
 )
+@click.option("--no-log", is_flag=True, help="No log: every judged query is one of dev and of test.")
 def convert(
-    dataset: str, source: Path, output: Path, locale: str, version: str, log_share: float, replace: bool,
-    **side: Path | None,
+    dataset: str, source: Path, output: Path, locale: str, version: str, log_share: float, no_log: bool,
+    replace: bool, **side: Path | None,
 ) -> None:  # fmt: skip
     """Reads a public dataset as its publisher ships it and writes products, log, queries and qrels.
 
-    SOURCE is the dataset's folder, or Kaggle's train.csv (also zipped) for Home Depot and CrowdFlower.
+    SOURCE is the dataset's folder (of Chorus a checkout of github.com/querqy/chorus), or Kaggle's train.csv (also
+    zipped) for Home Depot and CrowdFlower.
     """
-    from gram.data.public import crowdflower, esci, homedepot, wands
+    from gram.data.public import chorus, crowdflower, esci, homedepot, wands
 
     _check_dataset(output, replace)
     if dataset == "esci":
@@ -204,6 +206,8 @@ def convert(
         data = wands.load(source)
     elif dataset == "crowdflower":
         data = crowdflower.load(source)
+    elif dataset == "chorus":
+        data = chorus.load(source)
     else:
         data = homedepot.load(
             source,
@@ -215,6 +219,8 @@ def convert(
         )
     if log_share < 1:
         data = data.with_log_share(log_share)
+    if no_log:
+        data = data.without_log()
     data.write(output)
     click.echo(f"{len(data.products)} products, {len(data.log)} interactions: {output}")
 

@@ -202,6 +202,10 @@ def test_convert_writes_what_train_reads(tmp_path: Path) -> None:
         assert [json.loads(line)["product_id"] for line in lines] == ["p0", "p1", "p2", "p3"]
     fewer = done("convert", "esci", source, "-o", tmp_path / "fewer", "--log-share", "0")
     assert fewer.startswith("4 products, 0 interactions")
+    every = done("convert", "esci", source, "-o", tmp_path / "every", "--no-log")
+    assert every.startswith("4 products, 0 interactions")
+    for part in ("dev", "test"):
+        assert len((tmp_path / "every" / f"{part}.queries.tsv").read_text(encoding="utf-8").splitlines()) == 1 + 20
 
 
 def test_a_generated_shop_is_written_as_it_is_made(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from gram.data.catalogue import read_products
 from gram.data.dataset import Dataset, Judged, Judgement, split_judgements, split_part
 from gram.data.log import read_log, read_qrels, read_queries
-from gram.data.public import crowdflower, esci, homedepot, wands
+from gram.data.public import chorus, crowdflower, esci, homedepot, wands
 from gram.data.public.markup import plain_text
 from gram.errors import BadRow, DataError, MissingColumn
 from gram.records import Interaction, Product
@@ -101,6 +101,7 @@ def test_home_depot_titles_and_judgements(tmp_path: Path) -> None:
             "dev": Judged({"4": "drill"}, {"4": {"100005": 1.0, "100001": 0.0, "100002": 2.0}}),
             "test": Judged({"3": "hammer"}, {"3": {"100002": 3.0}}),
         },
+        Judged({"1": "angle bracket", "2": "l bracket"}, {"1": {"100001": 3.0, "100002": 1.0}, "2": {"100001": 2.0}}),
     )
 
 
@@ -152,6 +153,7 @@ def test_crowdflower_rows_of_one_text_are_one_product(tmp_path: Path) -> None:
             "dev": Judged({"1": "drill"}, {"1": {"1": 2.0, "2": 1.0, "5": 2.0}}),
             "test": Judged({"2": "hammer"}, {"2": {"1": 0.0}}),
         },
+        Judged({"3": "angle bracket"}, {"3": {"5": 2.0, "2": 0.0}}),
     )
 
 
@@ -165,6 +167,56 @@ def test_crowdflower_errors(tmp_path: Path) -> None:
         crowdflower.load(path)
 
 
+def write_chorus(folder: Path, products: str, judgements: str) -> None:
+    (folder / "katas").mkdir(exist_ok=True)
+    (folder / "katas/Broad_Query_Set_rated.csv").write_text(f"query,docid,rating\n{judgements}")
+    data = folder / "data-encoder/ecommerce/vectors/data"
+    data.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(data / "1.json.zip", "w") as archive:
+        archive.writestr("1.json", products)
+
+
+MOUSE = (
+    '{"id": "7", "title": "Mouse", "supplier": "HP", "price": 1795, "short_description": "A mouse", "ean": ["1"], '
+    '"attr_t_cable__colour": "Blue", "attr_n_buttons": 3.0, "attr_b_wireless": true}'
+)
+
+
+def test_chorus(tmp_path: Path) -> None:
+    products = f'[{MOUSE}, {{"id": "8", "title": "Bracket"}}]'
+    write_chorus(tmp_path, products, "angle bracket,8,3\nangle bracket,7,1\ndrill,7,0\n")
+    dataset = chorus.load(tmp_path)
+    attributes = {"cable colour": ("Blue",), "buttons": ("3",)}
+    assert dataset == Dataset(
+        [Product("7", "Mouse", "HP", (), "A mouse", 17.95, attributes=attributes), Product("8", "Bracket")],
+        [Interaction("angle bracket", "8", 3.0)],
+        {"dev": Judged({"2": "drill"}, {"2": {"7": 0.0}}), "test": Judged({}, {})},
+        Judged({"1": "angle bracket"}, {"1": {"8": 3.0, "7": 1.0}}),
+    )
+    every = Judged({"1": "angle bracket", "2": "drill"}, {"1": {"8": 3.0, "7": 1.0}, "2": {"7": 0.0}})
+    assert dataset.without_log() == Dataset(dataset.products, [], {"dev": every, "test": every})
+
+
+def test_chorus_errors(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"name a checkout of github.com/querqy/chorus"):
+        chorus.load(tmp_path)
+    write_chorus(tmp_path, f"[{MOUSE}]", "drill,7,0\ndrill,9,1\n")
+    with pytest.raises(BadRow, match=r"rated.csv: line 3, column 'docid': no such product .*'9'"):
+        chorus.load(tmp_path)
+    write_chorus(tmp_path, f"[{MOUSE}]", "drill,7,4\n")
+    with pytest.raises(BadRow, match=r"line 2, column 'rating': not 0, 1, 2 or 3 .*'4'"):
+        chorus.load(tmp_path)
+    write_chorus(tmp_path, '[{"id": "7"}]', "drill,7,0\n")
+    with pytest.raises(BadRow, match=r"1.json.zip: line 1, column 'title'"):
+        chorus.load(tmp_path)
+    write_chorus(tmp_path, f"[{MOUSE}, {MOUSE[:-1]}", "drill,7,0\n")
+    with pytest.raises(DataError, match=r"1.json.zip is no JSON"):
+        chorus.load(tmp_path)
+    write_chorus(tmp_path, MOUSE, "drill,7,0\n")
+    with pytest.raises(DataError, match=r"1.json.zip is no list of products"):
+        chorus.load(tmp_path)
+
+
 def test_a_written_dataset_reads_back(tmp_path: Path) -> None:
     dataset = homedepot.load(**home_depot(tmp_path))
     folder = tmp_path / "written"
@@ -176,7 +228,8 @@ def test_a_written_dataset_reads_back(tmp_path: Path) -> None:
         p: Judged(read_queries(folder / f"{p}.queries.tsv"), read_qrels(folder / f"{p}.qrels.tsv"))
         for p in dataset.parts
     }
-    assert Dataset(products, read_log(folder / "log.tsv", {p.product_id for p in products}), parts) == dataset
+    log = read_log(folder / "log.tsv", {p.product_id for p in products})
+    assert Dataset(products, log, parts, dataset.training) == dataset
 
 
 def write_esci(folder: Path, **changed: list[object]) -> None:
@@ -249,6 +302,7 @@ def test_esci_as_text(tmp_path: Path) -> None:
         ],
         [Interaction("angle bracket", "B1", 0.5)],
         {"dev": Judged({"2": "drill"}, {"2": {"B2": 0.0}}), "test": Judged({"3": "hammer"}, {"3": {"B2": 3.0}})},
+        Judged({"1": "angle bracket"}, {"1": {"B1": 2.0, "B2": 1.0}}),
     )
 
 
@@ -309,6 +363,7 @@ def test_wands(tmp_path: Path) -> None:
             "dev": Judged({"1": "drill"}, {"1": {"1": 1.0}}),
             "test": Judged({"2": "hammer"}, {"2": {"0": 2.0, "1": 0.0}}),
         },
+        Judged({"0": "angle bracket"}, {"0": {"0": 2.0, "1": 1.0}}),
     )
 
 

@@ -32,15 +32,27 @@ class Judged(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """`log` holds interactions of training queries only; `parts` has the keys "dev" and "test"."""
+    """`log` holds interactions of training queries only; `parts` has the keys "dev" and "test". `training` are the
+    judgements of training queries, where there are any, and is not written."""
 
     products: list[Product]
     log: list[Interaction]
     parts: Mapping[str, Judged]
+    training: Judged = Judged({}, {})
 
     def with_log_share(self, share: float) -> Dataset:
         """The same with only a share of the log's queries: what a shop with a small log has."""
         return self._replace(log=draw_queries(self.log, share))
+
+    def without_log(self) -> Dataset:
+        """The same as a shop without a log: every judged query is one of test, and of dev too, on which rivals are
+        tuned."""
+        every = (self.training, *self.parts.values())
+        whole = Judged(
+            {query_id: query for part in every for query_id, query in part.queries.items()},
+            {query_id: grades for part in every for query_id, grades in part.qrels.items()},
+        )
+        return self._replace(log=[], parts=dict.fromkeys(("dev", "test"), whole), training=Judged({}, {}))
 
     def write(self, folder: str | Path) -> None:
         """Writes products.jsonl.gz, log.tsv, and for each part {part}.queries.tsv and {part}.qrels.tsv."""
@@ -113,13 +125,12 @@ class Judgement(NamedTuple):
 def split_judgements(products: list[Product], judgements: list[Judgement]) -> Dataset:
     """The dataset that these judgements make; of a pair judged twice the higher grade counts."""
     log: list[Interaction] = []
-    parts = {"dev": Judged({}, {}), "test": Judged({}, {})}
+    parts = {"train": Judged({}, {}), "dev": Judged({}, {}), "test": Judged({}, {})}
     for part, query_id, query, product_id, weight, grade in judgements:
-        if part != "train":
-            judged = parts[part]
-            judged.queries[query_id] = query
-            grades = judged.qrels.setdefault(query_id, {})
-            grades[product_id] = max(grade, grades.get(product_id, grade))
-        elif weight:
+        judged = parts[part]
+        judged.queries[query_id] = query
+        grades = judged.qrels.setdefault(query_id, {})
+        grades[product_id] = max(grade, grades.get(product_id, grade))
+        if part == "train" and weight:
             log.append(Interaction(query, product_id, weight))
-    return Dataset(products, log, parts)
+    return Dataset(products, log, parts, parts.pop("train"))
