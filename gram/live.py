@@ -124,9 +124,9 @@ class LiveIndex:
 
     def _represent(self, products: Sequence[Product]) -> Representations:
         weighed = self.searcher.weighs_compound
-        full = bool(self.searcher.index.meta.get("coding", {}).get("full_texts"))  # as the products that are there
+        read = bool(self.searcher.index.meta.get("coding", {}).get("descriptions"))  # as the products that are there
         codes = PRODUCT_CODING.codes if weighed else 0  # they take half of the time
-        coding = replace(PRODUCT_CODING, codes=codes, full_texts=full)
+        coding = replace(PRODUCT_CODING, codes=codes, descriptions=read)
         return self.searcher.coder.represent(products, Side.PRODUCT, coding, progress="coding products")
 
     def replace(self, product: Product) -> None:

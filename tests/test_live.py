@@ -64,19 +64,19 @@ def test_an_index_of_before_stays_as_it_was_coded(index_folder: Path, monkeypatc
     keeps how words count."""
     shop = Shop.open(index_folder)
     index, coder = shop.live.searcher.index, shop.live.searcher.coder
-    represent, full = coder.represent, []
+    represent, read = coder.represent, []
 
     def spy(*args: Any, **more: Any) -> Any:
-        full.append(args[2].full_texts)
+        read.append(args[2].descriptions)
         return represent(*args, **more)
 
     monkeypatch.setattr(coder, "represent", spy)
     shop.update([Product("one", "Zumbrel navy sofa", description="For the garden")])
-    monkeypatch.setitem(index.meta["coding"], "full_texts", False)
+    monkeypatch.setitem(index.meta["coding"], "descriptions", False)
     shop.update([Product("two", "Zumbrel navy sofa", description="For the garden")])
-    del index.meta["coding"]["full_texts"]
+    del index.meta["coding"]["descriptions"]
     shop.update([Product("three", "Zumbrel navy sofa", description="For the garden")])
-    assert full == [True, False, False]
+    assert read == [True, False, False]
     base, *fresh = shop.live.snapshot.segments
     before = replace(index, bm25=BM25Index.build([["zumbrel"]] * index.n_products, k1=0.5, b=0.4))
     merged = merge_segments(shop.live.searcher, [replace(base, index=before), *fresh], 1)

@@ -49,7 +49,7 @@ class CodingSettings:
     batch: int = 64
     postings: int = 0  # that a query's expansions touch at most in an index of 50,000 products; 0 for any number
     near: int = 0  # learnt attributes near to one that the text holds, the nearest ones
-    full_texts: bool = True  # whether a product's vectors are of its description too; an index of before says nothing
+    descriptions: bool = True  # whether a product's vectors are of its description too; an index of before says nothing
 
 
 PRODUCT_CODING = CodingSettings()

@@ -100,7 +100,7 @@ def co_align(run: TrainingRun) -> None:
     row_of = number_rows(some, len(samples.products))
     clicked = [row_of[row][row_of[row] >= 0] for row in samples.clicked]
     aligned = []
-    of_heads = replace(PRODUCT_CODING, full_texts=False)  # codes are of nothing else
+    of_heads = replace(PRODUCT_CODING, descriptions=False)  # codes are of nothing else
     for side, coding, texts in (
         (Side.QUERY, replace(QUERY_CODING, near=0), samples.tokenizer.queries(samples.queries)),
         (Side.PRODUCT, of_heads, samples.tokenizer.products([samples.products[i] for i in some.tolist()])),

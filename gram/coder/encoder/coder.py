@@ -102,20 +102,20 @@ class EncoderCoder(nn.Module):
         """As `represent`, of texts that are tokenised already, in batches of like length."""
         if self.training:
             self.eval()
-        if not settings.full_texts:
+        if not settings.descriptions:
             texts = texts.heads()
         built = RepresentationBuilder(texts, self.backbone.width, self.network.token_projection.out_features)
         quiet = not progress or len(texts) < PROGRESS_FROM
-        heads, full = texts.by_length(settings.batch), texts.full or texts
-        rest = full.by_length(settings.batch) if texts.full else []
-        with tqdm(total=len(heads) + len(rest), desc=progress, unit="batch", disable=quiet) as bar:
+        heads, read = texts.by_length(settings.batch), texts.descriptions or texts
+        described = read.by_length(settings.batch) if texts.descriptions else []
+        with tqdm(total=len(heads) + len(described), desc=progress, unit="batch", disable=quiet) as bar:
             for rows in heads:
                 with computing(self.device, dtype):
                     self._read_heads(built, texts, rows, side, settings)
                 bar.update()
-            for rows in rest:
+            for rows in described:
                 with computing(self.device, dtype):
-                    built.add_full(rows, *self.network.read_vectors(full.batch(rows).to(self.device), side))
+                    built.add_descriptions(rows, *self.network.read_vectors(read.batch(rows).to(self.device), side))
                 bar.update()
         built.code_vectors = self.code_vectors() if settings.near else None
         return built.build()

@@ -25,6 +25,8 @@ from gram.index.token_vectors import UNIT, TokenVectors
 
 CODE_WIDTH = 128
 """V: of the embeddings' 384 coordinates, those by which codes are compared: docs/log.md, "Codes as vectors"."""
+DESCRIPTION_SHARE = 0.4
+"""Of a described product's vector; the rest is of its head: docs/log.md, "Descriptions read"."""
 NEAR_FROM = 0.3
 """The cosine from which a learnt attribute is near to what a text says: docs/log.md, "Codes that are near"."""
 UNSAID, UNSAID_WEIGHT = 6, 0.7
@@ -54,7 +56,7 @@ class RepresentationBuilder:
         self.texts = texts
         self.lengths = np.maximum(texts.lengths - 2, 0)  # (N,) without the marks at both ends
         further = np.zeros(len(texts), dtype=np.int64)
-        further[texts.full_of] = [len(at) for at in texts.further]
+        further[texts.described] = [len(at) for at in texts.further]
         self.start = offsets(self.lengths + further)  # (N + 1,)
         self.vectors = np.zeros((int(self.start[-1]), token_width), dtype=np.int8)
         self.token_weights = np.zeros(len(self.vectors), dtype=np.float32)  # (S,)
@@ -78,16 +80,16 @@ class RepresentationBuilder:
         self.vectors[at] = np.rint(_np(step.token_vectors)[of, column] * UNIT)
         self.token_weights[at] = _np(step.token_weights)[of, column]
 
-    def add_full(self, rows: NDArray[np.int64], vectors: Tensor, token_vectors: Tensor) -> None:
-        """What the full texts of these numbers (B,) add to vectors that are there: half of a text's vector is of what
-        is read of it first, and half of all that it says; to its tokens those come that were not read yet."""
-        of = self.texts.full_of[rows]
-        both = self.dense[of] + _np(vectors)
+    def add_descriptions(self, rows: NDArray[np.int64], vectors: Tensor, token_vectors: Tensor) -> None:
+        """What the descriptions of these numbers (B,) add to vectors of heads that are there: their share of the
+        product's vector, and the tokens of words that the head lacks."""
+        of = self.texts.described[rows]
+        both = (1 - DESCRIPTION_SHARE) * self.dense[of] + DESCRIPTION_SHARE * _np(vectors)
         self.dense[of] = both / np.maximum(np.linalg.norm(both, axis=1, keepdims=True), 1e-12)
         states = _np(token_vectors)
-        for row, text, full in zip(range(len(rows)), of.tolist(), rows.tolist(), strict=True):
+        for row, text, description in zip(range(len(rows)), of.tolist(), rows.tolist(), strict=True):
             end = self.start[text + 1]
-            at = self.texts.further[full]
+            at = self.texts.further[description]
             self.vectors[end - len(at) : end] = np.rint(states[row, at] * UNIT)
 
     def add_near(self, rows: NDArray[np.int64], batch: Batch, cosines: Tensor, kept: int) -> None:

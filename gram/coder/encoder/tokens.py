@@ -1,6 +1,7 @@
 """Texts as the network reads them: tokens, and the attributes that the text holds with their positions.
 
-A product that says much is read twice: its head, by which it is coded, and its full text, which adds to its vectors.
+A product is read by its head, which gives its codes, and where its description says more, that is read too: it adds to
+the product's vectors.
 
 Letters: N texts, B texts of a batch, L tokens of the longest, T lexical attributes of all texts of a batch together.
 """
@@ -26,9 +27,9 @@ from gram.text.fields import FIELDS, field_texts
 from gram.text.words import has_digit
 
 QUERY_TOKENS, PRODUCT_TOKENS = 32, 64
-FULL_TOKENS, FURTHER_TOKENS = 128, 32
-"""Tokens at most that are read of a product's full text, and at most of these that late interaction meets beside those
-of the head: docs/log.md, "Descriptions read"."""
+DESCRIPTION_TOKENS, FURTHER_TOKENS = 128, 32
+"""Tokens at most that are read of a product's description, and at most of these that late interaction meets beside
+those of the head: docs/log.md, "Descriptions read"."""
 
 
 class Batch(NamedTuple):
@@ -54,15 +55,15 @@ class Tokenized(NamedTuple):
     n_words: int
     tags: list[tuple[int, int, int, int]]  # attribute, first token, one past, field
     unsaid: list[tuple[int, int]]  # of a query: the first token, and one past the last, of words that no attribute says
-    full: list[int]  # token ids of all that a product says, where that is more than what is read of it first; else none
-    further: list[int]  # where in these the tokens stand of words that were not read first
+    description: list[int]  # a product's description's token ids, where it has words that the head lacks; else none
+    further: list[int]  # where in these the tokens of such words stand
 
 
 class TokenizedTexts:
     """Many texts, tokenised once, as flat arrays with offsets; `batch(rows)` picks some.
 
-    `full` are the full texts of those, `full_of` (M,), that say more than what is read first, and `further` where in
-    each of them the tokens stand that come on top.
+    `descriptions` are those of the texts `described` (M,), and `further` says where in each of them the tokens stand
+    that the text's head lacks.
     """
 
     def __init__(self, rows: Iterable[Tokenized], pad_id: int) -> None:
@@ -70,8 +71,8 @@ class TokenizedTexts:
         tags: list[tuple[int, int, int, int]] = []
         token_start, tag_start, n_words = [0], [0], []
         self.unsaid: list[list[tuple[int, int]]] = []
-        full: list[Tokenized] = []
-        full_of: list[int] = []
+        descriptions: list[Tokenized] = []
+        described: list[int] = []
         self.further: list[NDArray[np.int64]] = []
         for row in rows:
             token_ids += row.token_ids
@@ -79,13 +80,13 @@ class TokenizedTexts:
             n_words.append(row.n_words)
             token_start.append(len(token_ids))
             tag_start.append(len(tags))
-            if row.full:
-                full_of.append(len(self.unsaid))
-                full.append(Tokenized(row.full, row.n_words, [], [], [], []))
+            if row.description:
+                described.append(len(self.unsaid))
+                descriptions.append(Tokenized(row.description, row.n_words, [], [], [], []))
                 self.further.append(np.array(row.further, dtype=np.int64))
             self.unsaid.append(row.unsaid)
-        self.full: TokenizedTexts | None = TokenizedTexts(full, pad_id) if full else None
-        self.full_of = np.array(full_of, dtype=np.int64)
+        self.descriptions: TokenizedTexts | None = TokenizedTexts(descriptions, pad_id) if descriptions else None
+        self.described = np.array(described, dtype=np.int64)
         self.pad_id = pad_id
         self.token_ids = np.array(token_ids, dtype=np.int32)
         self.tags = np.array(tags, dtype=np.int32).reshape(-1, 4)  # attribute, first token, one past, field
@@ -97,9 +98,9 @@ class TokenizedTexts:
         return len(self.n_words)
 
     def heads(self) -> TokenizedTexts:
-        """The same without their full texts: for whom codes alone matter."""
+        """The same without their descriptions: for whom codes alone matter."""
         same = copy(self)
-        same.full, same.full_of, same.further = None, np.zeros(0, dtype=np.int64), []
+        same.descriptions, same.described, same.further = None, np.zeros(0, dtype=np.int64), []
         return same
 
     @property
@@ -219,22 +220,22 @@ class TextTokenizer:
         return Tokenized(ids, len(read), list(tags.values()), [], [], []), read, spans
 
     def _tokenize_product(self, product: Product) -> Tokenized:
-        """With its full text, every word of all fields as often as it stands there, where the head lacks some. An
-        encoder from scratch learns from heads alone, and reads no more."""
+        """With its description, where that has words that are not read in the head. An encoder from scratch learns from
+        heads alone, and reads no more."""
         fields = [(name, self.lexicon.analyzer.words(text)) for name, text in field_texts(product)]
         made, head, head_spans = self._tokenize(fields, PRODUCT_TOKENS)
         if not self.backbone.pretrained:
             return made
-        every = chain.from_iterable(words for _, words in fields)
-        words = list(islice(every, 2 * FULL_TOKENS))  # some have no token, and those of long texts take time
-        ids, spans = tokenize_words(self.backbone, words, FULL_TOKENS)
+        described = chain.from_iterable(words for name, words in fields if name == "description")
+        words = list(islice(described, 2 * DESCRIPTION_TOKENS))  # some have no token, and those of long texts take time
+        ids, spans = tokenize_words(self.backbone, words, DESCRIPTION_TOKENS)
         read = {word for word, (start, _) in zip(head, head_spans, strict=True) if start}
         further: list[int] = []
         for word, (start, end) in zip(words, spans, strict=True):
             if start and word not in read:
                 further += range(start, end)
                 read.add(word)
-        return made._replace(full=ids, further=further[:FURTHER_TOKENS]) if further else made
+        return made._replace(description=ids, further=further[:FURTHER_TOKENS]) if further else made
 
     def _tokenize_query(self, text: str) -> Tokenized:
         analyzer = self.lexicon.analyzer
