@@ -206,8 +206,11 @@ def test_chorus_errors(tmp_path: Path) -> None:
     write_chorus(tmp_path, f"[{MOUSE}]", "drill,7,4\n")
     with pytest.raises(BadRow, match=r"line 2, column 'rating': not 0, 1, 2 or 3 .*'4'"):
         chorus.load(tmp_path)
+    write_chorus(tmp_path, f'[{MOUSE}, {{"id": "8", "title": ""}}]', "drill,7,0\n")
+    with pytest.raises(BadRow, match=r"1.json.zip: line 2, column 'title'"):
+        chorus.load(tmp_path)
     write_chorus(tmp_path, '[{"id": "7"}]', "drill,7,0\n")
-    with pytest.raises(BadRow, match=r"1.json.zip: line 1, column 'title'"):
+    with pytest.raises(MissingColumn, match=r"1.json.zip: there is no column 'title'"):
         chorus.load(tmp_path)
     write_chorus(tmp_path, f"[{MOUSE}, {MOUSE[:-1]}", "drill,7,0\n")
     with pytest.raises(DataError, match=r"1.json.zip is no JSON"):
