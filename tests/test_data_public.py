@@ -213,10 +213,10 @@ def test_chorus_errors(tmp_path: Path) -> None:
     with pytest.raises(MissingColumn, match=r"1.json.zip: there is no column 'title'"):
         chorus.load(tmp_path)
     write_chorus(tmp_path, f"[{MOUSE}, {MOUSE[:-1]}", "drill,7,0\n")
-    with pytest.raises(DataError, match=r"1.json.zip is no JSON"):
+    with pytest.raises(DataError, match=r"1.json.zip: is no JSON"):
         chorus.load(tmp_path)
     write_chorus(tmp_path, MOUSE, "drill,7,0\n")
-    with pytest.raises(DataError, match=r"1.json.zip is no list of products"):
+    with pytest.raises(DataError, match=r"1.json.zip: is no list of products"):
         chorus.load(tmp_path)
 
 
