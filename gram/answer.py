@@ -19,7 +19,7 @@ from gram.index.filters import Filter, parse_filter, quote
 from gram.names import check_names, check_sort, warn_of_fields, warn_of_filter
 from gram.ranked import BETWEEN, Ranked, by_part
 from gram.ranking.candidates import Candidates, Part, find_in_parts
-from gram.ranking.fits import FIT, ORDINARY, find_fitting, having_all
+from gram.ranking.fits import FIT, ORDINARY, Fitting, find_fitting, having_all
 from gram.records import Hit, code_text, read_code
 from gram.rules import Rule, Steering, replace_synonyms, steer
 from gram.snapshot import LiveSegment, Snapshot, to_mask
@@ -232,25 +232,25 @@ class Answer:
         more = [having_all(part, query, self.searcher.lexicon) if fit else _NO_ROWS for part in rest]
         unranked = np.concatenate([rows + begin for rows, begin in zip(more, begins.tolist(), strict=False)])
         depth, every_one = request.offset + request.limit, bool(request.sort or request.distinct)
-        if depth <= len(found.rows) and (not len(unranked) or (not every_one and depth <= ranked.fits.sum())):
+        if depth <= len(found.rows) and (not len(unranked) or (not every_one and depth <= ranked.n_first)):
             return replace(ranked, unranked=unranked)
         if every_one:  # what does not fit stands on no page of a sort, and for no value but its own
             rest = [part.only(rows) for part, rows in zip(parts, more, strict=True)]
         beyond = find_in_parts(rest, query, scorer.first_phase, from_postings=max(len(unranked), DEEPEST))
-        return ranked.followed_by(self._in_order(parts, steering, beyond, np.isin(beyond.rows, unranked)))
+        has_all = np.isin(beyond.rows, unranked)
+        return ranked.followed_by(self._in_order(parts, steering, beyond, Fitting(has_all, has_all)))
 
-    def _in_order(
-        self, parts: Sequence[Part], steering: Steering, found: Candidates, fits: NDArray[np.bool_]
-    ) -> Ranked:
-        """By score and what rules boost and bury, those that fit before those that do not, whose scores are lowered."""
+    def _in_order(self, parts: Sequence[Part], steering: Steering, found: Candidates, fitting: Fitting) -> Ranked:
+        """By score and what rules boost and bury, those that come first before the others, whose scores are lowered."""
         scores = self.searcher.scorer.score(found.features)
         for rule in steering.boosts:
             scores = scores + np.float32(rule.weight) * self._boosted(rule, parts, found.rows)
-        if fits.any() and not fits.all():
-            over = scores[~fits].max() - scores[fits].min()
-            scores = np.where(fits | (over < 0), scores, scores - over - np.float32(BETWEEN))
+        first = fitting.come_first
+        if first.any() and not first.all():
+            over = scores[~first].max() - scores[first].min()
+            scores = np.where(first | (over < 0), scores, scores - over - np.float32(BETWEEN))
         order, best = top_k(scores, len(scores))
-        return Ranked(found.rows[order], best, found.features[order], fits[order])
+        return Ranked(found.rows[order], best, found.features[order], fitting.fits[order])
 
     def _boosted(self, rule: Rule, parts: Sequence[Part], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(C,) 1 for candidates that a rule names or its filter lets through."""

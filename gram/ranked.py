@@ -35,13 +35,18 @@ class Ranked:
         """These of them, by their numbers, a mask (C,) or a slice."""
         return Ranked(self.rows[order], self.scores[order], self.features[order], self.fits[order], self.unranked)
 
+    @property
+    def n_first(self) -> int:
+        """How many there are down to the last that fits."""
+        return int(np.flatnonzero(self.fits).max(initial=-1)) + 1
+
     def followed_by(self, others: Ranked) -> Ranked:
-        """These and others, of which those that fit come behind as many of these as fit, and the rest at the end, their
-        scores lowered below those before them: these are on pages that know of no others."""
+        """These and others, of which those that fit come behind the last of these that does, and the rest at the end,
+        their scores lowered below those before them: these are on pages that know of no others."""
         if not len(others.rows):
             return self
-        n_fitting, least, scores = int(self.fits.sum()), np.inf, []
-        parts = [self.take(slice(n_fitting)), others.take(others.fits), self.take(slice(n_fitting, None))]
+        n_first, least, scores = self.n_first, np.inf, []
+        parts = [self.take(slice(n_first)), others.take(others.fits), self.take(slice(n_first, None))]
         parts = [part for part in [*parts, others.take(~others.fits)] if len(part.rows)]
         for part in parts:
             over = float(part.scores[0]) - least

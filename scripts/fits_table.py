@@ -80,7 +80,7 @@ def behind_best(most: float) -> Rule:
 
 def built(fit: float) -> Rule:
     """What a shop's search does among the candidates."""
-    return lambda searcher, found: find_fitting(found.candidates, found.query, searcher.lexicon, fit)
+    return lambda searcher, found: find_fitting(found.candidates, found.query, searcher.lexicon, fit).fits
 
 
 def _either(found: Found) -> NDArray[np.float32]:

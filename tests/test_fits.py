@@ -52,7 +52,8 @@ def fitting(found: np.ndarray, query: Any, fit: float = 0.38, first: np.ndarray 
     """Beside ordinary products whose weighed sum is 2: 8 · .25 of maxsim."""
     ordinary = rows(*[{"maxsim": 0.25}] * 10) if query.dense.any() else rows({})
     beside = rows() if first is None else first
-    return find_fitting(Candidates(np.arange(len(found)), found, ordinary, beside), query, LEXICON, fit).tolist()
+    candidates = Candidates(np.arange(len(found)), found, ordinary, beside)
+    return find_fitting(candidates, query, LEXICON, fit).fits.tolist()
 
 
 def test_what_stands_out_fits_by_hand() -> None:
@@ -334,6 +335,22 @@ def test_what_is_left_out_is_left_out_of_what_fits(shop: Shop) -> None:
     result = shop.search("zorbel chair without casters", facets=("brand",))
     fits = {hit.product_id: hit.fits for hit in result.hits}
     assert (fits["q1"], fits["q3"]) == (False, True)
+    shop.delete(titles)
+
+
+def test_what_is_left_out_stands_where_its_score_puts_it(shop: Shop) -> None:
+    """Before what hardly fits, so that no judgement of the words alone throws out what may be meant; pages go on."""
+    titles = {"q1": "Zorbel chair with casters", "q2": "Zorbel chair", "q3": "Zorbel chair without casters"}
+    shop.update(Product(name, title) for name, title in titles.items())
+    ask = partial(shop.search, "zorbel chair without casters")
+    hits = ask(limit=60, facets=("brand",)).hits
+    fits = [hit.fits for hit in hits]
+    at = [hit.product_id for hit in hits].index("q1")
+    assert at < len(fits) - 1 - fits[::-1].index(True), "some that fit stand behind it"
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    pages = [hit.product_id for offset in range(0, 60, 7) for hit in ask(limit=7, offset=offset).hits]
+    assert pages[:60] == [hit.product_id for hit in hits]
+    assert "q1" not in {hit.product_id for hit in ask(limit=60, sort="brand").hits}
     shop.delete(titles)
 
 

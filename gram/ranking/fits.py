@@ -10,6 +10,8 @@ Letters: C candidates, O ordinary products, F features.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,13 +42,26 @@ _REACH = sum(feature.weight for feature in _BOUNDED)
 _REACH_WITHOUT_VECTORS = sum(f.weight for f in _BOUNDED if not reads_vectors(f))
 
 
-def find_fitting(found: Candidates, query: QueryRepresentation, lexicon: Lexicon, fit: float) -> NDArray[np.bool_]:
-    """(C,) which candidates fit; every one where `fit` is 0, and none where a query has no telling word.
+class Fitting(NamedTuple):
+    """Which candidates fit, (C,), and which of them would, were it not for what the query leaves out."""
+
+    fits: NDArray[np.bool_]
+    come_first: NDArray[np.bool_]
+
+
+def find_fitting(found: Candidates, query: QueryRepresentation, lexicon: Lexicon, fit: float) -> Fitting:
+    """Every candidate fits where `fit` is 0, and none where a query has no telling word.
 
     The best is looked for in the whole shop: what a filter leaves does not fit for being all that is left. Words that
     no code of the query says are asked too: a product that has its every code has not all then. Nor has one of whose
-    title all that is asked is what it is for. What has in its title what the query leaves out does not fit.
+    title all that is asked is what it is for. What has in its title what the query leaves out does not fit, but stands
+    where its score puts it: docs/log.md, "What the query leaves out, in its place".
     """
+    come_first = _find_near(found, query, lexicon, fit)
+    return Fitting(come_first & ((found.features[:, _LEFT_OUT] == 0) | (not fit)), come_first)
+
+
+def _find_near(found: Candidates, query: QueryRepresentation, lexicon: Lexicon, fit: float) -> NDArray[np.bool_]:
     if not fit or not len(found.rows):
         return np.ones(len(found.rows), dtype=bool)
     if not query.terms.telling:
@@ -59,8 +74,7 @@ def find_fitting(found: Candidates, query: QueryRepresentation, lexicon: Lexicon
     has_all = found.features[:, _FULL_COVERAGE] > 0
     if codes_say_all(query, lexicon):
         has_all |= found.features[:, _CODE_SHARE] >= WHOLE
-    fits |= has_all & (found.features[:, _ONLY_FOR] < WHOLE)
-    return fits & (found.features[:, _LEFT_OUT] == 0)
+    return fits | has_all & (found.features[:, _ONLY_FOR] < WHOLE)
 
 
 def codes_say_all(query: QueryRepresentation, lexicon: Lexicon) -> bool:
