@@ -95,6 +95,16 @@ def test_saved_and_loaded_it_is_the_same(shelf: list[list[str]], mmap: bool, tmp
     assert (tmp_path / "bm25.txt").read_text(encoding="utf-8").split() == list(bm25.ids)
 
 
+def test_a_segment_scores_as_the_index_that_it_is_like() -> None:
+    """Whatever that one's settings are: a product of both has one score in both."""
+    whole = BM25Index.build(SHELF, k1=0.3, b=0.1)
+    segment = BM25Index.build(SHELF[1:2], like=whole)
+    assert (segment.k1, segment.b, segment.mean_length) == (0.3, 0.1, whole.mean_length)
+    for word in SHELF[1]:
+        assert segment.score([word])[0] == pytest.approx(whole.score([word])[1])
+        assert segment.score([word])[0] > 0
+
+
 def test_what_cannot_be_built() -> None:
     for k1, b in ((-1, 0.4), (0.9, 1.1), (math.nan, 0.4)):
         with pytest.raises(SettingError, match="k1"):

@@ -564,7 +564,7 @@ def test_no_description_is_longer_than_the_encoder_can_read(tokenizer: TextToken
 
 def test_descriptions_of_several_products_are_each_ones_own(tokenizer: TextTokenizer) -> None:
     coder = EncoderCoder(as_pretrained(tokenizer.backbone), tokenizer.lexicon, CodeTrie.build(np.array([[0]]))).eval()
-    said = ("desk", "", "a hose for the garden and the desk lamp of zenit", "blue", "", "dark lamp, desk, home")
+    said = ("desk", "", "dark lamp, desk, home", "blue", "", "a hose for the garden and the desk lamp of zenit")
     products = [Product(str(i), f"{'Red ' * (i % 3)}Hose", description=text) for i, text in enumerate(said)]
     settings = replace(QUERY_CODING, codes=0, batch=2)
     together = coder.represent(products, Side.PRODUCT, settings)
