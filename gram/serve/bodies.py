@@ -10,13 +10,12 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from gram.answer import DEEPEST, SearchRequest, SearchResult
+from gram.answer import DEEPEST, MOST_NAMES, SearchRequest, SearchResult
 from gram.records import Hit, Product, code_text
 
 BODY = 1_000_000  # bytes of a body but for those of products, which are streamed
 LONGEST_QUERY = 2_000
 RETRY = {"Retry-After": "1"}
-MOST_NAMES = 50  # in a list of fields
 LONGEST_MESSAGE = 300  # characters of a message or a fix, which may repeat what was sent
 
 
