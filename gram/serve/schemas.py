@@ -174,7 +174,7 @@ COMPONENTS: dict[str, Schema] = {
         additionalProperties=_FLAT,
     ),
     "Patch": object_of(_SENT, optional=list(_SENT), additionalProperties=_FLAT, minProperties=1)
-    | {"not": {"required": ["product_id"]}, "description": "null takes a field away"},
+    | {"not": {"required": ["product_id"]}, "description": "null takes a field away, of attributes all"},
     "Accepted": object_of(
         {
             "accepted": COUNT,
