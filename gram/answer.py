@@ -101,8 +101,11 @@ def check_request(request: SearchRequest) -> None:
     fit = 0 if request.fit is None else request.fit
     if isinstance(fit, bool) or not isinstance(fit, int | float) or not 0 <= fit <= 1:
         raise SettingError(f"fit is {fit!r:.60}. Fix: give a number from 0, where each candidate fits, to 1")
-    if request.limit + request.offset > DEEPEST:
-        raise SettingError(f"offset and limit reach beyond {DEEPEST} hits. Fix: narrow the search by a filter")
+    limit, offset = request.limit, request.offset
+    if limit + offset > DEEPEST:
+        fix = f"give a limit of {DEEPEST - offset} at most" if offset < DEEPEST else f"give an offset below {DEEPEST}"
+        problem = f"offset and limit are {limit + offset} together, and {DEEPEST} hits can be reached"
+        raise SettingError(f"{problem}. Fix: {fix}; a filter brings others within reach")
     check_texts(query=request.query, filter=request.filter, sort=request.sort, distinct=request.distinct)
     for name in request.facets:
         if not isinstance(name, str):

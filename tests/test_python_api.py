@@ -152,6 +152,8 @@ CALLS: dict[str, tuple[Callable[[Shop], object], str]] = {
     "search a number": (lambda shop: shop.search(5), "a search is 5"),  # type: ignore[arg-type]
     "search none": (lambda shop: shop.search(None), "a search is None"),  # type: ignore[arg-type]
     "options beside": (lambda shop: shop.search(SearchRequest("sofa"), limit=3), "limit is given beside a request"),
+    "too deep": (lambda shop: shop.search("sofa", limit=9_000, offset=2_000), "give a limit of 8000 at most"),
+    "beyond": (lambda shop: shop.search("sofa", offset=20_000), "give an offset below 10000"),
     "facets": (lambda shop: shop.search("sofa", facets=5), "facets are 5"),
     "many facets": (lambda shop: shop.search("sofa", facets=["a"] * (MOST_NAMES + 1)), "there are 51 facets"),
     "explain": (lambda shop: shop.search("sofa", explain="no"), "explain is 'no'"),

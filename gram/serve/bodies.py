@@ -94,16 +94,11 @@ def search_request(given: Mapping[str, Any]) -> tuple[SearchRequest, list[str] |
     query = _text(given, "q")
     if len(query) > LONGEST_QUERY:
         raise _bad("too_long", f"q has {len(query):,} characters", f"send {LONGEST_QUERY:,} at most")
-    limit, offset = whole(given, "limit", 10), whole(given, "offset", 0)
-    if limit + offset > DEEPEST:
-        fix = f"send a limit of {DEEPEST - offset} at most" if offset < DEEPEST else f"send an offset below {DEEPEST}"
-        problem = f"offset and limit are {limit + offset} together, and {DEEPEST} hits can be reached"
-        raise _bad("too_deep", problem, f"{fix}; a filter brings others within reach")
     value, fit = given.get("value"), given.get("fit")
     request = SearchRequest(
         query=query,
-        limit=limit,
-        offset=offset,
+        limit=whole(given, "limit", 10),
+        offset=whole(given, "offset", 0),
         filter=_text(given, "filter"),
         facets=tuple(_names(given, "facets")),
         sort=_text(given, "sort"),
