@@ -145,12 +145,14 @@ BART = {f"{side}_{name}": n for side in ("encoder", "decoder") for name, n in
     [
         ("electra", SMALL | {"embedding_size": 8}, {}, 8),
         ("albert", SMALL | {"embedding_size": 8}, {"PAD": "<pad>", "UNK": "<unk>"}, 8),
+        ("modernbert", SMALL | {"pad_token_id": 0}, {}, 16),
+        ("deberta-v2", SMALL | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}, {}, 16),
         ("t5", T5, {"PAD": "<pad>", "UNK": "<unk>", "SEP": "</s>", "CLS": "none"}, 16),
         ("bart", BART, {"PAD": "<pad>", "UNK": "<unk>", "SEP": "</s>", "CLS": "<s>"}, 16),
         ("xlnet", XLNET, {"CLS": "<cls>", "SEP": "<sep>", "PAD": "<pad>"}, 16),
     ],
 )  # fmt: skip
-def test_encoders_of_narrow_embeddings_and_of_whole_models_are_backbones(
+def test_encoders_of_many_kinds_are_backbones(
     backbone: Backbone, tmp_path: Path, kind: str, shape: dict[str, Any], marks: dict[str, str], embedding_width: int
 ) -> None:
     tokenizer = with_marks(backbone.tokenizer, **marks)
