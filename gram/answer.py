@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -27,6 +27,8 @@ from gram.text.prices import PriceRange, read_price
 
 DEEPEST = 10_000
 """Hits that offset and limit reach down to."""
+MOST_NAMES = 50
+"""Fields that are named in one list."""
 REFINED_FROM, REFINEMENTS = 50, 8
 """Hits whose codes are offered as refinements, and how many of these."""
 EXPANSIONS = 8
@@ -53,9 +55,11 @@ class SearchRequest:
     fit: float | None = None
 
     def __post_init__(self) -> None:
-        """Raises SettingError for facets that are one text: its letters are not meant."""
+        """Raises SettingError for facets that are no list: of one text its letters are not meant."""
         if isinstance(self.facets, str):
             raise SettingError(f"facets are names in a list, not one text. Fix: facets=[{self.facets!r}]")
+        if not isinstance(self.facets, Iterable):
+            raise SettingError(f"facets are {self.facets!r:.60}. Fix: give a list of names")
         object.__setattr__(self, "facets", tuple(self.facets))  # a request is a key of the answers that are remembered
 
     @property
@@ -90,17 +94,26 @@ class SearchResult:
 
 
 def check_request(request: SearchRequest) -> None:
-    """Raises SettingError for numbers out of range and texts that are none."""
+    """Raises SettingError for numbers out of range and texts that are none, and for what is no request."""
+    if not isinstance(request, SearchRequest):
+        raise SettingError(f"a search is {request!r:.60}. Fix: give a text, or a SearchRequest")
     check_counts(limit=request.limit, offset=request.offset)
     fit = 0 if request.fit is None else request.fit
     if isinstance(fit, bool) or not isinstance(fit, int | float) or not 0 <= fit <= 1:
         raise SettingError(f"fit is {fit!r:.60}. Fix: give a number from 0, where each candidate fits, to 1")
-    if request.limit + request.offset > DEEPEST:
-        raise SettingError(f"offset and limit reach beyond {DEEPEST} hits. Fix: narrow the search by a filter")
+    limit, offset = request.limit, request.offset
+    if limit + offset > DEEPEST:
+        fix = f"give a limit of {DEEPEST - offset} at most" if offset < DEEPEST else f"give an offset below {DEEPEST}"
+        problem = f"offset and limit are {limit + offset} together, and {DEEPEST} hits can be reached"
+        raise SettingError(f"{problem}. Fix: {fix}; a filter brings others within reach")
     check_texts(query=request.query, filter=request.filter, sort=request.sort, distinct=request.distinct)
     for name in request.facets:
         if not isinstance(name, str):
             raise SettingError(f"a facet is {name!r:.60}. Fix: give the name of a field")
+    if len(request.facets) > MOST_NAMES:
+        raise SettingError(f"there are {len(request.facets)} facets. Fix: ask for {MOST_NAMES} at most")
+    if not isinstance(request.explain, bool):
+        raise SettingError(f"explain is {request.explain!r:.60}. Fix: write True or False")
 
 
 def check_counts(**numbers: Any) -> None:

@@ -9,7 +9,7 @@ from gram.ranking.features import FEATURES
 from gram.records import Hit, SharedCode, code_text
 
 CODES = 8
-"""Shared codes of a hit that are shown in full, the weightiest; the others are named."""
+"""Shared codes of a hit that are shown in full, the weightiest, where their share can be seen; the others are named."""
 
 _STEERS = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # control characters, C0 and C1: terminal escapes begin with one
@@ -42,11 +42,20 @@ def format_hits(
 
 
 def format_hit(hit: Hit) -> str:
-    """Why a hit was found, as indented lines: the shared codes with their share and where each side has them from,
-    those that weigh nothing last, then the parts of the score, each group of features with its sum."""
-    codes = [*map(_format_code, hit.codes[:CODES])]
-    if others := [code_text(shared.code) for shared in hit.codes[CODES:]]:
-        codes.append(printable(f"{'also':>6}  {', '.join(others)}"))
+    """Why a hit was found, as indented lines: the weightiest shared codes with their share and where each side has them
+    from, in one line the others with the sum of theirs, then the parts of the score, each group of features with its
+    sum."""
+    codes: list[str] = []
+    others: list[SharedCode] = []
+    for rank, shared in enumerate(hit.codes):
+        if rank < CODES and _in_percent(shared.share):
+            codes.append(_format_code(shared))
+        else:
+            others.append(shared)
+    if others:
+        rest = _in_percent(sum(shared.share for shared in others))
+        names = ", ".join(code_text(shared.code) for shared in others)
+        codes.append(printable(f"{rest:6.1%}  also {names}" if rest else f"{'also':>6}  {names}"))
     return "\n".join(f"       {line}" for line in [*codes, *_format_features(hit)])
 
 
@@ -54,7 +63,12 @@ def _format_code(shared: SharedCode) -> str:
     near = "" if shared.near_to is None else f" {printable(str(shared.near_to))}"
     query = f"query {shared.query_source}{near} {shared.query_weight:.2f}"
     product = f"product {shared.product_source} {shared.product_weight:.2f}"
-    return f"{round(shared.share, 3) + 0.0:6.1%}  {printable(code_text(shared.code))}  ({query} × {product})"
+    return f"{_in_percent(shared.share):6.1%}  {printable(code_text(shared.code))}  ({query} × {product})"
+
+
+def _in_percent(share: float) -> float:
+    """A share as it is shown, to a tenth of a percent: 0 where that says nothing of it."""
+    return round(share, 3) + 0.0
 
 
 def _format_features(hit: Hit) -> list[str]:

@@ -17,6 +17,7 @@ from gram.coder.base import PRODUCT_CODING, Coder, CodingSettings, Representatio
 from gram.coder.folder import check_model, load_coder, model_hash
 from gram.codes.lexicon import Lexicon
 from gram.codes.slots import SLOTS
+from gram.data.catalogue import check_products
 from gram.errors import DataError, SettingError
 from gram.folders import check_replaceable
 from gram.index.bm25 import BM25Index
@@ -44,9 +45,11 @@ def make_index(
 ) -> Path:  # fmt: skip
     """Represents a catalogue with a trained model and writes the index folder.
 
-    Raises SettingError where there are no products or an id stands twice, ModelError for a model that cannot be read,
-    and DataError where changes of a live index would be lost, which `replace` allows.
+    Raises SettingError where there are no products or an id stands twice, BadRow for a product that a catalogue's
+    readers refuse, ModelError for a model that cannot be read, and DataError where changes of a live index would be
+    lost, which `replace` allows.
     """
+    products = check_products(products)
     if not products:
         raise SettingError("there are no products to index")
     unique_ids(products)

@@ -21,6 +21,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from gram.codes.lexicon import Lexicon
+from gram.data.columns import has_control
+from gram.data.files import one_line
 from gram.errors import SettingError
 from gram.index.filters import parse_filter
 from gram.records import read_code
@@ -105,6 +107,13 @@ def parse_rule(rule_id: str, data: Any) -> Rule:
     )  # fmt: skip
     _check_object(rule)
     return rule
+
+
+def check_rule_id(rule_id: Any) -> None:
+    """Raises RuleError for an id that no address of the service can hold."""
+    if not isinstance(rule_id, str) or not one_line(rule_id) or "/" in rule_id or has_control(rule_id):
+        fix = "give a text without slashes and control characters"
+        raise RuleError(f"the id of a rule is {rule_id!r:.60}. Fix: {fix}")
 
 
 def without_told(data: Mapping[str, Any]) -> dict[str, Any]:

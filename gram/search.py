@@ -93,6 +93,8 @@ class Searcher:
         self, queries: Mapping[str, str], k: int = 300, progress: bool = False
     ) -> dict[str, dict[str, float]]:
         """A run: for each query id the scores of its k best products. Errors as of `search`."""
+        if not isinstance(queries, Mapping):
+            raise SettingError(f"queries are of type {type(queries).__name__}. Fix: give a map of ids to texts")
         represented = self.represent_in_parts(list(queries.values()), "searching" if progress else "")
         return {query_id: self.rank(query, k) for query_id, query in zip(queries, represented, strict=True)}
 

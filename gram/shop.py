@@ -27,6 +27,7 @@ from gram.answer import (
 from gram.code_edits import CodeEdit
 from gram.coder.folder import check_model
 from gram.coder.packing import read_back
+from gram.data.catalogue import check_patch, check_products, patch_product
 from gram.errors import GramError, SettingError
 from gram.export import query_vector, shown
 from gram.index.filters import parse_filter
@@ -36,7 +37,7 @@ from gram.live import LiveIndex
 from gram.names import check_names, missing_code, warn_of_rule
 from gram.records import Attribute, Product
 from gram.remembered import Remembered
-from gram.rules import Rule, in_force, next_moment, parse_rule, without_told
+from gram.rules import Rule, check_rule_id, in_force, next_moment, parse_rule, without_told
 from gram.search import BATCH, find_model
 
 log = logging.getLogger(__name__)
@@ -113,36 +114,42 @@ class Shop:
     # --- changes ----------------------------------------------------------------------------------------------------
 
     def update(self, products: Iterable[Product]) -> int:
-        """Adds or replaces products; how many. Durable and visible when it returns. Raises SettingError for an id
-        twice."""
-        return self.live.update(products)
+        """Adds or replaces products; how many. Durable and visible when it returns. Raises BadRow for a product that a
+        catalogue's readers refuse, SettingError for an id twice."""
+        return self.live.update(check_products(products))
 
     def delete(self, product_ids: Iterable[str]) -> int:
-        """Takes products out; how many were there. Durable and visible when it returns. Raises SettingError for one
-        text in place of ids."""
+        """Takes products out; how many were there. Durable and visible when it returns. Raises SettingError for what is
+        no list of texts."""
         if isinstance(product_ids, str):
             raise SettingError(f"ids are given in a list, not as one text. Fix: delete([{product_ids!r}])")
-        return self.live.delete(product_ids)
+        if not isinstance(product_ids, Iterable):
+            raise SettingError(f"ids are {product_ids!r:.60}. Fix: give a list of texts")
+        ids = list(product_ids)
+        for product_id in ids:
+            check_texts(product_id=product_id)
+        return self.live.delete(ids)
 
     def patch(self, product_id: str, fields: Mapping[str, Any]) -> Product:
         """Changes some fields of a product; price, value, stock, image and url code nothing anew.
 
-        `fields` are named as those of `Product`, any other is an attribute with its values; None takes one away. Raises
-        KeyError for an unknown product.
+        `fields` are named as those of `Product`, any other is an attribute with its values; None takes one away, and
+        every attribute with `attributes`: see `patch_product`. Raises KeyError for an unknown product, BadRow for what
+        a catalogue's readers refuse.
         """
+        check_patch(fields)
         old = self.product(product_id)
         if old is None:
             raise KeyError(product_id)
-        changed = {name: value for name, value in fields.items() if name in Product._fields and name != "attributes"}
-        attributes = dict(old.attributes) | dict(fields.get("attributes") or {})
-        attributes |= {name: values for name, values in fields.items() if name not in Product._fields}
-        product = old._replace(**changed, attributes={name: values for name, values in attributes.items() if values})
+        product = patch_product(old, fields)
         self.replace(product)
         return product
 
     def replace(self, product: Product) -> None:
         """Puts a product in the place of the one of its id; where these differ in price, value, stock, image or url
-        alone, nothing is coded. Durable and visible when it returns. Raises KeyError for an unknown product."""
+        alone, nothing is coded. Durable and visible when it returns. Raises KeyError for an unknown product, BadRow as
+        `update` does."""
+        (product,) = check_products([product])
         old = self.product(product.product_id)
         if old is None:
             raise KeyError(product.product_id)
@@ -152,12 +159,15 @@ class Shop:
             self.live.update([product])
 
     def product(self, product_id: str) -> Product | None:
-        """A product as it is now."""
+        """A product as it is now. Raises SettingError for an id that is no text."""
+        check_texts(product_id=product_id)
         found = self.live.snapshot.find(product_id)
         return None if found is None else found[0].index.table[found[1]]
 
     def codes(self, product_id: str) -> ProductCodes | None:
-        """The single codes of a product as it is now, the weightiest first."""
+        """The single codes of a product as it is now, the weightiest first. Raises SettingError for an id that is no
+        text."""
+        check_texts(product_id=product_id)
         snapshot = self.live.snapshot
         found = snapshot.find(product_id)
         if found is None:
@@ -215,8 +225,11 @@ class Shop:
         these again (None); the code as the lexicon has it. Durable and visible when it returns.
 
         It stays when the product is written anew. Raises KeyError for an unknown product, SettingError for a code that
-        the lexicon lacks.
+        the lexicon lacks, and for texts that are none.
         """
+        check_texts(product_id=product_id, slot=slot, value=value)
+        if given is not None and not isinstance(given, bool):
+            raise SettingError(f"given is {given!r:.60}. Fix: write True, False or None")
         lexicon = self.live.searcher.lexicon
         key = lexicon.find(slot, value)
         if key < 0:
@@ -236,6 +249,7 @@ class Shop:
         Queries have it at once, a product when it is coded the next time: `live.snapshot.like` names those that may
         have it, and `live.code_anew` codes them. Raises SettingError for one that cannot be added.
         """
+        check_texts(slot=slot, value=value)
         attribute = Attribute(slot.strip(), " ".join(self.live.searcher.lexicon.analyzer.words(value)))
         new = self.live.add_attribute(attribute)
         lexicon = self.live.searcher.lexicon
@@ -258,6 +272,7 @@ class Shop:
     def put_rule(self, rule_id: str, data: Mapping[str, Any]) -> Rule:
         """Keeps a rule in place of one of the same id; what it names in vain `warnings` tells. Raises RuleError for one
         that cannot be kept, SettingError for a filter by a field that no product has."""
+        check_rule_id(rule_id)
         rule = parse_rule(rule_id, data)
         if rule.filter:
             check_names(self.live.snapshot, parse_filter(rule.filter).names)
@@ -273,7 +288,8 @@ class Shop:
         return warn_of_rule(self.live.snapshot, rule)
 
     def remove_rule(self, rule_id: str) -> bool:
-        """Takes a rule out; whether there was one."""
+        """Takes a rule out; whether there was one. Raises SettingError for an id that is no text."""
+        check_texts(rule_id=rule_id)
         with self._ruling:
             there = self.store.remove("rule", rule_id)
             self._set_rules([r for r in self._rules if r.rule_id != rule_id])
@@ -335,8 +351,13 @@ class Shop:
         """
         if isinstance(request, str):
             request = SearchRequest(request, **options)
+        elif options:
+            raise SettingError(f"{next(iter(options))} is given beside a request. Fix: give it in the SearchRequest")
         check_request(request)
         if rules is not None:
+            for rule in rules:
+                if not isinstance(rule, Rule):
+                    raise SettingError(f"a rule is {rule!r:.60}. Fix: give what parse_rule of gram.rules read")
             return Answer(self.live.snapshot, request, rules).run()
         rules, version = self._rules_now()
         key = (self.live.snapshot.version, version, request)
@@ -350,6 +371,10 @@ class Shop:
     def search_many(self, queries: Sequence[str], request: SearchRequest) -> Iterator[SearchResult]:
         """The answers to many queries, each asked as the request asks: those of `search`, sooner, for queries are
         represented together. Errors as of `search`."""
+        if isinstance(queries, str):
+            raise SettingError(f"queries are texts in a list, not one text. Fix: search_many([{queries!r:.60}], …)")
+        for query in queries:
+            check_texts(query=query)
         check_request(request)
         rules, _ = self._rules_now()
         snapshot = self.live.snapshot

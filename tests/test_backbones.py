@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_encoder import PRODUCTS, TINY, make_backbone
+from tokenizers import Tokenizer, models
 
 from gram.coder.base import QUERY_CODING, Side
 from gram.coder.encoder import backbone as backbones
@@ -111,6 +112,98 @@ def test_an_encoder_of_another_type_reads_as_far_as_it_has_positions(
     assert np.isfinite(asked.dense).all()
     again = rebuild(loaded.encoder.config.to_dict(), inner.to_str(), "pretrained")  # type: ignore[union-attr, operator]
     assert again.longest == longest
+
+
+def save_folder(folder: Path, tokenizer: Tokenizer, kind: str, **shape: Any) -> str:
+    """A tiny encoder of a type, or the whole model where it is part of one, as transformers saves it."""
+    from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+
+    torch.manual_seed(1)
+    size = max(tokenizer.get_vocab().values()) + 1
+    AutoModel.from_config(AutoConfig.for_model(kind, vocab_size=size, **shape)).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    return str(folder)
+
+
+def with_marks(tokenizer: Tokenizer, **names: str) -> Tokenizer:
+    """The same words under marks of other names."""
+    known = {names.get(token.strip("[]"), token): number for token, number in tokenizer.get_vocab().items()}
+    made = Tokenizer(models.WordPiece(known, unk_token=names.get("UNK", "[UNK]")))
+    made.normalizer, made.pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
+    return made
+
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+T5 = {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 32, "d_kv": 8}
+XLNET = {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 32}
+BART = {f"{side}_{name}": n for side in ("encoder", "decoder") for name, n in
+        {"layers": 1, "attention_heads": 2, "ffn_dim": 32}.items()} | {"d_model": 16}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "marks", "embedding_width"),
+    [
+        ("electra", SMALL | {"embedding_size": 8}, {}, 8),
+        ("albert", SMALL | {"embedding_size": 8}, {"PAD": "<pad>", "UNK": "<unk>"}, 8),
+        ("modernbert", SMALL | {"pad_token_id": 0}, {}, 16),
+        ("deberta-v2", SMALL | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}, {}, 16),
+        ("t5", T5, {"PAD": "<pad>", "UNK": "<unk>", "SEP": "</s>", "CLS": "none"}, 16),
+        ("bart", BART, {"PAD": "<pad>", "UNK": "<unk>", "SEP": "</s>", "CLS": "<s>"}, 16),
+        ("xlnet", XLNET, {"CLS": "<cls>", "SEP": "<sep>", "PAD": "<pad>"}, 16),
+    ],
+)  # fmt: skip
+def test_encoders_of_many_kinds_are_backbones(
+    backbone: Backbone, tmp_path: Path, kind: str, shape: dict[str, Any], marks: dict[str, str], embedding_width: int
+) -> None:
+    tokenizer = with_marks(backbone.tokenizer, **marks)
+    loaded = load_backbone(save_folder(tmp_path / "encoder", tokenizer, kind, **shape))
+    assert (loaded.width, loaded.embedding_width, loaded.pad_id) == (16, embedding_width, backbone.pad_id)
+    assert loaded.longest >= 512
+    assert loaded.start_id == (backbone.end_id if kind == "t5" else backbone.start_id)
+    assert not any("decoder" in name for name in loaded.encoder.state_dict()), "what writes is left out"
+    lexicon = mine(PRODUCTS, [])
+    coder = EncoderCoder(loaded, lexicon, CodeTrie.build(np.array([[0]]))).eval()
+    coder.read_attributes()
+    before = coder.represent(PRODUCTS, Side.PRODUCT, replace(QUERY_CODING, codes=0))
+    assert np.isfinite(before.dense).all()
+    (tmp_path / "model").mkdir()
+    coder.save(tmp_path / "model", {})
+    again = EncoderCoder.load(tmp_path / "model", json.loads((tmp_path / "model" / "config.json").read_text()))
+    after = again.represent(PRODUCTS, Side.PRODUCT, replace(QUERY_CODING, codes=0))
+    np.testing.assert_allclose(after.dense, before.dense, atol=1e-6)
+
+
+def test_the_encoder_of_a_model_that_writes_is_enough(backbone: Backbone, tmp_path: Path) -> None:
+    """As T5's is saved alone; but nothing of it may be missing."""
+    folder = Path(save_folder(tmp_path, backbone.tokenizer, "t5", **T5))
+    weights = {
+        name: w for name, w in load_file(folder / "model.safetensors").items() if not name.startswith("decoder.")
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load_backbone(str(folder)).width == 16
+    del weights["encoder.block.0.layer.1.DenseReluDense.wi.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"its weights lack 1 tensors, such as encoder\.block"):
+        load_backbone(str(folder))
+
+
+REFORMER = {"attn_layers": ["local"], "hidden_size": 16, "num_attention_heads": 2, "attention_head_size": 8,
+            "axial_pos_embds": False, "feed_forward_size": 32, "local_attn_chunk_length": 4}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("vit", SMALL), ("reformer", REFORMER)])
+def test_an_architecture_that_reads_no_texts_as_encoders_do_is_named(
+    backbone: Backbone, tmp_path: Path, kind: str, shape: dict[str, Any]
+) -> None:
+    folder = save_folder(tmp_path, backbone.tokenizer, kind, **shape)
+    with pytest.raises(ModelError, match=rf"of the type '{kind}', which does not read .* Fix: give an encoder such as"):
+        load_backbone(folder)
+
+
+def test_a_tokenizer_without_marks_is_told_which(backbone: Backbone, tmp_path: Path) -> None:
+    tokenizer = with_marks(backbone.tokenizer, SEP="<eos>")
+    with pytest.raises(ModelError, match=r"no mark of a text's end \(\[SEP\], </s>, <sep>\)\. Fix: "):
+        load_backbone(save_folder(tmp_path, tokenizer, "electra", **SMALL))
 
 
 def test_a_backbone_is_rebuilt_from_its_shape_and_weights(bert_folder: Path) -> None:

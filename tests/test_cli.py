@@ -490,7 +490,7 @@ def test_terminal_escapes_of_a_shop_are_shown_not_obeyed(tmp_path: Path, monkeyp
         r"  1    1.500  id\x07  Sofa\x1b]0;owned\x07\u202e 靴 👟",
         r"        75.0%  type: s\x1b[2Jofa  (query lexical 0.50 × product expansion 0.25)",
         r"         0.1%  type: s\x1b[2Jofa  (query lexical 0.50 × product expansion 0.25)",
-        r"         0.0%  type: s\x1b[2Jofa  (query lexical 0.50 × product expansion 0.25)",
+        r"         also  type: s\x1b[2Jofa",
         "       +1.25 words: bm25 +1.25",
         "       +0.50 vectors: dense +0.50",
         "       -0.25 other: base -0.25",

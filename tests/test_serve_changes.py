@@ -11,6 +11,7 @@ import pytest
 from asking import error_of
 from starlette.testclient import TestClient
 
+from gram.records import Product
 from gram.serve.app import make_app
 from gram.shop import Shop
 
@@ -45,6 +46,47 @@ def test_a_patch_reads_names_as_a_body_does(client: TestClient) -> None:
     for attributes in ("red", False, [], 0):
         error_of(client.patch("/products/p1", json={"attributes": attributes}), 400)
     client.delete("/products/p1")
+
+
+def test_null_takes_any_field_away_and_attributes_all_of_them(client: TestClient, shop: Shop) -> None:
+    filled = {
+        "title": "Kayak", "brand": "Outer", "category": "Boats > Kayaks", "description": "For two.", "price": 5,
+        "value": 2, "colour": "blue", "stock": 3, "attributes": {"brand": "inner"},
+    }  # fmt: skip
+    for name in ("brand", "category", "description", "price", "value", "colour", "stock"):
+        whole = client.put("/products/p1", json=filled).json()
+        left = {field: value for field, value in whole.items() if field != name}
+        assert client.patch("/products/p1", json={name: None}).json() == left
+        shop.update([Product("p1", "Kayak")])
+        assert shop.patch("p1", {name: 7}) != Product("p1", "Kayak")
+        assert shop.patch("p1", {name: None}) == Product("p1", "Kayak")
+    client.put("/products/p1", json=filled)
+    bare = {name: filled[name] for name in ("title", "brand", "category", "description", "price", "value")}
+    assert client.patch("/products/p1", json={"attributes": None}).json() == {"product_id": "p1", **bare}
+    assert client.patch("/products/p1", json={"attributes": None}).json() == {"product_id": "p1", **bare}
+    client.put("/products/p1", json=filled)
+    assert shop.patch("p1", {"attributes": None, "size": 5, "colour": None}).attributes == {"size": ("5",)}
+    assert shop.patch("p1", {"attributes": {}}).attributes == {"size": ("5",)}, "an empty map names nothing"
+    assert client.patch("/products/p1", json={"attributes": {"size": None, "colour": "red"}}).json()["colour"] == "red"
+    assert shop.product("p1").attributes == {"colour": ("red",)}  # type: ignore[union-attr]
+    for name in ("title", "Title", "product_id"):
+        told = error_of(client.patch("/products/p1", json={name: None}), 400)
+        assert (name in told["message"], "leave it out" in told["fix"]) == (True, True)
+    client.delete("/products/p1")
+
+
+def test_a_patch_leaves_what_it_does_not_name(shop: Shop) -> None:
+    """Also attributes whose names are other names of a field, and values with the mark that parts values in files."""
+    attributes = {"manufacturer": ("Acme",), "Brand": ("x",), "keywords": ("a|b", "c"), "name": ("n",), "sku": ("s",)}
+    shop.update([Product("p1", "Kayak", attributes=attributes)])
+    assert shop.patch("p1", {"price": 5}) == Product("p1", "Kayak", price=5.0, attributes=attributes)
+    assert shop.patch("p1", {"manufacturer": "Other"}).attributes == attributes | {"manufacturer": ("Other",)}
+    assert shop.patch("p1", {"Price": 6, "attributes": {"sku ": None}}).attributes == {
+        name: values for name, values in (attributes | {"manufacturer": ("Other",)}).items() if name != "sku"
+    }
+    shop.update([Product("p1", "Kayak")])
+    assert shop.patch("p1", {"manufacturer": "Acme"}).brand == "Acme", "as of a column of a file"
+    shop.delete(["p1"])
 
 
 def test_a_product_without_a_title_is_told_to_have_one(client: TestClient) -> None:

@@ -65,7 +65,7 @@ def test_a_limit_as_the_fix_says_is_answered(client: TestClient) -> None:
         assert limit == told
         assert client.get("/search", params=asked | {"limit": limit}).status_code == 200
     fix = error_of(client.get("/search", params={"offset": 10_000}), 400)["fix"]
-    assert fix == "send an offset below 10000; a filter brings others within reach"
+    assert fix == "give an offset below 10000; a filter brings others within reach"
 
 
 def test_a_filter_by_a_field_that_no_product_has_is_refused(client: TestClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -205,3 +206,40 @@ def test_an_analyzer_stems_in_its_language() -> None:
 )
 def test_prices_that_a_query_names(query: str, read: tuple[float, float, str] | None) -> None:
     assert read_price(query) == read
+
+
+@pytest.mark.parametrize(
+    ("written", "typed"),
+    [
+        ("Łódź", "lodz"), ("Straße", "strasse"), ("STRAẞE", "Strasse"), ("cafés", "cafes"),
+        ("Crème brûlée", "creme brulee"),
+        ("smørrebrød", "smorrebrod"), ("œuvre Ærø", "oeuvre aero"), ("Þór Đặng", "thor dang"),
+        ("İstanbul kılıç", "istanbul kilic"),
+        ("naïve", "naive"), ("Škoda Ångström", "skoda angstrom"),
+    ],
+)  # fmt: skip
+def test_letters_are_found_as_they_are_typed(written: str, typed: str) -> None:
+    for analyzer in (Analyzer(), Analyzer("")):
+        stemmed = analyzer.stems(written), [analyzer.stem(word) for word in analyzer.words(written)]
+        assert stemmed == (analyzer.stems(typed), analyzer.stems(typed)), analyzer.language or "no stemmer"
+    assert words(written) != words(typed), "what is shown has the marks"
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [("мой", "мои"), ("ガス", "カス"), ("हिन्दी", "हनद"), ("ό", "ο"), ("5½", "5"), ("ø50", "50")]
+)
+def test_marks_of_other_scripts_tell_words_apart(a: str, b: str) -> None:
+    assert stems(a) != stems(b)
+
+
+def test_a_stemmer_sees_the_marks_of_its_language() -> None:
+    german, french = Analyzer("german"), Analyzer("french")
+    assert german.stems("Häuser Haus Straßen") == ["haus", "haus", "strass"]
+    assert french.stems("élevées élevée") == ["elev", "elev"]
+
+
+def test_a_model_of_before_reads_marks_as_it_learnt_them(tmp_path: Path) -> None:
+    saved = Analyzer().to_json()
+    assert Analyzer.from_json(saved, tmp_path).stems("Łódź") == ["lodz"]
+    del saved["folded"]
+    assert Analyzer.from_json(saved, tmp_path).stems("Łódź") == ["łódź"]

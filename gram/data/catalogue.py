@@ -14,10 +14,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from gram.data.columns import PRODUCT_COLUMNS, Record, read_records, text_of
+from gram.data.columns import PRODUCT_COLUMNS, Record, normalise, read_records, text_of
 from gram.data.files import format_of, one_line, write_whole
 from gram.data.tables import Row, Table, read_table
-from gram.errors import DataError
+from gram.errors import BadRow, DataError, SettingError
 from gram.records import Product
 
 LONGEST_ID = 500
@@ -62,6 +62,70 @@ def read_product(cells: Mapping[str, Any], source: str = "request", line: int = 
     return _product(next(iter(read_records(table, PRODUCT_COLUMNS, ("product_id", "title")))))
 
 
+def check_products(products: Iterable[Product], source: str = "products") -> list[Product]:
+    """Products that a program hands over, each as a file that holds it would be read: what the file's readers refuse is
+    refused, and a number or a text in place of several values is read.
+
+    Errors as of `read_products`, the line being a product's number from 1; SettingError for what is no list of them.
+    """
+    given: Any = products
+    if isinstance(given, Product) or not isinstance(given, Iterable):
+        fix = "give a list of gram.Product(product_id, title, …)"
+        raise SettingError(f"products are of type {type(given).__name__}. Fix: {fix}")
+    return [_checked(product, source, number) for number, product in enumerate(given, start=1)]
+
+
+def _checked(product: Any, source: str, number: int) -> Product:
+    if not isinstance(product, Product):
+        problem = f"no product, but of type {type(product).__name__}"
+        raise BadRow(source, number, problem, "give gram.Product(product_id, title, …).", value=product)
+    return _product(Record(Path(source), number, {n: (n, cell) for n, cell in product._asdict().items()}, {}))
+
+
+def check_patch(patch: Mapping[str, Any], source: str = "patch") -> None:
+    """Raises BadRow for a patch that names nothing, or that would give a product another id."""
+    fix = 'name fields, such as {"price": 9.5}.'
+    if not isinstance(patch, Mapping) or not patch:
+        raise BadRow(source, 1, "a patch of nothing", fix, value=patch)
+    for name in patch:
+        if not isinstance(name, str):
+            raise BadRow(source, 1, f"a name of type {type(name).__name__}", fix, value=name)
+        if normalise(name) == "product_id":
+            raise BadRow(source, 1, "a patch changes no id", "leave it out.", name, patch[name])
+
+
+def patch_product(old: Product, patch: Mapping[str, Any], source: str = "patch") -> Product:
+    """A product with what a patch names as it has it, as of JSON Merge Patch (RFC 7396): None takes a field away, and
+    for `attributes` every attribute; a map of attributes changes those that it names.
+
+    Names are read as a file's columns are, "Price" is the price; but a name that an attribute of the product has is
+    that attribute. Errors as of `check_patch` and `read_product`.
+    """
+    check_patch(patch, source)
+    fields = {n: (n, cell) for n, cell in old._asdict().items() if n != "attributes" and cell not in (None, "", ())}
+    columns = {name: cell for name, cell in patch.items() if not _is_attribute(name, old)}
+    table = Table(Path(source), (*fields, *columns), iter([Row(1, columns)]))
+    record = next(iter(read_records(table, PRODUCT_COLUMNS)))
+    if "title" in record.known and record.cell("title") is None:
+        raise record.bad("title", "null, and every product needs a title", "give it another one, or leave it out.")
+    attributes: dict[str, Any] = dict(old.attributes)
+    if "attributes" in record.known:
+        inner = record.cell("attributes")
+        if inner is None:
+            attributes.clear()
+        elif not isinstance(inner, Mapping):
+            raise record.bad("attributes", "not a map of names to values", 'write {"name": ["value", …], …}, or null.')
+        attributes |= {_name(record, name): cell for name, cell in (inner or {}).items()}
+    flat = {**record.others, **{name: cell for name, cell in patch.items() if name not in columns}}
+    attributes |= {_name(record, name): cell for name, cell in flat.items()}
+    return _product(Record(record.path, 1, {**fields, **record.known, "attributes": ("attributes", attributes)}, {}))
+
+
+def _is_attribute(name: str, product: Product) -> bool:
+    """Whether a patch names an attribute that a product has, and no field."""
+    return one_line(name) in product.attributes and normalise(name) not in PRODUCT_COLUMNS
+
+
 def write_products(path: str | Path, products: Iterable[Product]) -> None:
     """Writes a catalogue as JSONL, gzipped if the name ends in .gz; `read_products` reads the same products back."""
     path = Path(path)
@@ -103,7 +167,7 @@ def _product(record: Record) -> Product:
 
 def _category(record: Record) -> tuple[str, ...]:
     cell = record.cell("category")
-    if isinstance(cell, list):
+    if isinstance(cell, list | tuple):
         try:
             return tuple(filter(None, (one_line(text_of(part)) for part in cell)))
         except TypeError as error:
@@ -116,7 +180,15 @@ def _attributes(record: Record) -> Mapping[str, tuple[str, ...]]:
     attributes: dict[str, tuple[str, ...]] = {}
     cells: list[tuple[str, Any]] = [*record.mapping("attributes").items(), *record.others.items()]
     for column, cell in cells:
-        values = record.values(column, cell)
-        if values and (name := one_line(text_of(column))):
+        values, name = record.values(column, cell), _name(record, column)
+        if values and name:
             attributes[name] = tuple(dict.fromkeys((*attributes.get(name, ()), *values)))
     return attributes
+
+
+def _name(record: Record, column: Any) -> str:
+    """An attribute's name as it is kept, "" for one of which nothing can be seen."""
+    try:
+        return one_line(text_of(column))
+    except TypeError as error:
+        raise record.bad("attributes", f"{error} where a name belongs", "write names as texts.") from error

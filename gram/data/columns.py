@@ -6,9 +6,12 @@ import logging
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, time, timedelta
 from difflib import get_close_matches
+from numbers import Number
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from gram.data.files import one_line
 from gram.data.tables import Float32, Row, Table, find_repeated, parse_json
@@ -21,6 +24,10 @@ Names = Mapping[str, Sequence[str]]
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SCALARS = (str, Number, date, time, timedelta, UUID)
+"""What has a text: whatever a cell of a file may be but lists, maps and bytes."""
+_CALLED = ((Mapping, "a map"), (bytes, "bytes"), ((list, tuple), "a list"))
+"""How errors call what has none."""
 _PRODUCT_IDS = ("product_uid", "sku", "asin", "item_id", "product_code", "article_id")
 
 PRODUCT_COLUMNS: Names = {
@@ -109,13 +116,15 @@ class Record:
     def number(self, field: str) -> float | None:
         """The field as a finite number, None if it is empty (or the NaN that pandas writes for that)."""
         cell = self.cell(field)
-        if cell is None or cell != cell or (isinstance(cell, str) and not cell.strip()):
+        if cell is None or (isinstance(cell, str) and not cell.strip()):
             return None
         fix = "write a plain number such as 12.99 (no unit, currency or thousands mark), or leave it empty."
-        if isinstance(cell, bool | list | dict | bytes) or (
-            isinstance(cell, str) and not _NUMBER.fullmatch(cell.strip())
+        if isinstance(cell, bool) or not (
+            _NUMBER.fullmatch(cell.strip()) if isinstance(cell, str) else isinstance(cell, Number)
         ):
             raise self.bad(field, "not a number", fix)
+        if cell != cell:  # NaN alone differs from itself
+            return None
         try:
             number = float(cell)
         except (TypeError, ValueError, OverflowError) as error:
@@ -126,7 +135,7 @@ class Record:
 
     def values(self, column: str, cell: Any) -> tuple[str, ...]:
         """The values of an attribute: a list's items, or a string's parts between `|`, each once, in order."""
-        parts = cell if isinstance(cell, list | tuple) else text_of(cell).split("|") if _scalar(cell) else [cell]
+        parts = cell if isinstance(cell, list | tuple) else cell.split("|") if isinstance(cell, str) else [cell]
         try:
             return tuple(dict.fromkeys(filter(None, (one_line(text_of(part)) for part in parts))))
         except TypeError as error:
@@ -141,15 +150,20 @@ class Record:
                 cell = parse_json(cell)
             except ValueError as error:
                 raise self.bad(field, f"not a JSON object, {error}", 'write {"name": ["value", …], …}.') from error
-        if not cell and not isinstance(cell, bool | int | float):
+        if cell is None or (isinstance(cell, str | list | tuple | Mapping) and not cell):
             return {}
         if isinstance(cell, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in cell):
             if twice := find_repeated(name for name, _ in cell):
                 raise self.bad(field, f"{twice!r} stands twice in one map", "keep one of the two.")
             return {str(name): value for name, value in cell}  # how pyarrow gives a map
-        if isinstance(cell, dict):
-            return cell
+        if isinstance(cell, Mapping):
+            return dict(cell)
         raise self.bad(field, "not a map of names to values", 'write {"name": ["value", …], …}.')
+
+
+def has_control(text: str) -> bool:
+    """Whether a text holds a control character, which no id may."""
+    return _CONTROL.search(text) is not None
 
 
 def text_of(cell: Any) -> str:
@@ -162,19 +176,18 @@ def text_of(cell: Any) -> str:
     """
     if isinstance(cell, str):
         return cell if cell.isascii() else cell.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if cell is None or cell != cell:  # NaN alone differs from itself
+    if cell is None:
         return ""
     if isinstance(cell, bool):
         return "true" if cell else "false"
+    if not isinstance(cell, _SCALARS):
+        called = (name for types, name in _CALLED if isinstance(cell, types))
+        raise TypeError(next(called, f"something of type {type(cell).__name__}"))
+    if cell != cell:  # NaN alone differs from itself
+        return ""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
-    if not _scalar(cell):
-        raise TypeError("a map" if isinstance(cell, dict) else "bytes" if isinstance(cell, bytes) else "a list")
     return str(cell)
-
-
-def _scalar(cell: Any) -> bool:
-    return not isinstance(cell, list | tuple | dict | bytes)
 
 
 def read_records(table: Table, names: Names, required: Sequence[str] = ()) -> Iterator[Record]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from gram.records import Product
+from gram.text.letters import WHOLE
 
 Rows: TypeAlias = BitMap
 RANGES = 5
@@ -156,13 +157,13 @@ def letters(value: str) -> tuple[str, str]:
     """What texts are sorted by: their letters, whatever their case and marks; of those that have the same ones the
     text as values are compared.
 
-    >>> sorted(["zoo", "Zebra", "Épée", "epee", "apple"], key=letters)
-    ['apple', 'epee', 'Épée', 'Zebra', 'zoo']
+    >>> sorted(["zoo", "Zebra", "Épée", "epee", "apple", "Łódź", "Løkken", "loud"], key=letters)
+    ['apple', 'epee', 'Épée', 'Łódź', 'Løkken', 'loud', 'Zebra', 'zoo']
     """
     folded = fold(value)
     if folded.isascii():
         return folded[:LETTERS], folded
-    apart = unicodedata.normalize("NFKD", folded[:LETTERS])
+    apart = unicodedata.normalize("NFKD", folded[:LETTERS]).translate(WHOLE)
     return "".join(letter for letter in apart if not unicodedata.combining(letter)).casefold(), folded
 
 

@@ -87,7 +87,7 @@ class Scorer:
 
         Raises SettingError for a weight that is no finite number.
         """
-        if not isinstance(weight, int | float) or not abs(weight) < 1e9:
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) < 1e9:
             raise SettingError(f"the weight of a product's value is a plain number such as 0.5, not {weight!r}.")
         return replace(self, weights=np.where(columns(("value",)), np.float32(weight), self.weights))
 

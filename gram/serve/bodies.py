@@ -10,13 +10,12 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from gram.answer import DEEPEST, SearchRequest, SearchResult
+from gram.answer import DEEPEST, MOST_NAMES, SearchRequest, SearchResult
 from gram.records import Hit, Product, code_text
 
 BODY = 1_000_000  # bytes of a body but for those of products, which are streamed
 LONGEST_QUERY = 2_000
 RETRY = {"Retry-After": "1"}
-MOST_NAMES = 50  # in a list of fields
 LONGEST_MESSAGE = 300  # characters of a message or a fix, which may repeat what was sent
 
 
@@ -95,16 +94,11 @@ def search_request(given: Mapping[str, Any]) -> tuple[SearchRequest, list[str] |
     query = _text(given, "q")
     if len(query) > LONGEST_QUERY:
         raise _bad("too_long", f"q has {len(query):,} characters", f"send {LONGEST_QUERY:,} at most")
-    limit, offset = whole(given, "limit", 10), whole(given, "offset", 0)
-    if limit + offset > DEEPEST:
-        fix = f"send a limit of {DEEPEST - offset} at most" if offset < DEEPEST else f"send an offset below {DEEPEST}"
-        problem = f"offset and limit are {limit + offset} together, and {DEEPEST} hits can be reached"
-        raise _bad("too_deep", problem, f"{fix}; a filter brings others within reach")
     value, fit = given.get("value"), given.get("fit")
     request = SearchRequest(
         query=query,
-        limit=limit,
-        offset=offset,
+        limit=whole(given, "limit", 10),
+        offset=whole(given, "offset", 0),
         filter=_text(given, "filter"),
         facets=tuple(_names(given, "facets")),
         sort=_text(given, "sort"),

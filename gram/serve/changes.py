@@ -34,7 +34,7 @@ from gram.serve.bodies import (
     truth,
 )
 from gram.serve.clicks import read_clicks
-from gram.serve.many import AT_ONCE, is_of_codes, patched, put_many, read_sent
+from gram.serve.many import AT_ONCE, is_of_codes, put_many, read_sent
 from gram.serve.service import Service
 
 MERGE_FROM = 2_000  # changes from which a merge is worth its time
@@ -137,19 +137,10 @@ class Changes:
     async def patch(self, request: Request) -> Response:
         product_id = _id_of(request)
         data = parse_object(await read_body(request))
-        if not data or "product_id" in data:
-            raise HTTPError(400, "bad_patch", "a patch names fields, and not product_id", 'send {"price": 9.5}')
-        shop = self.service.shop
-
-        def change() -> Product:
-            old = shop.product(product_id)
-            if old is None:
-                raise _unknown(product_id)
-            new = patched(old, data)
-            shop.replace(new)
-            return new
-
-        product = await self._write(change)
+        try:
+            product = await self._write(lambda: self.service.shop.patch(product_id, data))
+        except KeyError:
+            raise _unknown(product_id) from None
         self._merge_if_due()
         return respond(product_json(product))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from gram.data.catalogue import read_product
 from gram.errors import BadRow, DataError
 from gram.records import Product
-from gram.serve.bodies import RETRY, HTTPError, parse, product_json, shorten
+from gram.serve.bodies import RETRY, HTTPError, parse, shorten
 
 LINE = 1_000_000  # bytes of one product
 AT_ONCE = 200  # products that are coded and committed together
@@ -41,21 +41,6 @@ def read_sent(data: Any, line: int = 1) -> Product:
         problem = f"the id {product.product_id!r:.80} ends as the address of a product's codes"
         raise BadRow("request", line, problem, "choose one without /codes at its end, or /codes/…/… in it")
     return product
-
-
-def patched(old: Product, patch: Mapping[str, Any]) -> Product:
-    """A product with what a patch names as it has it, None for nothing. Errors as of `read_sent`.
-
-    A patch's names are read as a body's columns are: "Price" is the price.
-    """
-    inner = {} if patch.get("attributes") is None else patch["attributes"]
-    if not isinstance(inner, dict):
-        raise BadRow("request", 1, f"attributes is a {type(inner).__name__}", 'send {"attributes": {"colour": "red"}}')
-    merged = product_json(old)
-    attributes = merged.pop("attributes", {}) | inner
-    merged = {name: value for name, value in merged.items() if name in Product._fields or name not in inner}
-    merged |= {**patch, "attributes": attributes}
-    return read_sent({name: value for name, value in merged.items() if value is not None})
 
 
 @dataclass

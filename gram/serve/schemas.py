@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from gram.answer import DEEPEST
+from gram.answer import DEEPEST, MOST_NAMES
 from gram.data.catalogue import DEEPEST_CATEGORY, LONGEST_ID, LONGEST_TITLE
 from gram.ranking.fits import FIT
 from gram.rules import ACTIONS, KEYS, LONGEST_TEXT, MOST_PRODUCTS, STRONGEST, TOLD
-from gram.serve.bodies import LONGEST_QUERY, MOST_NAMES
+from gram.serve.bodies import LONGEST_QUERY
 from gram.serve.clicks import CLICKED, CLICKS, LONGEST
 
 Schema: TypeAlias = dict[str, Any]
@@ -174,7 +174,7 @@ COMPONENTS: dict[str, Schema] = {
         additionalProperties=_FLAT,
     ),
     "Patch": object_of(_SENT, optional=list(_SENT), additionalProperties=_FLAT, minProperties=1)
-    | {"not": {"required": ["product_id"]}, "description": "null takes a field away"},
+    | {"not": {"required": ["product_id"]}, "description": "null takes a field away, of attributes all"},
     "Accepted": object_of(
         {
             "accepted": COUNT,

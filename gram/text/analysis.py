@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gram.errors import DataError
+from gram.text.letters import fold_letters
 from gram.text.scripts import cut_runs
 from gram.text.shop_tables import Tables
 from gram.text.stemming import DERIVED, MAX_WORD, bases, check_language, has_digit, stem, stem_short
@@ -57,6 +58,7 @@ class Analyzer:
     Args:
         language: a Snowball stemmer's name, or nothing, as `check_language` gives it.
         nouns: words whose derivations in -ed and -ing are words of their own: what is rugged is no rug. English only.
+        folded: whether stems have Latin letters without marks, as searchers type them, so that "lodz" finds "Łódź".
 
     >>> Analyzer().stems("2 Red Openers")
     ['2', 'red', 'open']
@@ -67,6 +69,7 @@ class Analyzer:
     language: str = "porter"
     tables: Tables = field(default_factory=Tables.load)
     nouns: frozenset[str] = frozenset()
+    folded: bool = True
 
     @classmethod
     def load(cls, language: str, folder: str | Path, slots: Collection[str]) -> Analyzer:
@@ -142,22 +145,25 @@ class Analyzer:
 
     def stem(self, word: str) -> str:
         """The word's stem in this shop's language."""
-        return self._derived_stem(word) or stem(word, self.language)
+        return self._derived_stem(word) or stem(word, self.language, self.folded)
 
     def stems(self, text: str) -> list[str]:
         """The stems of a text's words, in order."""
-        language = self.language
+        language, folded = self.language, self.folded
         if not self.nouns:
-            return [stem_short(w, language) for w in self.words(text)]
-        return [self._derived_stem(w) or stem_short(w, language) for w in self.words(text)]
+            return [stem_short(w, language, folded) for w in self.words(text)]
+        return [self._derived_stem(w) or stem_short(w, language, folded) for w in self.words(text)]
 
     def _derived_stem(self, word: str) -> str:
         """The stem of a word that the stemmer would take for a form of a noun, and is none; nothing for any other."""
         if not self.nouns or not word.endswith(DERIVED):
             return ""
-        cut = stem(word, self.language)
-        made = any(base in self.nouns and stem(base, self.language) == cut for base in bases(word))
-        return word.removesuffix("s") if made else ""
+        cut = stem(word, self.language, self.folded)
+        made = any(base in self.nouns and stem(base, self.language, self.folded) == cut for base in bases(word))
+        if not made:
+            return ""
+        word = word.removesuffix("s")
+        return fold_letters(word) if self.folded else word
 
     def find_negated(self, words: Sequence[str]) -> list[int]:
         """For each of a query's words by which it leaves something out, where the first behind it stands that says
@@ -204,13 +210,15 @@ class Analyzer:
 
     def to_json(self) -> dict[str, Any]:
         """As it is saved with a model."""
-        return {"language": self.language, "tables": self.tables.to_json(), "nouns": sorted(self.nouns)}
+        saved = {"language": self.language, "tables": self.tables.to_json(), "nouns": sorted(self.nouns)}
+        return saved | {"folded": self.folded}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any], path: Path) -> Analyzer:
         """What `to_json` gave. Raises DataError, which names `path`, or SettingError for anything else."""
         language, nouns = check_language(saved["language"] or "none"), frozenset(map(str, saved.get("nouns", ())))
-        return cls(language, Tables.from_json(saved["tables"], path), nouns)
+        folded = saved.get("folded", False) is True  # a model of before has its stems with marks
+        return cls(language, Tables.from_json(saved["tables"], path), nouns, folded)
 
 
 @cache

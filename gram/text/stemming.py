@@ -9,6 +9,7 @@ from functools import lru_cache
 import Stemmer
 
 from gram.errors import SettingError
+from gram.text.letters import fold_letters
 
 MAX_WORD = 64
 """Characters of a word: what is longer is read as its first so many. The longest word of Home Depot's titles and
@@ -23,6 +24,9 @@ DERIVED = ("ed", "eds", "ing", "ings")
 
 SHORTEST_ROOT = 3
 """Letters of what -ed or -ing may be added to: "red" and "king" are made of nothing."""
+
+_MARKLESS = ("", "english", "lovins", "porter")
+"""Stemmers that know no letter with a mark, so that it is read without before; what others make of one comes first."""
 
 _DIGIT = re.compile(r"\d")
 
@@ -41,14 +45,14 @@ def check_language(name: str) -> str:
     return "" if name == "none" else name
 
 
-def stem(word: str, language: str = "porter") -> str:
-    """The word's stem, by a Snowball stemmer (`porter` for English); words with digits keep their form, and so do words
-    longer than any that `Analyzer.words` makes.
+def stem(word: str, language: str = "porter", folded: bool = True) -> str:
+    """The word's stem, by a Snowball stemmer (`porter` for English), its letters as `fold_letters` gives them where it
+    is `folded`; words with digits keep their form, and so do words longer than any that `Analyzer.words` makes.
 
-    >>> stem("openers"), stem("dw713s")
-    ('open', 'dw713s')
+    >>> stem("openers"), stem("dw713s"), stem("Łódź".lower()), stem("straße"), stem("strasse")
+    ('open', 'dw713s', 'lodz', 'strass', 'strass')
     """
-    return word if len(word) > MAX_WORD else stem_short(word, language)
+    return word if len(word) > MAX_WORD else stem_short(word, language, folded)
 
 
 def bases(word: str) -> Iterator[str]:
@@ -67,9 +71,12 @@ def bases(word: str) -> Iterator[str]:
 
 
 @lru_cache(maxsize=CACHED_STEMS)
-def stem_short(word: str, language: str) -> str:
+def stem_short(word: str, language: str, folded: bool = True) -> str:
     """`stem` for words of at most MAX_WORD characters, which are kept."""
-    return word if has_digit(word) or not language else str(_stemmer(language).stemWord(word)) or word
+    if folded and language in _MARKLESS:
+        word = fold_letters(word)
+    found = word if has_digit(word) or not language else str(_stemmer(language).stemWord(word)) or word
+    return fold_letters(found) if folded else found
 
 
 @lru_cache(maxsize=8)

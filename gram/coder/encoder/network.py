@@ -63,7 +63,7 @@ class Network(nn.Module):
         settings = settings or NetworkSettings()
         width, n_learnt = backbone.width, lexicon.n_learnt
         self.encoder = backbone.encoder
-        self.side = nn.Parameter(torch.zeros(2, width))
+        self.side = nn.Parameter(torch.zeros(2, backbone.embedding_width))
         self.match = nn.Linear(width, width, bias=False)
         nn.init.eye_(self.match.weight)
         self.register_buffer("attribute_text", torch.zeros(n_learnt, width))  # the encoder's reading, frozen
