@@ -32,7 +32,8 @@ FIELD_SETS: tuple[tuple[str, ...], ...] = (("title",), ("title", "brand", "categ
 """What a product's text may be; dev chooses."""
 
 TOKENS, TRAINED_TOKENS = 256, 32
-"""A longer text is cut; the published MiniLM reads as much of one unless told otherwise. In training earlier, for a batch is padded to its longest text."""
+"""A longer text is cut; the published MiniLM reads as much of one unless told otherwise. In training earlier, for a
+batch is padded to its longest text."""
 
 _BLOCK = 256  # queries scored at once
 _RATE = 5e-5
