@@ -236,20 +236,20 @@ class Answer:
     def _rank(self, parts: Sequence[Part], query: QueryRepresentation, steering: Steering) -> Ranked:
         """The candidates, the same ones whatever page of them is asked for, those first that fit; behind these what
         else has all that is asked, and behind all what is found beyond the candidates, where a page reaches there."""
-        request, scorer = self.request, self.searcher.scorer
-        fit = FIT if request.fit is None else request.fit
-        found = find_in_parts(parts, query, scorer.first_phase, ordinary=ORDINARY if fit else 0)
-        ranked = self._in_order(parts, steering, found, find_fitting(found, query, self.searcher.lexicon, fit))
+        request, first_phase, lexicon = self.request, self.searcher.scorer.first_phase, self.searcher.lexicon
+        fit, reads = FIT if request.fit is None else request.fit, self.searcher.reads
+        found = find_in_parts(parts, query, first_phase, ordinary=ORDINARY if fit else 0, reads=reads)
+        ranked = self._in_order(parts, steering, found, find_fitting(found, query, lexicon, fit, reads))
         begins = self.snapshot.begins
         rest = [part.but(rows) for part, rows in zip(parts, by_part(found.rows, begins), strict=True)]
-        more = [having_all(part, query, self.searcher.lexicon) if fit else _NO_ROWS for part in rest]
+        more = [having_all(part, query, lexicon, reads) if fit else _NO_ROWS for part in rest]
         unranked = np.concatenate([rows + begin for rows, begin in zip(more, begins.tolist(), strict=False)])
         depth, every_one = request.offset + request.limit, bool(request.sort or request.distinct)
         if depth <= len(found.rows) and (not len(unranked) or (not every_one and depth <= ranked.n_first)):
             return replace(ranked, unranked=unranked)
         if every_one:  # what does not fit stands on no page of a sort, and for no value but its own
             rest = [part.only(rows) for part, rows in zip(parts, more, strict=True)]
-        beyond = find_in_parts(rest, query, scorer.first_phase, from_postings=max(len(unranked), DEEPEST))
+        beyond = find_in_parts(rest, query, first_phase, from_postings=max(len(unranked), DEEPEST), reads=reads)
         has_all = np.isin(beyond.rows, unranked)
         return ranked.followed_by(self._in_order(parts, steering, beyond, Fitting(has_all, has_all)))
 

@@ -47,6 +47,17 @@ def check_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--check/--no-check", default=True, show_default=True, help=help_)(command)
 
 
+def read_names(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
+    """Names with commas between."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def only_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    groups = "codes, words, vectors, tokens"
+    told = f"Find and rank by these features alone, comma between: {groups}, or some by their names."
+    return click.option("--only", default="", callback=read_names, help=told)(command)
+
+
 def apart(_: click.Context, __: click.Parameter, file: Path | None) -> Path | None:
     """Of an option that names a file to write: raises DataError for one in a model or an index."""
     if file is not None and (file.is_file() or not file.exists()):

@@ -10,7 +10,16 @@ import click
 from tqdm import tqdm
 
 from gram.answer import DEEPEST, SearchRequest, SearchResult, check_request
-from gram.cli_measuring import FILE, FOLDER, apart, check_not_queries, check_option, device_option
+from gram.cli_measuring import (
+    FILE,
+    FOLDER,
+    apart,
+    check_not_queries,
+    check_option,
+    device_option,
+    only_option,
+    read_names,
+)
 from gram.data.log import read_queries
 from gram.display import format_hits, printable
 from gram.evaluation.measures import Run, check_ids, ranking, write_run
@@ -32,7 +41,7 @@ NO_WORD = "nothing found: the query has no word"
 @click.option("--model", type=FOLDER, help="The model folder, where it is not where the index says.")
 @click.option("--value", type=float, help="Weight of a product's value (rank in 0 … 1) in the score.")
 @click.option("--filter", "filter_", default="", help='Which products may be found: brand = "nike" AND price < 50.')
-@click.option("--facets", default="", help="Fields whose values are counted, comma between.")
+@click.option("--facets", default="", callback=read_names, help="Fields whose values are counted, comma between.")
 @click.option(
     "--sort", default="", help="A field that filters know, one, to sort what fits by; -price for falling order."
 )
@@ -41,10 +50,7 @@ NO_WORD = "nothing found: the query has no word"
     help="How near to the query's best a product fits: 0 (all) to 1, .38 if not given. With --run, what "
     "does not is left out of the run.",
 )  # fmt: skip
-@click.option(
-    "--only", default="",
-    help="Find and rank by these alone, comma between (codes, words, vectors, tokens), in the index as it was written.",
-)  # fmt: skip
+@only_option
 @check_option
 @device_option
 def search(
@@ -57,10 +63,10 @@ def search(
     model: Path | None,
     value: float | None,
     filter_: str,
-    facets: str,
+    facets: tuple[str, ...],
     sort: str,
     fit: float | None,
-    only: str,
+    only: tuple[str, ...],
     check: bool,
     device: str,
 ) -> None:
@@ -68,41 +74,26 @@ def search(
 
     Without a QUERY --filter, --sort or --facets list products. What fits the query comes first, then what is near.
     """
-    request = SearchRequest(query or "", k, 0, filter_, _names(facets), sort, "", explain, value, fit)
-    _check(query, queries, run_file, bool(only), request)
+    request = SearchRequest(query or "", k, 0, filter_, facets, sort, "", explain, value, fit)
+    _check(query, queries, run_file, request)
     if queries is not None and run_file is not None:
         check_not_queries(run_file, queries)
     texts = None if queries is None else read_queries(queries)
-    if only:
-        searcher = Searcher.load(index, model, device, check=check).only(_names(only))
-        searcher = searcher if value is None else searcher.with_scorer(searcher.scorer.with_value(value))
+    opened = Shop.open(index, model, device, read_only=True, check=check, watching=False, only=only)
+    with closing(opened) as shop:
+        searcher = shop.live.searcher
         if texts is None:
-            hits = searcher.search(request.query, k, explain)
-            lines = _tell_reading(searcher, request.query, searcher.read(request.query).text)
-            click.echo("\n".join([*lines, format_hits(hits, explain) if hits else NO_WORD]))
+            result = shop.search(request)
+            click.echo("\n".join(_tell(searcher, request, result, _notes(shop, request, result))))
+            _warn(result.warnings)
         else:
-            check_ids([*texts, *searcher.index.table.ids.tolist()])
-            _write(run_file, searcher.search_many(texts, k, progress=True))
-    else:
-        with closing(Shop.open(index, model, device, read_only=True, check=check, watching=False)) as shop:
-            searcher = shop.live.searcher
-            if texts is None:
-                result = shop.search(request)
-                click.echo("\n".join(_tell(searcher, request, result, _notes(shop, request, result))))
-                _warn(result.warnings)
-            else:
-                _write(run_file, _answer_all(shop, request, texts))
+            _write(run_file, _answer_all(shop, request, texts))
     spent = getattr(searcher.coder, "spent", None)
     if spent is not None:  # what a language model's codes took on the query's path, if one codes queries
         click.echo(str(spent), err=True)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    """Names with commas between."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _check(query: str | None, queries: Path | None, run_file: Path | None, only: bool, request: SearchRequest) -> None:
+def _check(query: str | None, queries: Path | None, run_file: Path | None, request: SearchRequest) -> None:
     """Raises click.UsageError for options that do not go together, SettingError for numbers out of range."""
     lists = bool(request.filter or request.sort or request.facets)
     if query is not None and queries is not None:
@@ -115,8 +106,6 @@ def _check(query: str | None, queries: Path | None, run_file: Path | None, only:
         raise click.UsageError("--explain tells of one QUERY; a run has no room for it")
     if queries is not None and request.facets:
         raise click.UsageError("--facets counts for one QUERY; a run has no room for it")
-    if only and (lists or request.fit is not None):
-        raise click.UsageError("--only searches the index as it was written: leave out filters, sort, facets, --fit")
     check_request(request)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from gram.cli_measuring import FILE, FOLDER, apart, check_not_queries
+from gram.cli_measuring import FILE, FOLDER, apart, check_not_queries, only_option
 from gram.display import printable
 from gram.errors import MissingExtra, SettingError
 from gram.export import FORMS, write_products, write_queries
@@ -32,6 +32,7 @@ MERGE_FROM = 5_000
     "--workers", default=1, type=click.IntRange(1, 64), show_default=True,
     help="Processes that answer; one of them takes the changes.",
 )  # fmt: skip
+@only_option
 @click.option("--get", "path", help="Answer one request, such as '/search?q=sofa', print it and end.")
 def serve(index: Path, workers: int, path: str | None, **options: Any) -> None:
     """Serves INDEX over HTTP, with a page at /: searching, updating, steering, collecting clicks (docs/http.md).
@@ -47,7 +48,7 @@ def serve(index: Path, workers: int, path: str | None, **options: Any) -> None:
     from gram.serve.workers import serve_by_many
 
     if path:
-        status, body = answer_once(index, options["model"], path)
+        status, body = answer_once(index, options["model"], path, options["only"])
         click.echo(body)
         if status >= 400:
             click.get_current_context().exit(1)

@@ -53,10 +53,10 @@ class LiveIndex:
 
     def __init__(
         self, folder: Path, searcher: Searcher, store: Store, read_only: bool, model: Path | None = None,
-        device: str = "cpu",
+        device: str = "cpu", only: Sequence[str] = (),
     ) -> None:  # fmt: skip
-        """`model` is where the model was found, if not where the index says."""
-        self._device = device
+        """`model` is where the model was found, if not where the index says; `only` names what it searches by."""
+        self._device, self._only = device, only
         self.folder, self.searcher, self.store, self.read_only = folder, searcher, store, read_only
         self.model = model
         self._writing = threading.RLock()
@@ -73,10 +73,11 @@ class LiveIndex:
     @classmethod
     def open(
         cls, folder: str | Path, model: str | Path | None = None, device: str = "cpu", read_only: bool = False,
-        check: bool = True, watching: bool = True,
+        check: bool = True, watching: bool = True, only: Sequence[str] = (),
     ) -> LiveIndex:  # fmt: skip
         """Opens an index folder and its store; a reader that is not `watching` for what others will write makes none.
-        Errors as of `Searcher.load`; DataError where another process writes."""
+        With `only` it finds and ranks by these groups of features alone, as of `Searcher.only`. Errors as of
+        `Searcher.load` and `Searcher.only`; DataError where another process writes."""
         folder, path = Path(folder), store_path(folder)
         lock = ExitStack()
         if not read_only:
@@ -87,10 +88,10 @@ class LiveIndex:
                 raise DataError(folder, error.problem, fix) from error
         try:
             identity = identity_of(folder) if folder.is_dir() else (0, 0)
-            searcher = Searcher.load(folder, model, device, check)
+            searcher = _load(folder, model, device, check, only)
             new = read_only and not path.exists()
             store = _empty_store(path if watching else ":memory:") if new else Store.open(path, read_only)
-            live = cls(folder, searcher, store, read_only, None if model is None else Path(model), device)
+            live = cls(folder, searcher, store, read_only, None if model is None else Path(model), device, only)
             live._lock = lock
             live._read(searcher.index, identity)
         except BaseException:
@@ -355,9 +356,9 @@ class LiveIndex:
     def _open_anew(self) -> Searcher:
         opened = Index.open(self.folder, check=True)  # what is damaged is not taken in
         if opened.meta["model_hash"] != self.searcher.index.meta["model_hash"]:  # trained anew: by the model it names
-            return Searcher.load(self.folder, self.model, self._device)
+            return _load(self.folder, self.model, self._device, True, self._only)
         searcher = Searcher(self.searcher.model_coder, opened, self.searcher.scorer)
-        searcher.alone = self.searcher.alone
+        searcher.alone, searcher.reads = self.searcher.alone, self.searcher.reads
         return searcher
 
     def merge(self) -> int:
@@ -374,6 +375,11 @@ class LiveIndex:
         merged.save(self.folder)
         self.refresh()
         return merged.n_products
+
+
+def _load(folder: Path, model: str | Path | None, device: str, check: bool, only: Sequence[str]) -> Searcher:
+    searcher = Searcher.load(folder, model, device, check)
+    return searcher.only(only) if only else searcher
 
 
 def _keys(represented: Representations, row: int) -> list[list[int]]:

@@ -57,6 +57,7 @@ class Searcher:
         self.model_coder, self.coder = coder, coder.with_words(extra)  # as the model has it; with this index's words
         self.index, self.scorer, self.coding = index, scorer, coding or coder.query_coding
         self.alone: dict[tuple[str, ...], Scorer] = {}  # of some groups of features alone
+        self.reads: NDArray[np.bool_] | None = None  # (F,) the features that are read, where not all are
         self.lexicon = self.coder.lexicon
         self.speller = make_speller(index, self.lexicon, self.coder.knows)
         self._remembered: Remembered[QueryRepresentation] = Remembered(QUERIES, QUERY_BYTES)
@@ -206,10 +207,10 @@ class Searcher:
         if not names:
             raise SettingError(f"no group of features is left to search by. Fix: name some of {', '.join(GROUPS)}")
         kept = columns(names)
-        if tuple(sorted(names)) in self.alone:
-            return self.with_scorer(self.alone[tuple(sorted(names))])
         others = [name for name, here in zip(NAMES, kept, strict=True) if not here]
-        return self.with_scorer(self.scorer.without(others))
+        made = self.with_scorer(self.alone.get(tuple(sorted(names))) or self.scorer.without(others))
+        made.reads = kept | columns(("value",))  # the shop's own, which weighs what it says
+        return made
 
     def with_attributes(self, attributes: Sequence[tuple[Attribute, tuple[float, float]]]) -> Searcher:
         """The same search with attributes more that its coder writes, each with how much harder it is made to write;
@@ -251,7 +252,7 @@ class Searcher:
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise SettingError(f"k counts products: a whole number from 1, not {k!r}")
         depth = max(FROM_POSTINGS, int(k))
-        candidates = find_candidates(self.index, query, self.scorer.first_phase, depth + NEAREST, depth)
+        candidates = find_candidates(self.index, query, self.scorer.first_phase, depth + NEAREST, depth, self.reads)
         scores = self.scorer.score(candidates.features)
         order, best = top_k(scores, min(int(k), len(scores)))
         return Candidates(candidates.rows[order], candidates.features[order]), best

@@ -95,10 +95,10 @@ class Shop:
     @classmethod
     def open(
         cls, folder: str | Path, model: str | Path | None = None, device: str = "cpu", read_only: bool = False,
-        check: bool = True, watching: bool = True,
+        check: bool = True, watching: bool = True, only: Sequence[str] = (),
     ) -> Shop:  # fmt: skip
         """The shop of an index folder, as of `LiveIndex.open`."""
-        return cls(LiveIndex.open(folder, model, device, read_only, check, watching))
+        return cls(LiveIndex.open(folder, model, device, read_only, check, watching, only))
 
     def close(self) -> None:
         """Gives back the files."""

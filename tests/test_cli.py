@@ -22,6 +22,7 @@ import gram.codes.mining
 import gram.demo
 import gram.indexing
 import gram.training.stages
+from gram.answer import SearchResult
 from gram.cli import main
 from gram.coder.encoder.backbone import Backbone, ScratchSettings, scratch_backbone
 from gram.data.catalogue import read_products
@@ -33,8 +34,7 @@ from gram.errors import GramError
 from gram.folders import read_json
 from gram.locks import lock_folder
 from gram.records import Attribute, Hit, SharedCode
-from gram.search import Searcher
-from gram.text.analysis import ClippedQuery
+from gram.shop import Shop
 
 TINY = ScratchSettings(width=24, layers=1, heads=2, vocabulary=600)
 
@@ -297,7 +297,7 @@ def test_a_log_that_is_not_there_is_named(made: Made, tmp_path: Path) -> None:
         (("shoe", "--run", "r"), "--run needs --queries"),
         (("--run", "r"), "give a QUERY, or --queries"),
         (("--fit", "0.5"), "give a QUERY, or --queries"),
-        (("shoe", "--only", "codes", "--fit", "0.5"), "leave out filters, sort, facets, --fit"),
+        (("shoe", "--only", "colour"), "there is no feature 'colour'. Fix: choose from the groups codes"),
         (("shoe", "--fit", "2"), "give a number from 0"),
         (("shoe", "--sort", "prize"), "no product has a field 'prize'. Fix: did you mean 'price'?"),
         (("shoe", "--sort", "brand,price"), "sort is 'brand,price', and takes one field. Fix: choose one of them"),
@@ -468,25 +468,15 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(
             assert said in refused(*arguments, "-o", output)
 
 
-def test_terminal_escapes_of_a_shop_are_shown_not_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_escapes_of_a_shop_are_shown_not_obeyed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = SharedCode((Attribute("type", "s\x1b[2Jofa"),), 0.5, 0.25, "lexical", "expansion", 0.75)
     codes = (shared, shared._replace(share=0.0012), shared._replace(share=-0.0))
-    hit = Hit("id\x07", 1.5, "Sofa\x1b]0;owned\x07\u202e 靴 👟", codes, {"bm25": 1.25, "dense": 0.5, "base": -0.25})
+    hit = Hit(
+        "id\x07", 1.5, "Sofa\x1b]0;owned\x07\u202e 靴 👟", codes, {"bm25": 1.25, "dense": 0.5, "base": -0.25}, fits=True
+    )
 
-    class Found:
-        coder = None
-
-        def only(self, *_: object) -> Found:
-            return self
-
-        def read(self, query: str) -> ClippedQuery:
-            return ClippedQuery(query, "")
-
-        def search(self, *_: object) -> list[Hit]:
-            return [hit]
-
-    monkeypatch.setattr(Searcher, "load", lambda *_, **__: Found())
-    assert done("search", tmp_path, "sofa", "--explain", "--only", "codes").splitlines() == [
+    monkeypatch.setattr(Shop, "search", lambda *_: SearchResult([hit], 1, {}, [], "sofa", [], []))
+    assert done("search", made / "index", "sofa", "--explain", "--only", "codes").splitlines() == [
         r"  1    1.500  id\x07  Sofa\x1b]0;owned\x07\u202e 靴 👟",
         r"        75.0%  type: s\x1b[2Jofa  (query lexical 0.50 × product expansion 0.25)",
         r"         0.1%  type: s\x1b[2Jofa  (query lexical 0.50 × product expansion 0.25)",
@@ -494,6 +484,7 @@ def test_terminal_escapes_of_a_shop_are_shown_not_obeyed(tmp_path: Path, monkeyp
         "       +1.25 words: bm25 +1.25",
         "       +0.50 vectors: dense +0.50",
         "       -0.25 other: base -0.25",
+        "1 product fits",
     ]
 
 

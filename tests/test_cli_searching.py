@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from gram.cli import main
 from gram.data.catalogue import write_products
+from gram.ranking.features import FEATURES, CandidateView
 from gram.records import Product
 from gram.shop import Shop
 
@@ -122,7 +123,28 @@ def test_a_run_follows_rules_and_changes(boots: Path, queries: Path) -> None:
     assert run("search", boots, "bed", "-k", 1).split()[2] == "dear"
     run("delete", boots, "dear")
     assert "dear" not in ranked(queries, boots)["q4"]
-    assert "dear" in ranked(queries, boots, "--only", "words")["q4"], "the index as it was written"
+    assert "dear" not in ranked(queries, boots, "--only", "words")["q4"]
+
+
+def test_some_groups_alone_answer_as_a_shop_does(boots: Path, queries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With changes, rules and filters, and without reading a vector."""
+    monkeypatch.setattr(CandidateView, "dense", property(lambda *_: pytest.fail("a vector was read")))
+    monkeypatch.setattr(CandidateView, "late_interaction", property(lambda *_: pytest.fail("a token was read")))
+    run("delete", boots, "dear")
+    for groups in ("codes", "words", "codes,words"):
+        assert "dear" not in ranked(queries, boots, "--only", groups)["q4"]
+        with closing(Shop.open(boots, only=groups.split(","))) as shop:
+            shop.put_rule("pin", {"action": "pin", "query": "bed", "products": ["cheap"]})
+            assert shop.search("bed", limit=1).hits[0].product_id == "cheap"
+            hits = shop.search("bed", filter="price < 50", explain=True, limit=40).hits
+            assert hits
+            named = {name for hit in hits for name in hit.features} - {"base"}
+            assert named <= {f.name for f in FEATURES if f.group in groups.split(",")}
+            shop.live.merge()
+            assert [hit.product_id for hit in shop.search("bed", filter="price < 50", limit=40).hits] == [
+                hit.product_id for hit in hits
+            ]
+            shop.remove_rule("pin")
 
 
 def test_what_nobody_has_is_warned_of_beside_the_answer(boots: Path, queries: Path) -> None:

@@ -91,15 +91,16 @@ def find_candidates(
     weights: NDArray[np.float32],
     keep: int,
     from_postings: int = FROM_POSTINGS,
+    reads: NDArray[np.bool_] | None = None,
 ) -> Candidates:
     """The most promising products of a query with all their features, the best `keep` by `weights` (F,).
 
     The best `from_postings` by what postings of codes and words say are looked at, those that share most codes with the
     first of them, and the `NEAREST` by dense vector, or as many more by postings where that is not weighed; all
     products where the weights are of none of these. A query that no posting answers finds what is near; one without
-    words finds nothing.
+    words finds nothing. Of features that `reads` (F,) leaves out none is read: they are 0.
     """
-    return find_in_parts([Part(index)], query, weights, keep, from_postings)
+    return find_in_parts([Part(index)], query, weights, keep, from_postings, reads=reads)
 
 
 def find_in_parts(
@@ -109,6 +110,7 @@ def find_in_parts(
     keep: int | None = None,
     from_postings: int = FROM_POSTINGS,
     ordinary: int = 0,
+    reads: NDArray[np.bool_] | None = None,
 ) -> Candidates:
     """As `find_candidates`, in several segments as if they were one: what compares candidates compares all of them.
 
@@ -116,16 +118,17 @@ def find_in_parts(
     """
     if not query.terms.stems:
         return Candidates(np.zeros(0, dtype=np.int64), np.zeros((0, len(FEATURES)), dtype=np.float32))
-    looks = [_FirstLook.at(part, query, weights, from_postings) for part in parts]
+    reads = np.ones(len(FEATURES), dtype=bool) if reads is None else reads
+    looks = [_FirstLook.at(part, query, weights, from_postings, reads) for part in parts]
     if weights[NAMES.index("prf_codes")] > 0:
         _add_what_is_like_the_first(looks)
     views = [CandidateView(look.part.index, query, look.rows) for look in looks]
     features = [look.features(look.rows) for look in looks]
     for view, table in zip(views, features, strict=True):
-        _fill(table, view, _SECOND)
+        _fill(table, view, _SECOND, reads)
     _feed_back(views, [table @ weights for table in features])
     for view, table in zip(views, features, strict=True):
-        _fill(table, view, _FEEDBACK)
+        _fill(table, view, _FEEDBACK, reads)
     begins = offsets(np.array([part.index.n_products for part in parts]))
     rows = np.concatenate([view.rows + begin for view, begin in zip(views, begins.tolist(), strict=False)])
     every = np.concatenate(features)
@@ -135,17 +138,17 @@ def find_in_parts(
     if not ordinary:
         return found
     largest = max(range(len(parts)), key=lambda at: parts[at].index.n_products)
-    return replace(found, ordinary=_ordinary(looks[largest], views[largest], ordinary))
+    return replace(found, ordinary=_ordinary(looks[largest], views[largest], ordinary, reads))
 
 
-def _ordinary(look: _FirstLook, found: CandidateView, n: int) -> NDArray[np.float32]:
+def _ordinary(look: _FirstLook, found: CandidateView, n: int, reads: NDArray[np.bool_]) -> NDArray[np.float32]:
     """(≤ n, F) what is read of rows that are spread over the segment, as these are seen beside the candidates found."""
     n_products = look.part.index.n_products
     rows = np.arange(0, n_products, max(1, -(-n_products // n)))
     view = CandidateView(look.part.index, found.query, rows)
     view.feedback = found.feedback
     features = look.features(rows)
-    _fill(features, view, _OF_VECTORS)
+    _fill(features, view, _OF_VECTORS, reads)
     return features
 
 
@@ -160,12 +163,19 @@ class _FirstLook:
     rows: NDArray[np.int64]  # (C,) of all candidates, and of those that are looked at beside them
 
     @classmethod
-    def at(cls, part: Part, query: QueryRepresentation, weights: NDArray[np.float32], from_postings: int) -> _FirstLook:
+    def at(
+        cls,
+        part: Part,
+        query: QueryRepresentation,
+        weights: NDArray[np.float32],
+        from_postings: int,
+        reads: NDArray[np.bool_],
+    ) -> _FirstLook:
         index = part.index
         found = np.zeros((len(_FIRST), index.n_products), dtype=np.float32)
         for row, i in enumerate(_FIRST):
             first_phase = FEATURES[i].first_phase
-            sums = first_phase(index, query) if first_phase else None
+            sums = first_phase(index, query) if first_phase and reads[i] else None
             if sums is not None:
                 found[row] = sums
         scores = weights[_FIRST] @ found  # (N,)
@@ -273,8 +283,8 @@ def _translate(words: SparseRow, from_: Index, to: Index) -> SparseRow:
     return SparseRow(keys[keys >= 0], words.weight[keys >= 0])
 
 
-def _fill(features: NDArray[np.float32], view: CandidateView, numbers: list[int]) -> None:
+def _fill(features: NDArray[np.float32], view: CandidateView, numbers: list[int], reads: NDArray[np.bool_]) -> None:
     for i in numbers if len(features) else ():
         compute = FEATURES[i].compute
-        if compute:
+        if compute and reads[i]:
             features[:, i] = compute(view)

@@ -32,14 +32,14 @@ ORDINARY_SHARE = 0.1
 WHOLE = 0.99
 """Share of a query's codes from which a product has all of them."""
 
+EVERY = np.ones(len(FEATURES), dtype=bool)
 _WEIGHTS = Scorer.default().weights
 _FULL_COVERAGE, _CODE_SHARE, _LEFT_OUT, _ONLY_FOR = map(
     NAMES.index, ("full_coverage", "code_share", "left_out", "only_for")
 )
 # what the sum is of a product whose every share and cosine is 1; sums over shared codes have no bound, and are left out
-_BOUNDED = [f for f in FEATURES if f.weight > 0 and not isinstance(f.first_phase, SharedKeys)]
-_REACH = sum(feature.weight for feature in _BOUNDED)
-_REACH_WITHOUT_VECTORS = sum(f.weight for f in _BOUNDED if not reads_vectors(f))
+_BOUNDED = np.array([f.weight > 0 and not isinstance(f.first_phase, SharedKeys) for f in FEATURES])
+_OF_VECTORS = np.array([reads_vectors(f) for f in FEATURES])
 
 
 class Fitting(NamedTuple):
@@ -49,19 +49,28 @@ class Fitting(NamedTuple):
     come_first: NDArray[np.bool_]
 
 
-def find_fitting(found: Candidates, query: QueryRepresentation, lexicon: Lexicon, fit: float) -> Fitting:
-    """Every candidate fits where `fit` is 0, and none where a query has no telling word.
+def find_fitting(
+    found: Candidates,
+    query: QueryRepresentation,
+    lexicon: Lexicon,
+    fit: float,
+    reads: NDArray[np.bool_] | None = None,
+) -> Fitting:
+    """By the features that are read, (F,) or all: every candidate fits where `fit` is 0, and none where a query has no
+    telling word.
 
     The best is looked for in the whole shop: what a filter leaves does not fit for being all that is left. Words that
     no code of the query says are asked too: a product that has its every code has not all then. Nor has one of whose
     title all that is asked is what it is for. What has in its title what the query leaves out does not fit, but stands
     where its score puts it: docs/log.md, "What the query leaves out, in its place".
     """
-    come_first = _find_near(found, query, lexicon, fit)
+    come_first = _find_near(found, query, lexicon, fit, EVERY if reads is None else reads)
     return Fitting(come_first & ((found.features[:, _LEFT_OUT] == 0) | (not fit)), come_first)
 
 
-def _find_near(found: Candidates, query: QueryRepresentation, lexicon: Lexicon, fit: float) -> NDArray[np.bool_]:
+def _find_near(
+    found: Candidates, query: QueryRepresentation, lexicon: Lexicon, fit: float, reads: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
     if not fit or not len(found.rows):
         return np.ones(len(found.rows), dtype=bool)
     if not query.terms.telling:
@@ -69,7 +78,8 @@ def _find_near(found: Candidates, query: QueryRepresentation, lexicon: Lexicon, 
     sums = found.features @ _WEIGHTS  # (C,)
     ordinary = float(np.quantile(found.ordinary @ _WEIGHTS, ORDINARY_SHARE)) if len(found.ordinary) else 0.0
     best = float(np.concatenate([sums, found.beside @ _WEIGHTS]).max()) - ordinary
-    most = (_REACH if query.dense.any() else _REACH_WITHOUT_VECTORS) - ordinary
+    bounded = _BOUNDED & reads & (~_OF_VECTORS | query.dense.any())
+    most = float(_WEIGHTS[bounded].sum()) - ordinary
     fits = np.zeros(len(sums), dtype=bool) if best < STANDS_OUT * most else sums - ordinary >= fit * best
     has_all = found.features[:, _FULL_COVERAGE] > 0
     if codes_say_all(query, lexicon):
@@ -83,13 +93,16 @@ def codes_say_all(query: QueryRepresentation, lexicon: Lexicon) -> bool:
     return bool(query.terms.telling) and said.issuperset(query.terms.telling)
 
 
-def having_all(part: Part, query: QueryRepresentation, lexicon: Lexicon) -> NDArray[np.int64]:
+def having_all(
+    part: Part, query: QueryRepresentation, lexicon: Lexicon, reads: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
     """Rows of a segment that hold every telling word of a query, or every code where its codes say all: they fit,
-    however many they are and whether candidates or not."""
+    however many they are and whether candidates or not. As far as features of words and codes are read."""
     index, found = part.index, np.zeros(part.index.n_products, dtype=bool)
-    words = [index.bm25.holding(stem) for stem in query.terms.telling]
+    by_words, by_codes = (EVERY if reads is None else reads)[[_FULL_COVERAGE, _CODE_SHARE]]
+    words = [index.bm25.holding(stem) for stem in query.terms.telling] if by_words else []
     codes = [index.lexical.of(key)[0] for key in query.codes.key.tolist() if key < index.lexical.n_keys]
-    every_code = codes_say_all(query, lexicon) and len(codes) == len(query.codes.key)
+    every_code = by_codes and codes_say_all(query, lexicon) and len(codes) == len(query.codes.key)
     for lists in (words, codes if every_code else []):
         common = np.full(index.n_products, fill_value=bool(lists))
         for rows in lists:
@@ -98,6 +111,8 @@ def having_all(part: Part, query: QueryRepresentation, lexicon: Lexicon) -> NDAr
             common &= having
         found |= common
     found &= part.may_be_found
+    if not by_words:
+        return np.flatnonzero(found)
     terms, of_purpose = query.terms, np.zeros(index.n_products, dtype=bool)
     for stem in terms.purposes:
         of_purpose[index.bm25.holding(stem)] = True

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -71,7 +71,8 @@ class Server(uvicorn.Server):
 @dataclass(frozen=True)
 class Serving:
     """What is served, and where. `model` is where the model is, if not where the index says; for `drain` seconds it
-    goes on after SIGTERM; `writer` is the address of the process that takes changes, where this is another one."""
+    goes on after SIGTERM; `writer` is the address of the process that takes changes, where this is another one; `only`
+    names the groups of features that it searches by, where not all are."""
 
     index: Path
     model: Path | None = None
@@ -80,6 +81,7 @@ class Serving:
     read_only: bool = False
     drain: float = 0.0
     writer: str = ""
+    only: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:
@@ -96,7 +98,7 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None) -> None:
     if sockets is None:
         listen(serving.host, serving.port).close()  # uvicorn asks for it later, and says less where it is taken
     with _nothing_collected():
-        shop = Shop.open(serving.index, serving.model, read_only=serving.read_only)
+        shop = Shop.open(serving.index, serving.model, read_only=serving.read_only, only=serving.only)
     try:
         public = not is_loopback(serving.host)
         if public and not shop.store.all("key"):
@@ -172,11 +174,11 @@ def _take_in(take: Callable[[], bool], told: str = "") -> str:
     return ""
 
 
-def answer_once(index: Path, model: Path | None, path: str) -> tuple[int, str]:
+def answer_once(index: Path, model: Path | None, path: str, only: Sequence[str] = ()) -> tuple[int, str]:
     """Runs one GET request in this process, without a key: status and body. For scripts, and to try things."""
     from starlette.testclient import TestClient
 
-    shop = Shop.open(index, model, read_only=True)
+    shop = Shop.open(index, model, read_only=True, only=only)
     try:
         app = make_app(shop, ServeSettings(keyless=True))
         client: Any = TestClient(app, "http://127.0.0.1", raise_server_exceptions=False)
