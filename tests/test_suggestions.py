@@ -57,6 +57,14 @@ def test_suggestions_that_cannot_be_read_are_tried_ever_more_rarely(
     assert known._read_from - now == 10
 
 
+def test_what_is_typed_without_marks_is_suggested_with_them() -> None:
+    known = suggestions._Known.of((0, 0), {"łódź lamp": 2.0, "crème brûlée dish": 1.0, "lodge": 1.0}, {"Straße sign"})
+    assert [text for text, _ in known.complete("lod")] == ["łódź lamp", "lodge"]
+    assert [text for text, _ in known.complete("łód")] == ["łódź lamp", "lodge"]
+    assert [text for text, _ in known.complete("brul")] == ["crème brûlée dish"]
+    assert [text for text, _ in known.complete("cremr brul")] == ["crème brûlée dish"]
+
+
 def test_a_typo_behind_a_negation_leads_to_no_opposite() -> None:
     short = {"boots with laces": 9.0, "boots without laces": 1.0}
     known = suggestions._Known.of((0, 0), short, set(), frozenset(["without", "not"]))

@@ -15,6 +15,7 @@ from rapidfuzz import fuzz, process
 
 from gram.shop import Shop
 from gram.snapshot import Snapshot
+from gram.text.letters import fold_letters
 
 MOST_SUGGESTED = 20
 CLOSE = 80.0
@@ -37,8 +38,9 @@ log = logging.getLogger("gram.serve")
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """Beginnings of words in their order, each with the text that goes on so and what this weighs. `short` are the
-    texts that a typo is looked for in: all but titles; `negations` the words by which a query leaves something out."""
+    """Beginnings of words in their order, as they are typed without marks, each with the text that goes on so and what
+    this weighs. `short` are the texts that a typo is looked for in: all but titles; `negations` the words by which a
+    query leaves something out."""
 
     version: tuple[int, int]
     beginnings: list[str]
@@ -51,14 +53,16 @@ class _Known:
     def of(
         version: tuple[int, int], short: dict[str, float], titles: set[str], negations: frozenset[str] = frozenset()
     ) -> _Known:
-        rows = [(title, title, TITLE) for title in titles - short.keys()]
+        rows = [(fold_letters(title), title, TITLE) for title in titles - short.keys()]
         for text, weight in short.items():
-            inner = [at + 1 for at, letter in enumerate(text) if letter == " "]
-            rows += [(text, text, weight), *((text[at:], text, weight / 2) for at in inner)]
+            typed = fold_letters(text)
+            inner = [at + 1 for at, letter in enumerate(typed) if letter == " "]
+            rows += [(typed, text, weight), *((typed[at:], text, weight / 2) for at in inner)]
         rows.sort()
         return _Known(version, [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], short, negations)
 
     def complete(self, typed: str) -> list[tuple[str, float]]:
+        typed = fold_letters(typed)
         begin, end = bisect_left(self.beginnings, typed), bisect_left(self.beginnings, typed + "\U0010ffff")
         found: dict[str, float] = {}
         for text, weight in zip(self.texts[begin:end], self.weights[begin:end], strict=True):
@@ -66,7 +70,7 @@ class _Known:
         if not found and len(typed) >= 3:
             left_out = self.negations.intersection(typed.split())  # "boots with laces" is near its opposite
             texts = [text for text in self.short if left_out.issubset(text.split())]
-            cut = [text[: len(typed) + 1] for text in texts]
+            cut = [fold_letters(text)[: len(typed) + 1] for text in texts]
             near = process.extract(typed, cut, scorer=fuzz.ratio, score_cutoff=CLOSE, limit=MOST_SUGGESTED)
             return [(texts[i], self.short[texts[i]]) for _, _, i in near]
         return nsmallest(MOST_SUGGESTED, found.items(), key=lambda pair: (-pair[1], pair[0]))

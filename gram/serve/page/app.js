@@ -125,7 +125,7 @@ function report(one) {
 
 function explain(one) {
   byId("drawer-title").textContent = one.title;
-  const codes = (one.codes ?? []).map((code) => element("li", {}, element("span", {}, code.code),
+  const codes = (one.codes ?? []).filter((code) => Math.abs(code.share) >= 0.0005).map((code) => element("li", {}, element("span", {}, code.code),
     element("span", { class: "count" }, `${(code.share * 100).toFixed(1)}% · query ${code.query}, product ${code.product}`)));
   byId("drawer-codes").replaceChildren(...(codes.length ? codes : [element("li", {}, "None: words and vectors found it.")]));
   const features = Object.entries(one.features ?? {}).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
