@@ -320,18 +320,19 @@ class Answer:
         return ranked.take(np.array(order, dtype=np.int64))
 
     def _distinct(self, ranked: Ranked) -> Ranked:
+        """The best of each value of a field, where one is asked: of those that fit, if any does."""
         name = self.request.distinct.strip()
         if not name:
             return ranked
         seen, kept = set(), []
-        for at, row in enumerate(ranked.rows.tolist()):
-            segment, inside = self._segment_of(row)
+        for at in [*np.flatnonzero(ranked.fits).tolist(), *np.flatnonzero(~ranked.fits).tolist()]:
+            segment, inside = self._segment_of(int(ranked.rows[at]))
             column = segment.fields.columns.get(name)
             value = column.first.get(inside) if column else None
             if value is None or value not in seen:
                 seen.add(value)
                 kept.append(at)
-        return ranked.take(np.array(kept, dtype=np.int64))
+        return ranked.take(np.array(sorted(kept), dtype=np.int64))
 
     def _segment_of(self, row: int) -> tuple[LiveSegment, int]:
         begins = self.snapshot.begins

@@ -351,6 +351,10 @@ def test_what_is_left_out_stands_where_its_score_puts_it(shop: Shop) -> None:
     pages = [hit.product_id for offset in range(0, 60, 7) for hit in ask(limit=7, offset=offset).hits]
     assert pages[:60] == [hit.product_id for hit in hits]
     assert "q1" not in {hit.product_id for hit in ask(limit=60, sort="brand").hits}
+    shop.update(Product(name, title, brand="Zorbel") for name, title in titles.items())
+    shop.delete(["q3"])
+    apart = {hit.product_id: hit.fits for hit in ask(limit=60, distinct="brand").hits}
+    assert (apart.get("q2"), apart.get("q1")) == (True, None), "one that fits stands for its value"
     shop.delete(titles)
 
 
