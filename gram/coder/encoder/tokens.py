@@ -27,7 +27,7 @@ from gram.text.fields import FIELDS, field_texts
 from gram.text.words import has_digit
 
 QUERY_TOKENS, PRODUCT_TOKENS = 32, 64
-DESCRIPTION_TOKENS, FURTHER_TOKENS = 128, 32
+DESCRIPTION_TOKENS, FURTHER_TOKENS = 64, 32
 """Tokens at most that are read of a product's description, and at most of these that late interaction meets beside
 those of the head: docs/log.md, "Descriptions read"."""
 
