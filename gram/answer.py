@@ -27,6 +27,9 @@ from gram.text.prices import PriceRange, read_price
 
 DEEPEST = 10_000
 """Hits that offset and limit reach down to."""
+FIRST = 10
+"""Of those that fit, how many of the best stand before what has what the query leaves out: docs/log.md, "What the query
+leaves out, in its place"."""
 MOST_NAMES = 50
 """Fields that are named in one list."""
 REFINED_FROM, REFINEMENTS = 50, 8
@@ -251,17 +254,18 @@ class Answer:
             rest = [part.only(rows) for part, rows in zip(parts, more, strict=True)]
         beyond = find_in_parts(rest, query, first_phase, from_postings=max(len(unranked), DEEPEST), reads=reads)
         has_all = np.isin(beyond.rows, unranked)
-        return ranked.followed_by(self._in_order(parts, steering, beyond, Fitting(has_all, has_all)))
+        fitting = Fitting(has_all, np.zeros(len(has_all), dtype=bool))
+        return ranked.followed_by(self._in_order(parts, steering, beyond, fitting))
 
     def _in_order(self, parts: Sequence[Part], steering: Steering, found: Candidates, fitting: Fitting) -> Ranked:
-        """By score and what rules boost and bury, those that come first before the others, whose scores are lowered."""
+        """By score and what rules boost and bury: those that fit before the others, and those that would but have what
+        the query leaves out behind the first that fit; the scores of what comes behind are lowered."""
         scores = self.searcher.scorer.score(found.features)
         for rule in steering.boosts:
             scores = scores + np.float32(rule.weight) * self._boosted(rule, parts, found.rows)
-        first = fitting.come_first
-        if first.any() and not first.all():
-            over = scores[~first].max() - scores[first].min()
-            scores = np.where(first | (over < 0), scores, scores - over - np.float32(BETWEEN))
+        first, near = top_k(scores[fitting.fits], FIRST)[1], ~(fitting.fits | fitting.unwanted)
+        scores = _lowered(scores, fitting.unwanted, first)
+        scores = _lowered(scores, near, scores[~near])
         order, best = top_k(scores, len(scores))
         return Ranked(found.rows[order], best, found.features[order], fitting.fits[order])
 
@@ -379,3 +383,11 @@ class Answer:
                 if len(found) == REFINEMENTS:
                     break
         return found
+
+
+def _lowered(scores: NDArray[np.float32], some: NDArray[np.bool_], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(C,) scores, those of some products lowered, all by as much, so that none is above any of the others'."""
+    if not some.any() or not len(others):
+        return scores
+    over = scores[some].max() - others.min()
+    return np.where(some, scores - over - np.float32(BETWEEN), scores) if over >= 0 else scores

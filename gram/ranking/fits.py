@@ -43,10 +43,10 @@ _OF_VECTORS = np.array([reads_vectors(f) for f in FEATURES])
 
 
 class Fitting(NamedTuple):
-    """Which candidates fit, (C,), and which of them would, were it not for what the query leaves out."""
+    """Which of C candidates fit, and which would but have what the query leaves out."""
 
     fits: NDArray[np.bool_]
-    come_first: NDArray[np.bool_]
+    unwanted: NDArray[np.bool_]
 
 
 def find_fitting(
@@ -61,20 +61,13 @@ def find_fitting(
 
     The best is looked for in the whole shop: what a filter leaves does not fit for being all that is left. Words that
     no code of the query says are asked too: a product that has its every code has not all then. Nor has one of whose
-    title all that is asked is what it is for. What has in its title what the query leaves out does not fit, but stands
-    where its score puts it: docs/log.md, "What the query leaves out, in its place".
+    title all that is asked is what it is for. What has in its title what the query leaves out does not fit.
     """
-    come_first = _find_near(found, query, lexicon, fit, EVERY if reads is None else reads)
-    return Fitting(come_first & ((found.features[:, _LEFT_OUT] == 0) | (not fit)), come_first)
-
-
-def _find_near(
-    found: Candidates, query: QueryRepresentation, lexicon: Lexicon, fit: float, reads: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+    reads, none = EVERY if reads is None else reads, np.zeros(len(found.rows), dtype=bool)
     if not fit or not len(found.rows):
-        return np.ones(len(found.rows), dtype=bool)
+        return Fitting(~none, none)
     if not query.terms.telling:
-        return np.zeros(len(found.rows), dtype=bool)
+        return Fitting(none, none)
     sums = found.features @ _WEIGHTS  # (C,)
     ordinary = float(np.quantile(found.ordinary @ _WEIGHTS, ORDINARY_SHARE)) if len(found.ordinary) else 0.0
     best = float(np.concatenate([sums, found.beside @ _WEIGHTS]).max()) - ordinary
@@ -84,7 +77,9 @@ def _find_near(
     has_all = found.features[:, _FULL_COVERAGE] > 0
     if codes_say_all(query, lexicon):
         has_all |= found.features[:, _CODE_SHARE] >= WHOLE
-    return fits | has_all & (found.features[:, _ONLY_FOR] < WHOLE)
+    fits |= has_all & (found.features[:, _ONLY_FOR] < WHOLE)
+    unwanted = fits & (found.features[:, _LEFT_OUT] > 0)
+    return Fitting(fits & ~unwanted, unwanted)
 
 
 def codes_say_all(query: QueryRepresentation, lexicon: Lexicon) -> bool:
