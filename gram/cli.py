@@ -151,7 +151,7 @@ def train(
     rows = read_products(products, progress=True)
     interactions = read_log(log, {p.product_id for p in rows}, max_unknown=max_unknown, progress=True)
     if log != "none" and not interactions:
-        no_log = "it has no interaction with these products, so the model is trained without a log, from the catalogue alone"
+        no_log = "it has no interaction with these products, so the model is trained without a log"
         logger.warning("%s: %s", log, no_log)
     click.echo(f"{len(rows)} products, {len(interactions)} interactions; seed {seed}", err=True)
     training = TrainingSettings(steps=steps, seed=seed)
