@@ -33,6 +33,8 @@ from gram.text.shop_tables import NAMES as TABLES
 INTERRUPTED = 130
 """The exit code that shells give a program ended by Ctrl-C: 128 and the number of SIGINT."""
 
+logger = logging.getLogger("gram.train")
+
 
 class _Commands(click.Group):
     """Shows the errors that GRAM raises on purpose, and those of the system, as one line, without a traceback."""
@@ -148,6 +150,9 @@ def train(
     mining = MiningSettings(language=check_language(language), tables=str(tables or ""))
     rows = read_products(products, progress=True)
     interactions = read_log(log, {p.product_id for p in rows}, max_unknown=max_unknown, progress=True)
+    if log != "none" and not interactions:
+        no_log = "it has no interaction with these products, so the model is trained without a log"
+        logger.warning("%s: %s", log, no_log)
     click.echo(f"{len(rows)} products, {len(interactions)} interactions; seed {seed}", err=True)
     training = TrainingSettings(steps=steps, seed=seed)
     settings = Settings(

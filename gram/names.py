@@ -22,6 +22,8 @@ OF_A_HIT = frozenset({"product_id", "title", "description", "attributes", "score
 """What a hit may show beside the fields that products have."""
 MOST = 10
 """Fields, codes, values and products, each, that one answer warns of."""
+GIVE = "give products a {!r}, or leave it out of the filter"
+"""What to do about a field of `ALWAYS` that no product has."""
 SHOWN = 60
 """Characters of a name that are shown, and that another one is near to."""
 GUESSED_WORDS = 6
@@ -65,17 +67,19 @@ def warn_of_codes(searcher: Searcher, codes: Iterable[str]) -> list[str]:
 
 def warn_of_filter(snapshot: Snapshot, sought: Filter) -> list[str]:
     """A sentence for each code that a filter names and the lexicon lacks, for each value that no product has, and for
-    each field that is compared by size and has no numbers. A number in a field of numbers is not told: it may come and
-    go."""
+    each field that is compared by size and has no numbers, or that no product has. A number in a field of numbers is
+    not told: it may come and go."""
     values = list(islice((pair for pair in sought.values if not _has_value(snapshot, *pair)), MOST))
     guesses = (_guess_value(snapshot, name, value, LOOKED_AT // len(values)) for name, value in values)
-    told, known = zip(values, guesses, strict=True), (snapshot.field_names | ALWAYS) - snapshot.numeric_names
+    told, known = zip(values, guesses, strict=True), snapshot.field_names - snapshot.numeric_names
+    empty = ALWAYS - snapshot.field_names
     numbers = _list(snapshot.numeric_names)
     fix = f"compare it by = or IN{f', or {numbers} by size' if numbers else ''}"
     return [
         *warn_of_codes(snapshot.searcher, sought.codes),
         *(f"no product has {name:.{SHOWN}} = {value!r:.{SHOWN}}. Fix: {guess}" for (name, value), guess in told),
         *islice((f"no product has a number in {n!r:.{SHOWN}}. Fix: {fix}" for n in sought.sized if n in known), MOST),
+        *(f"no product has {n!r}. Fix: {GIVE.format(n)}" for n in sought.sized if n in empty),
     ]
 
 
@@ -143,6 +147,8 @@ def _guess_value(snapshot: Snapshot, name: str, value: str, most: int) -> str:
     near = process.extractOne(fold(value)[:SHOWN], list(known), scorer=fuzz.ratio, score_cutoff=70)
     if near:
         return f"did you mean {known[near[0]]!r:.{SHOWN}}?"
+    if name not in snapshot.field_names:
+        return GIVE.format(name)
     return f"ask for the facet {name!r:.{SHOWN}} to see what there is"
 
 

@@ -202,8 +202,11 @@ class Searcher:
     def only(self, names: Sequence[str]) -> Searcher:
         """The same search by these features, or groups of features, alone, in finding and in ranking.
 
-        Raises SettingError for a name that is neither, or none at all.
+        Raises SettingError for a name that is neither, none at all, or one text in place of a list.
         """
+        if isinstance(names, str):
+            fix = f"only={[name.strip() for name in names.split(',')]!r:.200}"
+            raise SettingError(f"features to search by are given in a list, not as one text. Fix: {fix}")
         if not names:
             raise SettingError(f"no group of features is left to search by. Fix: name some of {', '.join(GROUPS)}")
         kept = columns(names)

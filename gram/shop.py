@@ -97,12 +97,26 @@ class Shop:
         cls, folder: str | Path, model: str | Path | None = None, device: str = "cpu", read_only: bool = False,
         check: bool = True, watching: bool = True, only: Sequence[str] = (),
     ) -> Shop:  # fmt: skip
-        """The shop of an index folder, as of `LiveIndex.open`."""
+        """The shop of an index folder; it must be closed, which `with gram.open(…) as shop:` does at its end.
+
+        Open, it locks the index for writing: no other process may change it. Not so with `read_only`, which takes no
+        changes and, by `refresh`, sees those of the process that writes; where it is not `watching` for them, it makes
+        no store beside an index that has none. `check` compares every file of index and model with its checksum;
+        without, it opens sooner, and damage shows later or never. `model` is where the model is, if not where the
+        index says; `only` is a list of the groups of features, `["codes", "words"]` say, that it finds and ranks by
+        alone. Errors as of `Searcher.load` and `Searcher.only`; DataError where another process writes.
+        """
         return cls(LiveIndex.open(folder, model, device, read_only, check, watching, only))
 
     def close(self) -> None:
-        """Gives back the files."""
+        """Gives back the files, and the lock for writing."""
         self.live.close()
+
+    def __enter__(self) -> Shop:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __len__(self) -> int:
         return len(self.live.snapshot)

@@ -268,6 +268,16 @@ def test_more_unknown_products_can_be_allowed(tmp_path: Path, monkeypatch: pytes
     assert read_json(tmp_path / "model" / "config.json")["settings"]["mining"]["language"] == "german"
 
 
+def test_training_without_an_interaction_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gram.training.stages, "load_backbone", small_backbone)
+    products, log = write(tmp_path / "products.csv", *PRODUCTS), write(tmp_path / "log.tsv", "query\tproduct_id")
+    brief = ("--backbone", "scratch", "--steps", "1")
+    told = gram_runs("train", products, log, "-o", tmp_path / "model", *brief)
+    assert told.exit_code == 0
+    assert f"{log}: it has no interaction with these products, so the model is trained without a log" in told.stderr
+    assert "without a log" not in gram_runs("train", products, "none", "-o", tmp_path / "other", *brief).stderr
+
+
 def test_what_is_not_there_is_named(made: Made, tmp_path: Path) -> None:
     missing = tmp_path / "nothing"
     assert str(missing) in refused("search", missing, "shoe")

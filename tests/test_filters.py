@@ -48,12 +48,33 @@ def found(text: str, codes: dict[str, set[int]] | None = None) -> str:
         ("NOT EXISTS price", "c"),
         ('brand = "Acme & Sons"', "c"),
         ("weight = 3", ""),
+        ("brand = 'Acme & Sons' AND 'size' IN ['72','4 ft']", "c"),
+        ("brand != 'nike' AND price=50.5", "d"),
+        ("price < '50.5' OR code = 'type: sofa'", "ac"),
+        ("category = 'Shoes > Running' or not('brand'='nike' or brand = 'Acme & Sons')", "ad"),
         ('code = "type: sofa"', "c"),
         ('NOT (code = "type: sofa" OR price = 50)', "bd"),
     ],
 )
 def test_what_a_filter_lets_through(text: str, ids: str) -> None:
     assert found(text, {"type: sofa": {2}}) == ids
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("brand = Levi's AND colour = 'dark blue'", ("Levi's", "dark blue")),
+        ("brand = \"Levi's\" AND colour = 'dark blue'", ("Levi's", "dark blue")),
+        ("brand = 'Levi's' AND colour = 'dark blue'", ("Levi's", "dark blue")),
+        (r"brand = 'Rock \'n\' Roll' OR brand = '6\" pipe'", ("Rock 'n' Roll", '6" pipe')),
+        ("brand IN [boys', '47, Levi's]", ("boys'", "'47", "Levi's")),
+        ("brand = '47 AND brand != Levi's AND colour = 'dark blue'", ("'47", "Levi's", "dark blue")),
+        ("brand = ''", ("",)),
+        ("brand = '\\\\' OR brand = 'AND'", ("\\", "AND")),
+    ],
+)
+def test_an_apostrophe_is_no_quotation_mark(text: str, values: tuple[str, ...]) -> None:
+    assert tuple(value for _, value in parse_filter(text).values) == values
 
 
 @pytest.mark.parametrize(

@@ -257,6 +257,23 @@ def test_two_may_not_write_but_many_may_read(index_folder: Path) -> None:
     shop.close()
 
 
+def test_a_shop_is_closed_at_the_end_of_its_block(index_folder: Path) -> None:
+    with Shop.open(index_folder) as shop:
+        assert shop.search("sofa").hits
+        with pytest.raises(DataError, match="is writing it"):
+            Shop.open(index_folder)
+    with pytest.raises(ZeroDivisionError), Shop.open(index_folder):
+        raise ZeroDivisionError
+    Shop.open(index_folder).close()
+
+
+def test_groups_of_features_are_named_in_a_list(index_folder: Path) -> None:
+    with pytest.raises(SettingError, match=r"not as one text\. Fix: only=\['codes', 'words'\]"):
+        Shop.open(index_folder, only="codes, words")
+    with Shop.open(index_folder, only=["codes", "words"]) as shop:
+        assert shop.search("sofa").hits
+
+
 def test_killed_at_any_moment_nothing_answered_is_lost(index_folder: Path) -> None:
     script = Path(__file__).parents[1] / "scripts" / "crash_test.py"
     command = [sys.executable, str(script), str(index_folder), "--kills", "4", "--seed", "1"]

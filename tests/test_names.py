@@ -15,10 +15,11 @@ from gram.shop import Shop
 COLR = "no product has a field 'colr'. Fix: did you mean 'colour'?"
 BLAKC = "no product has colour = 'blakc'. Fix: did you mean 'Black'?"
 QQQ = "no product has colour = 'qqq'. Fix: ask for the facet 'colour' to see what there is"
-STOCK = "no product has stock = 'some'. Fix: ask for the facet 'stock' to see what there is"
+GIVE = "give products a 'stock', or leave it out of the filter"
+STOCK = f"no product has stock = 'some'. Fix: {GIVE}"
 NUMBERLESS = [
-    f"no product has a number in {name!r}. Fix: compare it by = or IN, or price, value by size"
-    for name in ("colour", "stock")
+    "no product has a number in 'colour'. Fix: compare it by = or IN, or price, value by size",
+    f"no product has 'stock'. Fix: {GIVE}",
 ]
 SOFE = "the lexicon has no code type: sofe. Fix: write type: sofa"
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from asking import error_of
@@ -242,3 +246,27 @@ def test_a_merge_that_fails_is_told(client: TestClient, caplog: pytest.LogCaptur
     changes._merging = failed
     changes._merge_if_due()
     assert "a merge failed (2)" in caplog.text
+
+
+def test_the_start_of_the_pages_on_http_is_true(client: TestClient) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "http.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```sh\n(.*?)```", page, flags=re.DOTALL)
+    options = {"-X": "method", "-d": "body", "--data-urlencode": "filter"}
+    answers = []
+    for line in block.splitlines():
+        _, *words = shlex.split(line)
+        given = [(options[o], value) for o, value in pairwise(words) if o in options]
+        address = next(word for word in words if word.startswith("localhost:8000/")).removeprefix("localhost:8000")
+        if "-G" in words:
+            answers.append(client.get(address, params=dict(value.split("=", 1) for _, value in given)))
+        else:
+            told = dict(given)
+            answers.append(client.request(told["method"], address, content=told["body"]))
+    assert [answer.status_code for answer in answers] == [201, 200, 200, 201, 200], [a.text for a in answers]
+    assert answers[2].json()["warnings"] == []
+    assert answers[3].json() == {"accepted": 1, "rejected": 0}
+    found = answers[4].json()
+    assert (found["hits"][0]["product_id"], found["hits"][0]["price"], found["rules"]) == ("a1", 449, ["velvet"])
+    assert (found["facets"]["brand"]["Aldo"], found["warnings"]) == (1, [])
+    assert client.delete("/rules/velvet").is_success
+    assert client.delete("/products/a1").is_success

@@ -4,7 +4,8 @@
     (colour IN ["red", "blue"] OR NOT category = "Shoes > Running") AND price BETWEEN 10 AND 50 AND EXISTS size
     code = "type: sofa"
 
-Words of the language are in capitals or not; a name or value with blanks or signs stands in double quotation marks.
+Words of the language are in capitals or not; a name or value with blanks or signs stands in quotation marks, double or
+single. An apostrophe between letters closes nothing, 'Levi's' is Levi's, and an unquoted value may hold one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from gram.index.fields import Fields, Rows, to_number
 LONGEST, DEEPEST = 4000, 40
 """Characters of a filter, and parentheses within each other."""
 
-_TOKEN = re.compile(r'\s*(?:(?P<text>"(?:[^"\\]|\\.)*")|(?P<sign><=|>=|!=|[=<>(),\[\]])|(?P<word>[^\s"=<>!(),\[\]]+))')
+_SINGLE = r"'(?:[^'\\]|\\.|(?<=\w)'(?=\w))*'(?![\w'])"
+_TOKEN = re.compile(
+    rf'\s*(?:(?P<text>"(?:[^"\\]|\\.)*"|{_SINGLE})|(?P<sign><=|>=|!=|[=<>(),\[\]])|(?P<word>[^\s"=<>!(),\[\]]+))'
+)
 _WORDS = ("AND", "OR", "NOT", "IN", "BETWEEN", "EXISTS")
 CODE = "code"
 """What a filter calls the codes of a product, which are no field."""
