@@ -39,6 +39,7 @@ from gram.records import Attribute, Product
 from gram.remembered import Remembered
 from gram.rules import Rule, check_rule_id, in_force, next_moment, parse_rule, without_told
 from gram.search import BATCH, find_model
+from gram.text.fields import UNREAD
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +47,6 @@ REMEMBERED = 100
 """Hits of an answer that is remembered, at most."""
 ANSWERS, ANSWER_BYTES = 2_000, 64_000_000
 """Answers that are remembered, and what they take of memory in all."""
-UNCODED = ("price", "value", "stock", "image", "url")
-"""Fields that say nothing of what a product is: they change without coding it anew."""
 
 
 class ProductCode(NamedTuple):
@@ -423,5 +422,5 @@ def _bytes_of(answer: SearchResult) -> int:
 
 def _said_by(product: Product) -> Product:
     """What of a product its codes are read from."""
-    attributes = {name: values for name, values in product.attributes.items() if name not in UNCODED}
+    attributes = {name: values for name, values in product.attributes.items() if name.casefold() not in UNREAD}
     return product._replace(price=None, value=None, attributes=attributes)

@@ -12,7 +12,7 @@ from gram.codes.lexicon import Lexicon
 from gram.codes.mining import MiningSettings, mine
 from gram.errors import ModelError
 from gram.records import Attribute, Interaction, Product
-from gram.text.fields import FIELDS, field_texts
+from gram.text.fields import FIELDS, field_texts, joined_text
 from gram.text.words import has_digit, stems, words
 
 SMALL = MiningSettings(min_products=2, min_queries=2)
@@ -366,3 +366,19 @@ def test_rarity_falls_with_products() -> None:
     lexicon = mine(_rich(), LOG, SMALL)
     assert lexicon.idf[_id(lexicon, "acme")] == pytest.approx(np.log(7 / 3.5))
     assert lexicon.idf[_id(lexicon, "ash")] == pytest.approx(0.1)  # all six: log(7 / 6.5) is less
+
+
+def test_nothing_is_read_of_where_pictures_lie_and_how_many_are_left() -> None:
+    attributes = {
+        "Stock": ("11",),
+        "image": ("https://pictures.example/oak.jpg", "oak.jpg"),
+        "url": ("/oak",),
+        "manual": ("http://manuals.example/oak.pdf", "printed"),
+    }
+    products = [Product(str(i), "Lamp", attributes=attributes) for i in range(30)]
+    assert field_texts(products[0]) == [("title", "Lamp"), ("attribute", "printed")]
+    assert joined_text(products[0]) == "Lamp printed"
+    lexicon = mine(products, [], MiningSettings())
+    words = {word for attribute in lexicon.attributes for word in attribute.value.split()}
+    assert words <= {"lamp", "printed"}
+    assert "lamp" in words

@@ -17,7 +17,7 @@ from gram.codes.slots import SLOTS, head_of, slot_of_column, slot_of_words
 from gram.codes.tagger import TrieTagger
 from gram.records import Attribute, Interaction, Product
 from gram.text.analysis import Analyzer
-from gram.text.fields import field_texts
+from gram.text.fields import field_texts, said_attributes
 from gram.text.scripts import join_words
 from gram.text.words import has_digit
 
@@ -134,8 +134,7 @@ def _read_columns(
 
     for product in products:
         values = [("brand", product.brand)] + [("type", name) for name in product.category[-2:]]
-        for column, row in product.attributes.items():
-            values += [(slot_of(column), value) for value in row]
+        values += [(slot_of(column), value) for column, value in said_attributes(product)]
         for slot, value in values:
             spelt, key = reader(value)
             if 0 < len(key) <= MAX_COLUMN_WORDS and slot in settings.slots:

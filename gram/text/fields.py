@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from gram.errors import SettingError
 from gram.records import Product
 
 FIELDS = ("title", "brand", "category", "attribute", "description")
 """Every field that holds words, in the order in which a product is read."""
+UNREAD = frozenset({"stock", "image", "url"})
+"""Attributes that say nothing of what a product is: no word of theirs is read, nor of a web address in any other."""
+
+
+def said_attributes(product: Product) -> Iterator[tuple[str, str]]:
+    """A product's attributes as far as they say what it is: (column, value).
+
+    >>> list(said_attributes(Product("1", "Oak Desk", attributes={"URL": ("https://a.b",), "wood": ("oak",)})))
+    [('wood', 'oak')]
+    """
+    for column, values in product.attributes.items():
+        if column.casefold() not in UNREAD:
+            yield from ((column, value) for value in values if not value.startswith(("https://", "http://")))
 
 
 def field_texts(product: Product) -> list[tuple[str, str]]:
     """A product's text by field, title first: (field, text), field one of FIELDS; empty ones left out."""
     texts = [("title", product.title), ("brand", product.brand), ("category", " . ".join(product.category[-2:]))]
-    texts += [("attribute", value) for values in product.attributes.values() for value in values]
+    texts += [("attribute", value) for _, value in said_attributes(product)]
     texts.append(("description", product.description))
     return [(name, text) for name, text in texts if text]
 
@@ -31,7 +44,7 @@ def joined_text(product: Product, fields: Sequence[str] = FIELDS) -> str:
         "title": [product.title],
         "brand": [product.brand],
         "category": product.category,
-        "attribute": [value for values in product.attributes.values() for value in values],
+        "attribute": [value for _, value in said_attributes(product)],
         "description": [product.description],
     }
     for field in fields:
