@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from gram.names import check_names, check_sort, warn_of_fields, warn_of_filter
 from gram.ranked import BETWEEN, Ranked, by_part
 from gram.ranking.candidates import Candidates, Part, find_in_parts
 from gram.ranking.fits import FIT, ORDINARY, Fitting, find_fitting, having_all
+from gram.ranking.scorer import check_value
 from gram.records import Hit, code_text, read_code
 from gram.rules import Rule, Steering, replace_synonyms, steer
 from gram.snapshot import LiveSegment, Snapshot, to_mask
@@ -95,6 +97,16 @@ class SearchResult:
     redirect: str = ""
     warnings: list[str] = field(default_factory=list)
 
+    def copy(self) -> SearchResult:
+        """The same, of which nothing changes with it."""
+        hits = [hit._replace(features=dict(hit.features)) if hit.features else hit for hit in self.hits]
+        lists: dict[str, Any] = {n: list(getattr(self, n)) for n in ("refinements", "codes", "rules", "warnings")}
+        facets = {
+            name: {part: dict(values) if part == "values" else deepcopy(values) for part, values in found.items()}
+            for name, found in self.facets.items()
+        }
+        return replace(self, hits=hits, facets=facets, **lists)
+
 
 def check_request(request: SearchRequest) -> None:
     """Raises SettingError for numbers out of range and texts that are none, and for what is no request."""
@@ -115,6 +127,8 @@ def check_request(request: SearchRequest) -> None:
             raise SettingError(f"a facet is {name!r:.60}. Fix: give the name of a field")
     if len(request.facets) > MOST_NAMES:
         raise SettingError(f"there are {len(request.facets)} facets. Fix: ask for {MOST_NAMES} at most")
+    if request.value is not None:
+        check_value(request.value)
     if not isinstance(request.explain, bool):
         raise SettingError(f"explain is {request.explain!r:.60}. Fix: write True or False")
 

@@ -207,7 +207,8 @@ def fit_command(model: Path, index: Path, queries: Path, qrels: Path | None, see
 
     QUERIES is query_id, query, and QRELS query_id, product_id, grade; or QUERIES alone is a log of clicks, as of
     `train`. It takes 30 queries with a relevant product. MODEL is changed where cross-validated
-    measures are better than before by more than chance. Clicks should be others than it was trained on.
+    measures are better than before by more than chance; a service that runs takes that in. Scores of some groups alone
+    (`--only`) stay as they are. Clicks should be others than it was trained on.
     """
     from gram.bench.refit import read_judged, refit, write_scorer
     from gram.search import Searcher

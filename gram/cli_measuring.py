@@ -47,15 +47,18 @@ def check_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--check/--no-check", default=True, show_default=True, help=help_)(command)
 
 
-def read_names(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
-    """Names with commas between."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def read_names(_: click.Context, option: click.Parameter, text: str | None) -> tuple[str, ...]:
+    """Names with commas between; none where the option is not given. Raises click.UsageError for an empty one."""
+    names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
+    if text is not None and not names:
+        raise click.UsageError(f"{option.opts[0]} names nothing")
+    return names
 
 
 def only_option(command: Callable[..., Any]) -> Callable[..., Any]:
     groups = "codes, words, vectors, tokens"
     told = f"Find and rank by these features alone, comma between: {groups}, or some by their names."
-    return click.option("--only", default="", callback=read_names, help=told)(command)
+    return click.option("--only", callback=read_names, help=told)(command)
 
 
 def apart(_: click.Context, __: click.Parameter, file: Path | None) -> Path | None:

@@ -41,7 +41,7 @@ NO_WORD = "nothing found: the query has no word"
 @click.option("--model", type=FOLDER, help="The model folder, where it is not where the index says.")
 @click.option("--value", type=float, help="Weight of a product's value (rank in 0 … 1) in the score.")
 @click.option("--filter", "filter_", default="", help='Which products may be found: brand = "nike" AND price < 50.')
-@click.option("--facets", default="", callback=read_names, help="Fields whose values are counted, comma between.")
+@click.option("--facets", callback=read_names, help="Fields whose values are counted, comma between.")
 @click.option(
     "--sort", default="", help="A field that filters know, one, to sort what fits by; -price for falling order."
 )

@@ -27,7 +27,7 @@ from gram.errors import DataError, IndexFolderError, ModelError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
 from gram.index.segment import Index, value_scores
-from gram.index.state import State, identity_of, state_of
+from gram.index.state import State, identity_of, scores_of, state_of
 from gram.index.store import FROM_MODEL, MERGED, PENDING, Change, Entry, Store, store_path
 from gram.index.table import product_of, to_json
 from gram.indexing import NO_MODEL, assemble_index, product_stems, unique_ids
@@ -62,6 +62,7 @@ class LiveIndex:
         self._writing = threading.RLock()
         self._lock = ExitStack()
         self._identity = (0, 0)
+        self._scored = scores_of(searcher.model)
         self.refused: State = frozenset()  # of the files that could not be taken in, until they change
         self._seen = 0
         self._values: NDArray[np.float64] = np.zeros(0)  # of the segment on disk, in rising order
@@ -335,14 +336,14 @@ class LiveIndex:
         there goes on.
         """
         with self._writing:
-            identity = identity_of(self.folder)
+            scored, identity = self._score_anew(), identity_of(self.folder)
             if identity != self._identity and (state := state_of(self.folder, self.model)) != self.refused:
                 try:
                     searcher = self._open_anew()
                 except (IndexFolderError, ModelError):
                     self.refused = state
                     raise
-                self.searcher = searcher
+                self.searcher, self._scored = searcher, scores_of(searcher.model)
                 self._read(searcher.index, identity)
                 if not self.read_only:
                     self.store.forget(int(searcher.index.meta.get(MERGED, 0)))
@@ -351,14 +352,24 @@ class LiveIndex:
             if self.read_only and (learnt or self.store.last() != self._seen):
                 self._take_in(self.snapshot.segments, self._seen)
                 return True
+            return scored
+
+    def _score_anew(self) -> bool:
+        """Takes in a score that was fitted anew. Whether there was one."""
+        scored = scores_of(self.searcher.model)
+        if scored == self._scored:
             return False
+        self._scored = scored  # one that cannot be read is told once
+        self.searcher = self.searcher.scored_anew(self._only)
+        self._show(self.snapshot.segments)
+        return True
 
     def _open_anew(self) -> Searcher:
         opened = Index.open(self.folder, check=True)  # what is damaged is not taken in
         if opened.meta["model_hash"] != self.searcher.index.meta["model_hash"]:  # trained anew: by the model it names
             return _load(self.folder, self.model, self._device, True, self._only)
         searcher = Searcher(self.searcher.model_coder, opened, self.searcher.scorer)
-        searcher.alone, searcher.reads = self.searcher.alone, self.searcher.reads
+        searcher.model, searcher.alone, searcher.reads = self.searcher.model, self.searcher.alone, self.searcher.reads
         return searcher
 
     def merge(self) -> int:
@@ -379,7 +390,7 @@ class LiveIndex:
 
 def _load(folder: Path, model: str | Path | None, device: str, check: bool, only: Sequence[str]) -> Searcher:
     searcher = Searcher.load(folder, model, device, check)
-    return searcher.only(only) if only else searcher
+    return searcher.only(only) if only != () else searcher
 
 
 def _keys(represented: Representations, row: int) -> list[list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -58,6 +58,7 @@ class Searcher:
         self.index, self.scorer, self.coding = index, scorer, coding or coder.query_coding
         self.alone: dict[tuple[str, ...], Scorer] = {}  # of some groups of features alone
         self.reads: NDArray[np.bool_] | None = None  # (F,) the features that are read, where not all are
+        self.model: Path | None = None  # where its model lies, if it was read from a folder
         self.lexicon = self.coder.lexicon
         self.speller = make_speller(index, self.lexicon, self.coder.knows)
         self._remembered: Remembered[QueryRepresentation] = Remembered(QUERIES, QUERY_BYTES)
@@ -79,9 +80,9 @@ class Searcher:
         if check:
             check_model(folder)
         same_model(index, opened.meta, model_hash(folder))
-        searcher = cls(load_coder(folder, device), opened, Scorer.load(folder))
-        searcher.alone = {g: Scorer.load(folder, file_of(g)) for g in ALONE if (folder / file_of(g)).is_file()}
-        return searcher
+        searcher = cls(load_coder(folder, device), opened, Scorer.default())
+        searcher.model = folder
+        return searcher.scored_anew()
 
     def search(self, query: str, k: int = 10, explain: bool = False) -> list[Hit]:
         """The k best products of one query, best first; with `explain`, the codes and features behind each.
@@ -199,20 +200,39 @@ class Searcher:
         rest = {s for word in others for s in analyzer.stems(word) if s in bm25.ids} - analyzer.stopwords
         return sum(bm25.idf(s) * len(np.intersect1d(holding, bm25.holding(s), assume_unique=True)) for s in rest)
 
+    def scored_anew(self, only: Sequence[str] = ()) -> Searcher:
+        """The same search under the scores that its model's folder holds now; by some groups alone, where named.
+
+        Raises ModelError for a score that cannot be read, and as of `only`.
+        """
+        made = copy.copy(self)
+        if made.model is not None:
+            made.scorer = Scorer.load(made.model)
+            there = [groups for groups in ALONE if (made.model / file_of(groups)).is_file()]
+            made.alone = {groups: Scorer.load(made.model, file_of(groups)) for groups in there}
+        return made.only(only) if only != () else made
+
     def only(self, names: Sequence[str]) -> Searcher:
         """The same search by these features, or groups of features, alone, in finding and in ranking.
 
-        Raises SettingError for a name that is neither, none at all, or one text in place of a list.
+        Raises SettingError for a name that is neither, for none at all, and for names by which nothing is found.
         """
-        if isinstance(names, str):
-            fix = f"only={[name.strip() for name in names.split(',')]!r:.200}"
-            raise SettingError(f"features to search by are given in a list, not as one text. Fix: {fix}")
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            given = names.split(",") if isinstance(names, str) else ["codes", "words"]
+            fix = f"only={[name.strip() for name in given]!r:.200}"
+            raise SettingError(f"features to search by are given in a list, not as {names!r:.60}. Fix: {fix}")
+        names, value = tuple(names), columns(("value",))  # the shop's own, which weighs what it says
         if not names:
             raise SettingError(f"no group of features is left to search by. Fix: name some of {', '.join(GROUPS)}")
-        kept = columns(names)
-        others = [name for name, here in zip(NAMES, kept, strict=True) if not here]
-        made = self.with_scorer(self.alone.get(tuple(sorted(names))) or self.scorer.without(others))
-        made.reads = kept | columns(("value",))  # the shop's own, which weighs what it says
+        kept = columns(names) & ~value
+        groups = tuple(sorted(group for group in GROUPS if (kept & columns((group,))).any()))
+        alone = self.alone.get(groups) if (kept == columns(groups)).all() else None
+        others = [name for name, here in zip(NAMES, kept | value, strict=True) if not here]
+        made = self.with_scorer(alone or self.scorer.without(others))
+        if not (made.scorer.weights[kept] > 0).any() and (made.scorer.network is None or not kept.any()):
+            fix = f"add some of {', '.join(group for group in GROUPS if group != 'value')}"
+            raise SettingError(f"nothing is found by {', '.join(names)} alone. Fix: {fix}")
+        made.reads = kept | value
         return made
 
     def with_attributes(self, attributes: Sequence[tuple[Attribute, tuple[float, float]]]) -> Searcher:

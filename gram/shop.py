@@ -368,6 +368,8 @@ class Shop:
             raise SettingError(f"{next(iter(options))} is given beside a request. Fix: give it in the SearchRequest")
         check_request(request)
         if rules is not None:
+            if not isinstance(rules, Iterable):
+                raise SettingError(f"rules are {rules!r:.60}. Fix: give a list of what parse_rule of gram.rules read")
             for rule in rules:
                 if not isinstance(rule, Rule):
                     raise SettingError(f"a rule is {rule!r:.60}. Fix: give what parse_rule of gram.rules read")
@@ -375,10 +377,10 @@ class Shop:
         rules, version = self._rules_now()
         key = (self.live.snapshot.version, version, request)
         if (cached := self._remembered.get(key)) is not None:
-            return cached
+            return cached.copy()
         result = Answer(self.live.snapshot, request, rules).run()
         if request.limit <= REMEMBERED:  # so that no single one takes the place of many
-            self._remembered.put(key, result, _bytes_of(result))
+            self._remembered.put(key, result.copy(), _bytes_of(result))
         return result
 
     def search_many(self, queries: Sequence[str], request: SearchRequest) -> Iterator[SearchResult]:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from gram.cli import main
 from gram.data.catalogue import write_products
+from gram.errors import SettingError
 from gram.ranking.features import FEATURES, CandidateView
 from gram.records import Product
 from gram.shop import Shop
@@ -180,3 +181,22 @@ def test_a_price_alone_lists_what_costs_that(boots: Path) -> None:
     said = run("search", boots, "under $1,000", "-k", 1000).splitlines()
     assert said[0] == "read as: (price 0 to 1000)"
     assert said[1:] == run("search", boots, "--filter", "price <= 1000", "-k", 1000).splitlines()
+
+
+def test_groups_are_named_in_any_way_that_says_them(boots: Path, queries: Path) -> None:
+    """Twice, in any order, with the value, which is the shop's own, or feature by feature: the same score."""
+    codes = ",".join(f.name for f in FEATURES if f.group == "codes")
+    found = ranked(queries, boots, "--only", "codes")
+    for names in ("codes,codes", "codes,value", "codes,code_share", codes):
+        assert ranked(queries, boots, "--only", names) == found
+    assert ranked(queries, boots, "--only", "words,codes") == ranked(queries, boots, "--only", "codes,words")
+    for names in ("value", "left_out", "compound"):
+        said = run("search", boots, "bed", "--only", names, code=2)
+        assert f"nothing is found by {names} alone. Fix: add some of codes" in said
+    for names in ("", ","):
+        assert "--only names nothing" in run("search", boots, "bed", "--only", names, code=2)
+    for given in ("codes,words", 5, True):
+        with pytest.raises(SettingError, match="features to search by are given in a list"):
+            Shop.open(boots, only=given)  # type: ignore[arg-type]
+    with closing(Shop.open(boots, only=(name for name in ["codes"]))) as shop:  # type: ignore[arg-type]
+        assert 0 < shop.search("bed").found < len(shop)

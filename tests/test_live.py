@@ -268,7 +268,7 @@ def test_a_shop_is_closed_at_the_end_of_its_block(index_folder: Path) -> None:
 
 
 def test_groups_of_features_are_named_in_a_list(index_folder: Path) -> None:
-    with pytest.raises(SettingError, match=r"not as one text\. Fix: only=\['codes', 'words'\]"):
+    with pytest.raises(SettingError, match=r"not as 'codes, words'\. Fix: only=\['codes', 'words'\]"):
         Shop.open(index_folder, only="codes, words")
     with Shop.open(index_folder, only=["codes", "words"]) as shop:
         assert shop.search("sofa").hits

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,9 @@ from asking import ids
 
 from gram.answer import SearchRequest
 from gram.coder.base import QueryRepresentation
+from gram.errors import ModelError
+from gram.ranking.features import GROUPS
+from gram.ranking.scorer import Scorer
 from gram.records import Product
 from gram.remembered import Remembered
 from gram.search import Searcher
@@ -32,11 +36,11 @@ def test_answers_are_remembered_until_a_rule_begins_or_ends(
     shop.put_rule("soon", hide | {"from": (now + timedelta(seconds=1)).isoformat()})
     shop.put_rule("draft", hide | {"until": now.isoformat(), "draft": True})
     before = shop.search("black sofa")
-    assert shop.search("black sofa") is before
+    assert shop.search("black sofa").hits[0] is before.hits[0]
     assert before.hits[0].product_id == first
     clock[0] += timedelta(seconds=1)
     after = shop.search("black sofa")
-    assert shop.search("black sofa") is after
+    assert shop.search("black sofa").hits[0] is after.hits[0]
     assert first not in [hit.product_id for hit in after.hits]
     shop.close()
 
@@ -121,3 +125,49 @@ def test_what_is_remembered_takes_no_more_memory_than_it_may(index_folder: Path)
     assert 3 < len(remembered._values) < 20
     assert 2_000_000 < taken < 5_000_000
     shop.close()
+
+
+def test_nobody_can_change_an_answer_for_others(index_folder: Path) -> None:
+    with closing(Shop.open(index_folder)) as shop:
+        request = SearchRequest("sofa", facets=("brand", "price"), explain=True)
+        first = shop.search(request)
+        assert first.hits[0].features
+        assert first.facets["brand"]["values"]
+        for _ in range(2):  # the one that is remembered, and what is handed out of it
+            spoilt = shop.search(request)
+            assert spoilt == first
+            spoilt.hits[0].features.clear()
+            for part in (spoilt.hits, spoilt.facets["brand"]["values"], spoilt.codes, spoilt.refinements):
+                part.clear()
+            spoilt.warnings.append("x")
+        first.hits.clear()
+        assert shop.search(request).hits
+
+
+@pytest.mark.parametrize("only", [(), ("codes",)])
+def test_a_score_that_is_fitted_anew_is_taken_in(index_folder: Path, only: tuple[str, ...]) -> None:
+    model = index_folder.parent / "model"
+    with closing(Shop.open(index_folder, only=only)) as shop, closing(Shop.open(index_folder, read_only=True)) as other:
+        shop.update([Product("new", "Zumbrel sofa")])
+        before = shop.search("sofa").hits[0].score
+        assert not shop.refresh()
+        files = ["scorer.safetensors", "scorer.codes.safetensors"]
+        for groups, file in zip((GROUPS, ["codes"]), files, strict=True):
+            found = Scorer.default(groups)
+            replace(found, weights=found.weights * 2, shift=7.0).save(model, file)
+        assert shop.refresh()
+        assert not shop.refresh()
+        after = shop.search("sofa").hits[0].score
+        assert after != before
+        kept = Scorer.load(model, files[-1] if only else files[0])
+        assert shop.live.searcher.scorer.by_name() == kept.by_name()
+        assert "new" in {hit.product_id for hit in shop.search("zumbrel").hits}
+        other.refresh()
+        assert other.live.searcher.scorer.shift == 7.0
+        shop.live.merge()
+        assert shop.search("sofa").hits[0].score == pytest.approx(after, abs=0.5)
+        (model / files[0]).write_bytes(b"broken")
+        with pytest.raises(ModelError, match="scorer"):
+            shop.refresh()
+        assert not shop.refresh()
+        assert shop.search("sofa").hits

@@ -37,3 +37,13 @@ def state_of(index: Path, model: Path | None = None) -> State:
                 stat = entry.stat()
                 found.add((entry.path, stat.st_size, stat.st_ctime_ns))
     return frozenset(found)
+
+
+def scores_of(model: Path | None) -> State:
+    """The same of a model's scores alone, which may be fitted anew to an index that stays; nothing for no folder."""
+    found = set()
+    with suppress(OSError):  # a model that is gone is told where it is read
+        for file in () if model is None else model.glob("scorer*.safetensors"):
+            stat = file.stat()
+            found.add((str(file), stat.st_size, stat.st_ctime_ns))
+    return frozenset(found)

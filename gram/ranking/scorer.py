@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,12 @@ class Refinement(NamedTuple):
         z = ((features - self.mean) / self.spread).clip(-FAR, FAR)
         both = np.concatenate([z, z - z[:COMPARED].max(0)], axis=1)  # (C, 2 F)
         return np.maximum(both @ self.inner + self.bias, 0) @ self.out
+
+
+def check_value(weight: Any) -> None:
+    """Raises SettingError for a weight of a product's value that is no finite number."""
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) < 1e9:
+        raise SettingError(f"the weight of a product's value is a plain number such as 0.5, not {weight!r:.60}.")
 
 
 def file_of(groups: Sequence[str]) -> str:
@@ -87,8 +93,7 @@ class Scorer:
 
         Raises SettingError for a weight that is no finite number.
         """
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) < 1e9:
-            raise SettingError(f"the weight of a product's value is a plain number such as 0.5, not {weight!r}.")
+        check_value(weight)
         return replace(self, weights=np.where(columns(("value",)), np.float32(weight), self.weights))
 
     def with_weights(self, weights: Mapping[str, float]) -> Scorer:
