@@ -6,6 +6,7 @@ import re
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -13,7 +14,8 @@ from click.testing import CliRunner
 from gram.cli import main
 from gram.data.catalogue import write_products
 from gram.errors import SettingError
-from gram.ranking.features import FEATURES, CandidateView
+from gram.index.token_vectors import TokenVectors
+from gram.ranking.features import FEATURES
 from gram.records import Product
 from gram.shop import Shop
 
@@ -129,16 +131,23 @@ def test_a_run_follows_rules_and_changes(boots: Path, queries: Path) -> None:
 
 def test_some_groups_alone_answer_as_a_shop_does(boots: Path, queries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With changes, rules and filters, and without reading a vector."""
-    monkeypatch.setattr(CandidateView, "dense", property(lambda *_: pytest.fail("a vector was read")))
-    monkeypatch.setattr(CandidateView, "late_interaction", property(lambda *_: pytest.fail("a token was read")))
     run("delete", boots, "dear")
     for groups in ("codes", "words", "codes,words"):
         assert "dear" not in ranked(queries, boots, "--only", groups)["q4"]
         with closing(Shop.open(boots, only=groups.split(","))) as shop:
             shop.put_rule("pin", {"action": "pin", "query": "bed", "products": ["cheap"]})
             assert shop.search("bed", limit=1).hits[0].product_id == "cheap"
-            hits = shop.search("bed", filter="price < 50", explain=True, limit=40).hits
+            with monkeypatch.context() as patched:
+                patched.setattr(TokenVectors, "maxsim", lambda *_: pytest.fail("a token was read"))
+                (segment,) = shop.live.snapshot.segments
+                patched.setattr(type(segment.index.sketch), "nearest", lambda *_: pytest.fail("a vector was read"))
+                nothing = SimpleNamespace(shape=segment.index.dense.shape)
+                patched.setitem(segment.index.__dict__, "dense", nothing)
+                if "words" not in groups:
+                    patched.setattr(type(segment.index.titles), "read", lambda *_: pytest.fail("a title was read"))
+                hits = shop.search("bed", filter="price < 50", explain=True, limit=40).hits
             assert hits
+            assert {hit.fits for hit in hits} >= {True}
             named = {name for hit in hits for name in hit.features} - {"base"}
             assert named <= {f.name for f in FEATURES if f.group in groups.split(",")}
             shop.live.merge()

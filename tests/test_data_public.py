@@ -172,8 +172,9 @@ def write_chorus(folder: Path, products: str, judgements: str) -> None:
     (folder / "katas/Broad_Query_Set_rated.csv").write_text(f"query,docid,rating\n{judgements}")
     data = folder / "data-encoder/ecommerce/vectors/data"
     data.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(data / "1.json.zip", "w") as archive:
-        archive.writestr("1.json", products)
+    for number, text in enumerate((products, '[{"id": "9", "title": "Lamp"}]'), 1):
+        with zipfile.ZipFile(data / f"{number}.json.zip", "w") as archive:
+            archive.writestr(f"{number}.json", text)
 
 
 MOUSE = (
@@ -188,7 +189,11 @@ def test_chorus(tmp_path: Path) -> None:
     dataset = chorus.load(tmp_path)
     attributes = {"cable colour": ("Blue",), "buttons": ("3",)}
     assert dataset == Dataset(
-        [Product("7", "Mouse", "HP", (), "A mouse", 17.95, attributes=attributes), Product("8", "Bracket")],
+        [
+            Product("7", "Mouse", "HP", (), "A mouse", 17.95, attributes=attributes),
+            Product("8", "Bracket"),
+            Product("9", "Lamp"),
+        ],
         [Interaction("angle bracket", "8", 3.0)],
         {"dev": Judged({"2": "drill"}, {"2": {"7": 0.0}}), "test": Judged({}, {})},
         Judged({"1": "angle bracket"}, {"1": {"8": 3.0, "7": 1.0}}),
@@ -200,8 +205,8 @@ def test_chorus(tmp_path: Path) -> None:
 def test_chorus_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"name a checkout of github.com/querqy/chorus"):
         chorus.load(tmp_path)
-    write_chorus(tmp_path, f"[{MOUSE}]", "drill,7,0\ndrill,9,1\n")
-    with pytest.raises(BadRow, match=r"rated.csv: line 3, column 'docid': no such product .*'9'"):
+    write_chorus(tmp_path, f"[{MOUSE}]", "drill,7,0\ndrill,6,1\n")
+    with pytest.raises(BadRow, match=r"rated.csv: line 3, column 'docid': no such product .*'6'"):
         chorus.load(tmp_path)
     write_chorus(tmp_path, f"[{MOUSE}]", "drill,7,4\n")
     with pytest.raises(BadRow, match=r"line 2, column 'rating': not 0, 1, 2 or 3 .*'4'"):

@@ -21,7 +21,7 @@ from gram.coder.base import QueryCodes, QueryTerms
 from gram.errors import SettingError
 from gram.ranking import candidates
 from gram.ranking.candidates import Candidates, find_in_parts
-from gram.ranking.features import NAMES
+from gram.ranking.features import NAMES, columns
 from gram.ranking.fits import find_fitting, having_all
 from gram.records import Product, code_text
 from gram.serve.app import make_app
@@ -127,6 +127,20 @@ def test_rows_that_hold_every_word_or_every_code() -> None:
     only_for, words["for"], query = 3, [0, 3], ask("red sofa", [0, 1])
     query.terms = query.terms._replace(purposes={"for"})
     assert having_all(part, query, LEXICON).tolist() == [0, 2], "a cover for red sofas"
+    by_codes, by_words = columns(("codes",)), columns(("words",))
+    assert having_all(part, query, LEXICON, by_codes).tolist() == [2, 3], "titles are not read"
+    assert having_all(part, query, LEXICON, by_words).tolist() == [0]
+    assert having_all(part, ask("red sofa", []), LEXICON, by_codes).tolist() == []
+
+
+def test_by_some_groups_alone_less_can_be_reached() -> None:
+    """2 of the 3.3 that codes can bring beside sums without a bound, and of the 26 of all."""
+    found = Candidates(np.arange(2), rows({"prf_codes": 1.0}, {"prf_codes": 0.2}), rows(), rows())
+    query = ask("red sofa")
+    assert find_fitting(found, query, LEXICON, 0.38).fits.tolist() == [False, False]
+    assert find_fitting(found, query, LEXICON, 0.38, columns(("codes",))).fits.tolist() == [True, False]
+    unwanted = Candidates(np.arange(2), rows({"left_out": 1.0}, {}), rows(), rows())
+    assert find_fitting(unwanted, query, LEXICON, 0).fits.tolist() == [True, True], "every candidate"
 
 
 def test_without_vectors_less_can_be_reached() -> None:
@@ -355,6 +369,8 @@ def test_what_is_left_out_stands_behind_the_first_that_fit(shop: Shop, monkeypat
     shop.delete(["q3"])
     apart = {hit.product_id: hit.fits for hit in ask(limit=60, distinct="brand").hits}
     assert (apart.get("q2"), apart.get("q1")) == (True, None), "one that fits stands for its value"
+    scores = [hit.score for hit in ask(limit=60, distinct="brand").hits]
+    assert scores == sorted(scores, reverse=True)
     shop.delete(titles)
 
 

@@ -126,7 +126,7 @@ def find_in_parts(
     features = [look.features(look.rows) for look in looks]
     for view, table in zip(views, features, strict=True):
         _fill(table, view, _SECOND, reads)
-    _feed_back(views, [table @ weights for table in features])
+    _feed_back(views, [table @ weights for table in features], reads)
     for view, table in zip(views, features, strict=True):
         _fill(table, view, _FEEDBACK, reads)
     begins = offsets(np.array([part.index.n_products for part in parts]))
@@ -252,7 +252,7 @@ def _add_what_is_like_the_first(looks: Sequence[_FirstLook]) -> None:
         look.rows = each_once(np.concatenate([look.rows, top_k(found[rows], FROM_FEEDBACK, rows)[0]]))
 
 
-def _feed_back(views: Sequence[CandidateView], scores: Sequence[NDArray[np.float32]]) -> None:
+def _feed_back(views: Sequence[CandidateView], scores: Sequence[NDArray[np.float32]], reads: NDArray[np.bool_]) -> None:
     """Tells each segment's view what the best candidates of all of them have in common."""
     every = np.concatenate(scores)
     if not len(every):
@@ -263,7 +263,7 @@ def _feed_back(views: Sequence[CandidateView], scores: Sequence[NDArray[np.float
     begin, common = 0, []
     for view in views:
         mine = (best >= begin) & (best < begin + len(view.rows))
-        common.append(view.in_common(best[mine] - begin, share[mine]))
+        common.append(view.in_common(best[mine] - begin, share[mine], reads))
         begin += len(view.rows)
     dense = np.sum([part.dense for part in common], axis=0)
     codes = merge([part.codes for part in common])

@@ -41,7 +41,7 @@ BEST = 10
 class Feedback(NamedTuple):
     """What the best candidates have in common, each by its share."""
 
-    dense: Floats  # (D,)
+    dense: Floats  # (D,), (0,) where it is not read
     titles: SparseRow  # by the keys of stems in one index
     codes: SparseRow  # by attributes
     code_vector: Floats  # (V,)
@@ -124,13 +124,16 @@ class CandidateView:
         key = both.key[kept].astype(np.int32)
         return add_vectors(RowEntries(1, np.zeros(len(key), np.int64), key, both.weight[kept]), vectors)[0]
 
-    def in_common(self, best: NDArray[np.int64], share: Floats) -> Feedback:
-        """What some candidates, by their numbers, have in common; `share` says how much each of them counts."""
-        rows = self.rows[best]
-        index = self.index
-        titles = gather(index.titles.read(rows), share)
+    def in_common(self, best: NDArray[np.int64], share: Floats, reads: NDArray[np.bool_]) -> Feedback:
+        """What some candidates, by their numbers, have in common, as far as features are read (F,); `share` says how
+        much each of them counts."""
+        rows, index = self.rows[best], self.index
+        none = SparseRow(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
+        by_titles, by_vectors = reads[NAMES.index("prf_title")], reads[NAMES.index("prf_dense")]
+        titles = gather(index.titles.read(rows), share) if by_titles else none
         codes = gather(index.code_rows.read(rows), share)
-        return Feedback(share @ index.dense[rows], titles, codes, share @ self.code_vectors[best])
+        dense = share @ index.dense[rows] if by_vectors else np.zeros(0, dtype=np.float32)
+        return Feedback(dense, titles, codes, share @ self.code_vectors[best])
 
     @cached_property
     def late_interaction(self) -> Floats:
