@@ -26,7 +26,7 @@ from gram.data.files import one_line
 from gram.errors import SettingError
 from gram.index.filters import parse_filter
 from gram.records import read_code
-from gram.text.analysis import Analyzer
+from gram.text.analysis import Analyzer, default_analyzer
 
 ACTIONS = ("pin", "bury", "hide", "boost", "filter", "redirect", "synonym")
 KEYS = ("action", "query", "code", "products", "filter", "weight", "target", "from", "until", "draft")
@@ -85,6 +85,9 @@ def parse_rule(rule_id: str, data: Any) -> Rule:
     texts = {name: _text(rule_id, data, name) for name in ("query", "code", "filter", "target")}
     if bool(texts["query"].strip()) == bool(texts["code"].strip()):
         raise RuleError(f"rule {rule_id!r}: says when by a query or by a code. Fix: give one of the two, not both")
+    if texts["query"].strip() and not default_analyzer().words(texts["query"]):
+        problem = f"query is {texts['query']!r:.80}, which has no word"
+        raise RuleError(f"rule {rule_id!r}: {problem}. Fix: write words that searchers type, or give a code")
     if texts["code"].strip() and not all(slot and value for slot, value in read_code(texts["code"])):
         problem = f"code is {texts['code']!r:.80}, which is none in form"
         raise RuleError(f'rule {rule_id!r}: {problem}. Fix: write "type: sofa" or "type: sofa | colour: red"')
@@ -184,7 +187,8 @@ def steer(rules: Sequence[Rule], queries: Sequence[str], lexicon: Lexicon, lexic
     steering, analyzer = Steering(), lexicon.analyzer
     forms = [analyzer.stems(query) for query in queries]
     for rule in rules:
-        by_query = bool(rule.query) and analyzer.stems(rule.query) in forms
+        sought = analyzer.stems(rule.query)
+        by_query = bool(sought) and sought in forms  # none is not what a listing without a query says
         by_code = bool(rule.code) and all(lexicon.find(*attribute) in lexical for attribute in read_code(rule.code))
         if rule.action == "synonym" or not (by_query or by_code):
             continue
