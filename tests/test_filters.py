@@ -120,6 +120,17 @@ def test_a_product_with_several_numbers_counts_as_its_last_one() -> None:
     assert [fields.sort_value("size", row) for row in range(4)] == [20, 20, 10, 10]
 
 
+def test_a_field_goes_before_an_attribute_of_its_name() -> None:
+    named = {name: ("9",) for name in ("price", "value", "brand")}
+    lamps = [Product("a", "Lamp", brand="Acme", price=500.0, value=2.0, attributes=named)]
+    fields = Fields([*lamps, Product("b", "Lamp", attributes=named)])
+    for text, row in (("price < 10", 1), ("price = 500", 0), ("value = 9", 1), ("value < 5", 0), ("brand = 9", 1)):
+        assert set(parse_filter(text).rows(fields, lambda _: BitMap())) == {row}
+    assert (fields.sort_value("price", 0), fields.sort_value("value", 0)) == (500, 2)
+    counted = facet([(fields, BitMap([0]))], "price")
+    assert (counted["values"], counted["max"]) == ({}, 500)
+
+
 def test_a_value_is_shown_as_it_was_first_written() -> None:
     fields = Fields(Product(str(n), "x", brand=brand) for n, brand in enumerate(["NIKE", "Nike", "nike ", "Acme"]))
     assert facet([(fields, fields.every())], "brand")["values"] == {"NIKE": 3, "Acme": 1}

@@ -34,8 +34,12 @@ of their number."""
 
 
 def values_of(product: Product) -> dict[str, Sequence[str]]:
-    """A product's values of every field but its numbers, as a searcher may name them."""
+    """A product's values of every field but its numbers, as a searcher may name them. A field that it has goes before
+    an attribute of that name."""
     values: dict[str, Sequence[str]] = dict(product.attributes)
+    for name, number in (("price", product.price), ("value", product.value)):
+        if number is not None:
+            values.pop(name, None)
     if product.brand:
         values["brand"] = (product.brand,)
     if product.category:
