@@ -1,7 +1,8 @@
 """Fields of products as filters, facets and sorting see them: columns and bitmaps.
 
 A field is `brand`, `category` (each of its prefixes, "Shoes > Running" and "Shoes"), `price`, `value`, or the name of
-an attribute column. Values compare without regard to case and to the form in which Unicode writes a letter. A field whose values are numbers can be compared by size.
+an attribute column. Values compare without regard to case and to the form in which Unicode writes a letter. A field
+whose values are numbers can be compared by size.
 
 
 Dimension letters:
