@@ -21,7 +21,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from gram.codes.lexicon import Lexicon
-from gram.data.columns import has_control
+from gram.data.columns import find_lone_surrogate, has_control
 from gram.data.files import one_line
 from gram.errors import SettingError
 from gram.index.filters import parse_filter
@@ -94,6 +94,8 @@ def parse_rule(rule_id: str, data: Any) -> Rule:
     products = data.get("products", [])
     if not isinstance(products, list) or not all(isinstance(p, str) for p in products):
         raise RuleError(f'rule {rule_id!r}: products is no list of ids. Fix: write ["a1", "b2"]')
+    for product_id in products:
+        _check_storable(rule_id, "a product's id", product_id)
     if len(products) > MOST_PRODUCTS:
         raise RuleError(
             f"rule {rule_id!r}: names {len(products)} products. Fix: name {MOST_PRODUCTS} at most, or a filter"
@@ -114,9 +116,13 @@ def parse_rule(rule_id: str, data: Any) -> Rule:
 
 def check_rule_id(rule_id: Any) -> None:
     """Raises RuleError for an id that no address of the service can hold."""
-    if not isinstance(rule_id, str) or not one_line(rule_id) or "/" in rule_id or has_control(rule_id):
-        fix = "give a text without slashes and control characters"
+    if not isinstance(rule_id, str) or not one_line(rule_id) or "/" in rule_id or not _fits(rule_id):
+        fix = "give a text without slashes, control characters and halves of characters"
         raise RuleError(f"the id of a rule is {rule_id!r:.60}. Fix: {fix}")
+
+
+def _fits(rule_id: str) -> bool:
+    return not has_control(rule_id) and not find_lone_surrogate(rule_id)
 
 
 def without_told(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,7 +217,13 @@ def _text(rule_id: str, data: Mapping[str, Any], name: str) -> str:
     value = data.get(name, "")
     if not isinstance(value, str) or len(value) > LONGEST_TEXT:
         raise RuleError(f"rule {rule_id!r}: {name} is {json.dumps(value, default=str)[:80]}. Fix: write a short text")
+    _check_storable(rule_id, name, value)
     return value
+
+
+def _check_storable(rule_id: str, name: str, text: str) -> None:
+    if half := find_lone_surrogate(text):
+        raise RuleError(f"rule {rule_id!r}: {name} has {half}, which no file can hold. Fix: take it out")
 
 
 def _time(rule_id: str, data: Mapping[str, Any], name: str) -> datetime | None:
