@@ -186,9 +186,7 @@ def test_a_rule_has_no_half_of_a_character(shop: Shop, client: TestClient, name:
     rule = {"action": "hide", "query": "x", "products": ["z"], name: [half] if name == "products" else half}
     if name == "code":
         del rule["query"]
-    with pytest.raises(
-        RuleError, match=r"^rule 'r': .* has half of a character \(U\+D800\), .* Fix: take it"
-    ):
+    with pytest.raises(RuleError, match=r"^rule 'r': .* has half of a character \(U\+D800\), .* Fix: take it"):
         shop.put_rule("r", rule)
     error_of(client.put("/rules/r", content=json.dumps(rule)), 400)
     assert shop.kept_rule("r") is None
