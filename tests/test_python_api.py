@@ -192,6 +192,12 @@ def test_a_rule_has_no_half_of_a_character(shop: Shop, client: TestClient, name:
     assert shop.kept_rule("r") is None
 
 
+def test_what_no_store_can_hold_is_not_there(shop: Shop) -> None:
+    assert (shop.kept_rule("\ud800"), shop.remove_rule("\ud800"), shop.delete(["\ud800"])) == (None, False, 0)
+    with pytest.raises(KeyError):
+        shop.edit_code("\ud800", *shop.list_codes(limit=1).codes[0].code, True)
+
+
 @pytest.mark.parametrize("rule_id", [5, None, "", " ", "a\n", "a/b", "\x85", "\ud800"], ids=repr)
 def test_the_id_of_a_rule_fits_an_address(shop: Shop, rule_id: Any) -> None:
     with pytest.raises(RuleError, match=r"the id of a rule is .* Fix: "):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from gram.apart import STORE
+from gram.data.columns import find_lone_surrogate
 from gram.errors import IndexFolderError
 from gram.locks import resolve
 
@@ -179,11 +180,15 @@ class Store:
 
     def remove(self, kind: str, key: str) -> bool:
         """Takes an entry out; whether there was one."""
+        if find_lone_surrogate(key):  # which no store can hold
+            return False
         with self._writing() as connection:
             return connection.execute("DELETE FROM entry WHERE kind = ? AND key = ?", (kind, key)).rowcount > 0
 
     def get(self, kind: str, key: str) -> dict[str, Any] | None:
         """One entry; None where there is none."""
+        if find_lone_surrogate(key):
+            return None
         rows = self._read("SELECT value FROM entry WHERE kind = ? AND key = ?", (kind, key))
         return json.loads(rows[0][0]) if rows else None
 
