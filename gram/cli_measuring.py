@@ -213,6 +213,8 @@ def convert(
     """
     from gram.data.public import chorus, crowdflower, esci, homedepot, wands
 
+    if no_log and log_share < 1:
+        raise click.UsageError("--no-log leaves no log of which --log-share could be kept: give one of the two")
     _check_dataset(output, replace)
     if dataset == "esci":
         data = esci.load(source, locale, "large" if version == "large" else "small")

@@ -21,12 +21,12 @@ from datetime import datetime, timezone
 from typing import Any
 
 from gram.codes.lexicon import Lexicon
-from gram.data.columns import has_control
+from gram.data.columns import find_lone_surrogate, has_control
 from gram.data.files import one_line
 from gram.errors import SettingError
 from gram.index.filters import parse_filter
 from gram.records import read_code
-from gram.text.analysis import Analyzer
+from gram.text.analysis import Analyzer, default_analyzer
 
 ACTIONS = ("pin", "bury", "hide", "boost", "filter", "redirect", "synonym")
 KEYS = ("action", "query", "code", "products", "filter", "weight", "target", "from", "until", "draft")
@@ -85,12 +85,17 @@ def parse_rule(rule_id: str, data: Any) -> Rule:
     texts = {name: _text(rule_id, data, name) for name in ("query", "code", "filter", "target")}
     if bool(texts["query"].strip()) == bool(texts["code"].strip()):
         raise RuleError(f"rule {rule_id!r}: says when by a query or by a code. Fix: give one of the two, not both")
+    if texts["query"].strip() and not default_analyzer().words(texts["query"]):
+        problem = f"query is {texts['query']!r:.80}, which has no word"
+        raise RuleError(f"rule {rule_id!r}: {problem}. Fix: write words that searchers type, or give a code")
     if texts["code"].strip() and not all(slot and value for slot, value in read_code(texts["code"])):
         problem = f"code is {texts['code']!r:.80}, which is none in form"
         raise RuleError(f'rule {rule_id!r}: {problem}. Fix: write "type: sofa" or "type: sofa | colour: red"')
     products = data.get("products", [])
     if not isinstance(products, list) or not all(isinstance(p, str) for p in products):
         raise RuleError(f'rule {rule_id!r}: products is no list of ids. Fix: write ["a1", "b2"]')
+    for product_id in products:
+        _check_storable(rule_id, "a product's id", product_id)
     if len(products) > MOST_PRODUCTS:
         raise RuleError(
             f"rule {rule_id!r}: names {len(products)} products. Fix: name {MOST_PRODUCTS} at most, or a filter"
@@ -111,9 +116,13 @@ def parse_rule(rule_id: str, data: Any) -> Rule:
 
 def check_rule_id(rule_id: Any) -> None:
     """Raises RuleError for an id that no address of the service can hold."""
-    if not isinstance(rule_id, str) or not one_line(rule_id) or "/" in rule_id or has_control(rule_id):
-        fix = "give a text without slashes and control characters"
+    if not isinstance(rule_id, str) or not one_line(rule_id) or "/" in rule_id or not _fits(rule_id):
+        fix = "give a text without slashes, control characters and halves of characters"
         raise RuleError(f"the id of a rule is {rule_id!r:.60}. Fix: {fix}")
+
+
+def _fits(rule_id: str) -> bool:
+    return not has_control(rule_id) and not find_lone_surrogate(rule_id)
 
 
 def without_told(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,7 +193,8 @@ def steer(rules: Sequence[Rule], queries: Sequence[str], lexicon: Lexicon, lexic
     steering, analyzer = Steering(), lexicon.analyzer
     forms = [analyzer.stems(query) for query in queries]
     for rule in rules:
-        by_query = bool(rule.query) and analyzer.stems(rule.query) in forms
+        sought = analyzer.stems(rule.query)
+        by_query = bool(sought) and sought in forms  # none is not what a listing without a query says
         by_code = bool(rule.code) and all(lexicon.find(*attribute) in lexical for attribute in read_code(rule.code))
         if rule.action == "synonym" or not (by_query or by_code):
             continue
@@ -207,7 +217,13 @@ def _text(rule_id: str, data: Mapping[str, Any], name: str) -> str:
     value = data.get(name, "")
     if not isinstance(value, str) or len(value) > LONGEST_TEXT:
         raise RuleError(f"rule {rule_id!r}: {name} is {json.dumps(value, default=str)[:80]}. Fix: write a short text")
+    _check_storable(rule_id, name, value)
     return value
+
+
+def _check_storable(rule_id: str, name: str, text: str) -> None:
+    if half := find_lone_surrogate(text):
+        raise RuleError(f"rule {rule_id!r}: {name} has {half}, which no file can hold. Fix: take it out")
 
 
 def _time(rule_id: str, data: Mapping[str, Any], name: str) -> datetime | None:

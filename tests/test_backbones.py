@@ -69,6 +69,11 @@ def test_a_local_folder_is_a_backbone(bert_folder: Path, backbone: Backbone) -> 
         (lambda config, weights: weights["embeddings.word_embeddings.weight"].fill_(float("nan")), "not finite"),
         (lambda config, weights: config.update(num_attention_heads=0), "cannot be loaded"),
         (lambda config, weights: config.update(position_embedding_type="relative_key"), "relative positions"),
+        (
+            lambda config, weights: config.update(intermediate_size=64),
+            r"3 of its tensors have other shapes: encoder\.layer\.0\.intermediate\.dense\.bias is \(32,\).* \(64,\)",
+        ),
+        (lambda config, weights: config.update(is_decoder=True), "does not see the words behind it, as in a decoder"),
     ],
 )
 def test_a_folder_that_is_not_whole_is_no_backbone(
@@ -114,12 +119,12 @@ def test_an_encoder_of_another_type_reads_as_far_as_it_has_positions(
     assert again.longest == longest
 
 
-def save_folder(folder: Path, tokenizer: Tokenizer, kind: str, **shape: Any) -> str:
+def save_folder(folder: Path, tokenizer: Tokenizer, kind: str, too_few: int = 0, **shape: Any) -> str:
     """A tiny encoder of a type, or the whole model where it is part of one, as transformers saves it."""
     from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
     torch.manual_seed(1)
-    size = max(tokenizer.get_vocab().values()) + 1
+    size = max(tokenizer.get_vocab().values()) + 1 - too_few
     AutoModel.from_config(AutoConfig.for_model(kind, vocab_size=size, **shape)).save_pretrained(folder)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
     return str(folder)
@@ -189,6 +194,42 @@ def test_the_encoder_of_a_model_that_writes_is_enough(backbone: Backbone, tmp_pa
 
 REFORMER = {"attn_layers": ["local"], "hidden_size": 16, "num_attention_heads": 2, "attention_head_size": 8,
             "axial_pos_embds": False, "feed_forward_size": 32, "local_attn_chunk_length": 4}  # fmt: skip
+
+
+GPT2 = {"n_embd": 16, "n_layer": 1, "n_head": 2}
+
+
+@pytest.mark.parametrize("kind", ["bert", "electra"])
+def test_a_tokenizer_with_more_tokens_than_the_encoder_is_refused(
+    backbone: Backbone, tmp_path: Path, kind: str
+) -> None:
+    n = backbone.tokenizer.get_vocab_size()
+    folder = save_folder(tmp_path, backbone.tokenizer, kind, too_few=9, **SMALL)
+    with pytest.raises(ModelError, match=rf"its tokenizer has {n} tokens, and its encoder embeddings of {n - 9}\. Fix"):
+        load_backbone(folder)
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("gpt2", GPT2), ("roberta", SMALL | {"is_decoder": True})])
+def test_a_decoder_is_no_backbone(backbone: Backbone, tmp_path: Path, kind: str, shape: dict[str, Any]) -> None:
+    folder = save_folder(tmp_path, backbone.tokenizer, kind, **shape)
+    with pytest.raises(ModelError, match=rf"of the type '{kind}', .*as in a decoder\)\. Fix: give an encoder such as"):
+        load_backbone(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (["tokenizer.json"], r"The folder has no tokenizer\.json\. Couldn't instantiate .* one of: \(1\) a .*\(3\)"),
+        (["tokenizer.json", "tokenizer_config.json"], r"no tokenizer\.json\. Its tokenizer has no words\."),
+        (["config.json"], r"The folder has no config\.json\. "),
+        (["model.safetensors"], r"no file named model\.safetensors"),
+    ],
+)
+def test_a_file_that_is_missing_is_named(bert_folder: Path, files: list[str], told: str) -> None:
+    for file in files:
+        (bert_folder / file).unlink()
+    with pytest.raises(ModelError, match=rf"cannot be loaded: .*{told}"):
+        load_backbone(str(bert_folder))
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("vit", SMALL), ("reformer", REFORMER)])

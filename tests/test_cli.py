@@ -206,6 +206,9 @@ def test_convert_writes_what_train_reads(tmp_path: Path) -> None:
     assert every.startswith("4 products, 0 interactions")
     for part in ("dev", "test"):
         assert len((tmp_path / "every" / f"{part}.queries.tsv").read_text(encoding="utf-8").splitlines()) == 1 + 20
+    both = refused("convert", "esci", source, "-o", tmp_path / "both", "--log-share", "0.5", "--no-log")
+    assert "give one of the two" in both
+    assert not (tmp_path / "both").exists()
 
 
 def test_a_generated_shop_is_written_as_it_is_made(tmp_path: Path) -> None:

@@ -225,6 +225,34 @@ def test_chorus_errors(tmp_path: Path) -> None:
         chorus.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("price", "read"), [("1795", 17.95), ('"1795"', 17.95), ("1795.0", 17.95), ("17.95", 0.1795), ("null", None)]
+)
+def test_chorus_prices_are_cents_however_they_are_written(tmp_path: Path, price: str, read: float | None) -> None:
+    write_chorus(tmp_path, f"[{MOUSE.replace('1795', price)}]", "drill,7,0\n")
+    assert chorus.load(tmp_path).products[0].price == read
+
+
+@pytest.mark.parametrize("price", ["true", '"cheap"', "[1]", "-5"])
+def test_a_chorus_price_that_is_none_is_named(tmp_path: Path, price: str) -> None:
+    write_chorus(tmp_path, f"[{MOUSE.replace('1795', price)}]", "drill,7,0\n")
+    with pytest.raises(BadRow, match=r"1.json.zip: line 1, column 'price': "):
+        chorus.load(tmp_path)
+
+
+def test_chorus_counts_nothing_twice(tmp_path: Path) -> None:
+    rows = ["angle bracket,7,2", "angle bracket,7,3", "angle bracket,7,3", "angle bracket,7,0"]
+    write_chorus(tmp_path, f"[{MOUSE}]", "\n".join(rows))
+    dataset = chorus.load(tmp_path)
+    assert (dataset.log, dataset.training.qrels) == ([Interaction("angle bracket", "7", 3.0)], {"1": {"7": 3.0}})
+    write_chorus(tmp_path, f"[{MOUSE}, {MOUSE}]", "drill,7,0\n")
+    with pytest.raises(BadRow, match=r"line 2, column 'id': there is a product of this id already \(value: '7'\)"):
+        chorus.load(tmp_path)
+    write_chorus(tmp_path, f"[{MOUSE}]", "")
+    with pytest.raises(DataError, match=r"rated\.csv: holds no ratings\. Fix: "):
+        chorus.load(tmp_path)
+
+
 def test_a_written_dataset_reads_back(tmp_path: Path) -> None:
     dataset = homedepot.load(**home_depot(tmp_path))
     folder = tmp_path / "written"

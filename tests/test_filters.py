@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroaring import BitMap
 
-from gram.index.fields import Fields, facet, to_number
+from gram.index.fields import Fields, facet, fold, to_number
 from gram.index.filters import FilterError, parse_filter, quote
 from gram.records import Product
 
@@ -120,9 +121,39 @@ def test_a_product_with_several_numbers_counts_as_its_last_one() -> None:
     assert [fields.sort_value("size", row) for row in range(4)] == [20, 20, 10, 10]
 
 
+def test_a_field_goes_before_an_attribute_of_its_name() -> None:
+    named = dict.fromkeys(("price", "value", "brand"), ("9",))
+    lamps = [Product("a", "Lamp", brand="Acme", price=500.0, value=2.0, attributes=named)]
+    fields = Fields([*lamps, Product("b", "Lamp", attributes=named)])
+    for text, row in (("price < 10", 1), ("price = 500", 0), ("value = 9", 1), ("value < 5", 0), ("brand = 9", 1)):
+        assert set(parse_filter(text).rows(fields, lambda _: BitMap())) == {row}
+    assert (fields.sort_value("price", 0), fields.sort_value("value", 0)) == (500, 2)
+    counted = facet([(fields, BitMap([0]))], "price")
+    assert (counted["values"], counted["max"]) == ({}, 500)
+
+
 def test_a_value_is_shown_as_it_was_first_written() -> None:
     fields = Fields(Product(str(n), "x", brand=brand) for n, brand in enumerate(["NIKE", "Nike", "nike ", "Acme"]))
     assert facet([(fields, fields.every())], "brand")["values"] == {"NIKE": 3, "Acme": 1}
+
+
+def test_values_are_one_in_whatever_form_unicode_writes_them() -> None:
+    """A letter with its mark (NFC), or the letter and a mark behind it (NFD); and wide letters."""
+    cafes = ["caf\u00e9", "cafe\u0301", "CAFE\u0301", "\uff23afe\u0301"]
+    fields = Fields(Product(str(n), "x", brand=brand) for n, brand in enumerate([*cafes, "\u03aa\u0301", "\u0390"]))
+    assert facet([(fields, fields.every())], "brand")["values"] == {"caf\u00e9": 4, "\u03aa\u0301": 2}
+    for cafe in cafes:
+        assert set(parse_filter(f"brand IN [{cafe}, x]").rows(fields, lambda _: BitMap())) == {0, 1, 2, 3}
+    assert {fields.columns["brand"].first[row] for row in range(4)} == {"caf\u00e9"}, "what distinct goes by"
+    others = Fields([Product("z", "x", brand="cafe\u0301")])
+    both = facet([(fields, fields.every()), (others, others.every())], "brand")["values"]
+    assert both["caf\u00e9"] == 5, "of several segments too"
+
+
+def test_folding_a_value_of_many_marks_takes_no_minutes() -> None:
+    begin = time.process_time()
+    assert fold("a" + "\u0301\u0316" * 100_000)
+    assert time.process_time() - begin < 10
 
 
 @given(st.text(max_size=60))

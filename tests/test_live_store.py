@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sqlite3
+import threading
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 
 from gram.errors import IndexFolderError
-from gram.index.store import Change, Store
+from gram.index import store as stores
+from gram.index.store import SCHEMA, Change, Store
 
 
 def test_a_store_that_is_none(tmp_path: Path) -> None:
@@ -46,3 +51,41 @@ def test_the_version_changes_when_another_one_commits(tmp_path: Path) -> None:
     assert Store.open(":memory:").version() == 0
     reading.close()
     writing.close()
+
+
+def open_first(folder: Path, read_only: bool, barrier: Barrier) -> None:
+    for number in range(40):
+        path = folder / f"{number}.sqlite"
+        barrier.wait(60)
+        while read_only and not path.exists():
+            pass
+        store = Store.open(path, read_only)
+        assert (store.last(), store.all("rule"), store.last_click()) == (0, {}, 0)
+        store.close()
+
+
+def test_a_store_is_made_whole_whoever_opens_it_meanwhile(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    barrier = spawn.Barrier(3)
+    processes = [spawn.Process(target=open_first, args=(tmp_path, reads, barrier)) for reads in (False, False, True)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(90)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+
+
+def test_a_reader_waits_for_tables_and_says_what_it_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.sqlite"
+    begun = sqlite3.connect(path, check_same_thread=False)
+    begun.execute("PRAGMA journal_mode=WAL")
+    begun.execute(SCHEMA.split(";")[0])
+    later = threading.Timer(0.2, begun.executescript, [SCHEMA])
+    later.start()
+    Store.open(path, read_only=True).close()
+    later.join()
+    begun.execute("DROP TABLE click")
+    monkeypatch.setattr(stores, "WAIT", 0.1)
+    with pytest.raises(IndexFolderError, match=r"the store has no tables yet\. Fix: open it again once"):
+        Store.open(path, read_only=True)
+    begun.close()

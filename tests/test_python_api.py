@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from datetime import date
@@ -81,7 +82,7 @@ def test_what_both_read_both_keep_alike(shop: Shop, client: TestClient, field: s
 
 
 @pytest.mark.parametrize(
-    "product_id", ["", " ", None, "\u200b", "a\nb", "a\0", "a" * 501, 1.5, ["a"], b"a", object()], ids=repr
+    "product_id", ["", " ", None, "\u200b", "\ud800", "a\nb", "a\0", "a" * 501, 1.5, ["a"], b"a", object()], ids=repr
 )
 def test_an_id_that_no_file_may_have(shop: Shop, product_id: Any) -> None:
     with pytest.raises(BadRow, match=r"line 1, column 'product_id': .* Fix: "):
@@ -92,6 +93,7 @@ def test_an_id_that_no_file_may_have(shop: Shop, product_id: Any) -> None:
     ("field", "value"),
     [
         ("title", object()), ("title", b"x"), ("title", np.array(["a", "b"])), ("price", math.inf), ("price", 1j),
+        ("price", Decimal("sNaN")), ("value", Decimal("sNaN")),
         ("price", np.array([1.0, 2.0])), ("price", date(2026, 1, 1)), ("value", -math.inf), ("brand", {"a"}),
         ("category", {"a", "b"}), ("category", (("a",),)), ("attributes", {"colour": {"red"}}),
         ("attributes", {"colour": (letter for letter in "ab")}), ("attributes", {("a",): "b"}),
@@ -173,7 +175,30 @@ def test_a_call_with_what_is_no_text_number_or_list(shop: Shop, name: str) -> No
     assert told in str(found.value)
 
 
-@pytest.mark.parametrize("rule_id", [5, None, "", " ", "a\n", "a/b", "\x85"], ids=repr)
+def test_a_number_that_is_none_is_no_value() -> None:
+    (read,) = check_products([Product("p", "x", attributes={"size": Decimal("sNaN"), "width": Decimal("NaN")})])  # type: ignore[dict-item]
+    assert read.attributes == {}
+
+
+@pytest.mark.parametrize("name", ["query", "code", "filter", "target", "products"])
+def test_a_rule_has_no_half_of_a_character(shop: Shop, client: TestClient, name: str) -> None:
+    half = "type: a\ud800"
+    rule = {"action": "hide", "query": "x", "products": ["z"], name: [half] if name == "products" else half}
+    if name == "code":
+        del rule["query"]
+    with pytest.raises(RuleError, match=r"^rule 'r': .* has half of a character \(U\+D800\), .* Fix: take it"):
+        shop.put_rule("r", rule)
+    error_of(client.put("/rules/r", content=json.dumps(rule)), 400)
+    assert shop.kept_rule("r") is None
+
+
+def test_what_no_store_can_hold_is_not_there(shop: Shop) -> None:
+    assert (shop.kept_rule("\ud800"), shop.remove_rule("\ud800"), shop.delete(["\ud800"])) == (None, False, 0)
+    with pytest.raises(KeyError):
+        shop.edit_code("\ud800", *shop.list_codes(limit=1).codes[0].code, True)
+
+
+@pytest.mark.parametrize("rule_id", [5, None, "", " ", "a\n", "a/b", "\x85", "\ud800"], ids=repr)
 def test_the_id_of_a_rule_fits_an_address(shop: Shop, rule_id: Any) -> None:
     with pytest.raises(RuleError, match=r"the id of a rule is .* Fix: "):
         shop.put_rule(rule_id, {"action": "redirect", "query": "x", "target": "/"})

@@ -11,7 +11,7 @@ import pytest
 from gram.codes.lexicon import Lexicon
 from gram.errors import SettingError
 from gram.records import Attribute
-from gram.rules import LONGEST_TEXT, in_force, next_moment, parse_rule, replace_synonyms, steer
+from gram.rules import LONGEST_TEXT, Rule, in_force, next_moment, parse_rule, replace_synonyms, steer
 from gram.text.analysis import default_analyzer
 
 ANALYZER = default_analyzer()
@@ -33,6 +33,10 @@ PIN = {"action": "pin", "query": "x", "products": ["a"]}
         *(
             ({"action": "pin", "code": code, "products": ["a"]}, f"code is '{code}', which is none in form. Fix: write")
             for code in ("EXISTS code", "sofa", "type:", ": sofa", "type: sofa |", "type: sofa | red")
+        ),
+        *(
+            (PIN | {"query": query}, "which has no word. Fix: write words that searchers type, or give a code")
+            for query in ("\N{CHRISTMAS TREE}", "!!!", "\u200b")
         ),
         ({"action": "pin", "query": "x", "products": "a"}, "products is no list of ids"),
         ({"action": "pin", "query": "x"}, "pin needs products"),
@@ -64,6 +68,12 @@ def test_a_rule_matches_words_and_codes_in_any_form() -> None:
     assert (both.rules, both.pins, both.filters) == (["a", "b"], ["s1"], ["price < 5"])
     neither = steer([by_query, by_code, unknown], ["sofa red"], LEXICON, {SOFA})
     assert neither.rules == []
+
+
+def test_a_rule_without_a_word_matches_no_listing() -> None:
+    """Kept by a version that took it, say."""
+    rules = [Rule("r", "filter", query=query, filter="price < 5") for query in ("!!!", " ", "")]
+    assert steer(rules, ["", "???"], LEXICON, set()).rules == []
 
 
 def test_what_each_action_asks() -> None:

@@ -93,6 +93,20 @@ def test_a_patch_leaves_what_it_does_not_name(shop: Shop) -> None:
     shop.delete(["p1"])
 
 
+def test_a_patch_knows_a_field_by_its_other_names_whatever_the_product_has(client: TestClient, shop: Shop) -> None:
+    client.put("/products/p1", json={"name": "Blue lamp", "unit_price": 5, "manufacturer": "Acme"})
+    lamp = {"product_id": "p1", "title": "Blue lamp", "brand": "Acme", "price": 4}
+    assert client.patch("/products/p1", json={"unit_price": 4}).json() == lamp
+    assert client.patch("/products/p1", json={"name": "Red lamp"}).json() == lamp | {"title": "Red lamp"}
+    told = error_of(client.patch("/products/p1", json={"name": None}), 400)
+    assert "every product needs a title" in told["message"]
+    assert client.patch("/products/p1", json={"manufacturer": None}).json().keys() == lamp.keys() - {"brand"}
+    both = client.patch("/products/p1", json={"unit_price": 3, "price": 2, "sku": "s"}).json()
+    assert (both["price"], both["unit_price"], both["sku"]) == (2, "3", "s"), "as a whole product that says both"
+    assert client.patch("/products/p1", json={"unit_price": 9}).json()["unit_price"] == "9", "an attribute by now"
+    client.delete("/products/p1")
+
+
 def test_a_product_without_a_title_is_told_to_have_one(client: TestClient) -> None:
     fixes = [
         client.post("/products", json=[{"product_id": "x"}]).json()["rejected"][0]["error"].partition("Fix: ")[2],

@@ -98,13 +98,13 @@ def patch_product(old: Product, patch: Mapping[str, Any], source: str = "patch")
     """A product with what a patch names as it has it, as of JSON Merge Patch (RFC 7396): None takes a field away, and
     for `attributes` every attribute; a map of attributes changes those that it names.
 
-    Names are read as a file's columns are, "Price" is the price; but a name that an attribute of the product has is
-    that attribute. Errors as of `check_patch` and `read_product`.
+    Names are read as a whole product's are, "Price" and "unit_price" are the price; but a name that an attribute of
+    the product has is that attribute. Errors as of `check_patch` and `read_product`.
     """
     check_patch(patch, source)
     fields = {n: (n, cell) for n, cell in old._asdict().items() if n != "attributes" and cell not in (None, "", ())}
     columns = {name: cell for name, cell in patch.items() if not _is_attribute(name, old)}
-    table = Table(Path(source), (*fields, *columns), iter([Row(1, columns)]))
+    table = Table(Path(source), ("product_id", *columns), iter([Row(1, columns)]))  # whose id is given already
     record = next(iter(read_records(table, PRODUCT_COLUMNS)))
     if "title" in record.known and record.cell("title") is None:
         raise record.bad("title", "null, and every product needs a title", "give it another one, or leave it out.")

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, time, timedelta
+from decimal import Decimal
 from difflib import get_close_matches
 from numbers import Number
 from pathlib import Path
@@ -24,6 +25,7 @@ Names = Mapping[str, Sequence[str]]
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SCALARS = (str, Number, date, time, timedelta, UUID)
 """What has a text: whatever a cell of a file may be but lists, maps and bytes."""
 _CALLED = ((Mapping, "a map"), (bytes, "bytes"), ((list, tuple), "a list"))
@@ -103,6 +105,8 @@ class Record:
         Another float is refused: its digits may no longer be those that the shop gave (1.10, 1e20).
         """
         cell = self.cell(field)
+        if isinstance(cell, str) and (half := find_lone_surrogate(cell)):
+            raise self.bad(field, f"{half} in an id, which no file can hold", "take it out.")
         if isinstance(cell, float) and cell == cell:
             exact = 2**24 if isinstance(cell, Float32) else 2**53
             if not cell.is_integer() or abs(cell) >= exact:
@@ -123,11 +127,11 @@ class Record:
             _NUMBER.fullmatch(cell.strip()) if isinstance(cell, str) else isinstance(cell, Number)
         ):
             raise self.bad(field, "not a number", fix)
-        if cell != cell:  # NaN alone differs from itself
-            return None
         try:
+            if cell != cell:  # NaN alone differs from itself
+                return None
             number = float(cell)
-        except (TypeError, ValueError, OverflowError) as error:
+        except (TypeError, ValueError, ArithmeticError) as error:  # Decimal's signalling NaN compares with nothing
             raise self.bad(field, "not a number", fix) from error
         if not math.isfinite(number):
             raise self.bad(field, "not a finite number", fix)
@@ -166,6 +170,18 @@ def has_control(text: str) -> bool:
     return _CONTROL.search(text) is not None
 
 
+def find_lone_surrogate(text: str) -> str:
+    """How errors name the half of a character in a text, as cutting one in JavaScript leaves it; "" if there is none.
+
+    >>> find_lone_surrogate("party \\ud83c"), find_lone_surrogate("party \U0001f389")
+    ('half of a character (U+D83C)', '')
+    """
+    if text.isascii():
+        return ""
+    found = _SURROGATE.search(text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass"))
+    return f"half of a character (U+{ord(found[0]):04X})" if found else ""
+
+
 def text_of(cell: Any) -> str:
     """A cell as text: 100001.0 is "100001" (a number column that pandas wrote), None and NaN are "".
 
@@ -183,6 +199,8 @@ def text_of(cell: Any) -> str:
     if not isinstance(cell, _SCALARS):
         called = (name for types, name in _CALLED if isinstance(cell, types))
         raise TypeError(next(called, f"something of type {type(cell).__name__}"))
+    if isinstance(cell, Decimal) and cell.is_nan():  # of which one kind may not be compared
+        return ""
     if cell != cell:  # NaN alone differs from itself
         return ""
     if isinstance(cell, float) and cell.is_integer():

@@ -1,7 +1,8 @@
 """Fields of products as filters, facets and sorting see them: columns and bitmaps.
 
 A field is `brand`, `category` (each of its prefixes, "Shoes > Running" and "Shoes"), `price`, `value`, or the name of
-an attribute column. Values compare without regard to case. A field whose values are numbers can be compared by size.
+an attribute column. Values compare without regard to case and to the form in which Unicode writes a letter. A field
+whose values are numbers can be compared by size.
 
 
 Dimension letters:
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from gram.records import Product
-from gram.text.letters import WHOLE
+from gram.text.letters import WHOLE, compose
 
 Rows: TypeAlias = BitMap
 RANGES = 5
@@ -34,8 +35,12 @@ of their number."""
 
 
 def values_of(product: Product) -> dict[str, Sequence[str]]:
-    """A product's values of every field but its numbers, as a searcher may name them."""
+    """A product's values of every field but its numbers, as a searcher may name them. A field that it has goes before
+    an attribute of that name."""
     values: dict[str, Sequence[str]] = dict(product.attributes)
+    for name, number in (("price", product.price), ("value", product.value)):
+        if number is not None:
+            values.pop(name, None)
     if product.brand:
         values["brand"] = (product.brand,)
     if product.category:
@@ -149,8 +154,13 @@ class Fields:
 
 
 def fold(value: str) -> str:
-    """A value as values are compared."""
-    return " ".join(value.casefold().split())
+    """A value as values are compared: whatever its case, its blanks, and the form in which Unicode writes its letters.
+
+    >>> fold("Cafe\u0301  Nº"), fold("ＣＡＦÉ no")
+    ('café no', 'café no')
+    """
+    folded = value.casefold() if value.isascii() else compose(compose(value).casefold())
+    return " ".join(folded.split())
 
 
 def letters(value: str) -> tuple[str, str]:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from gram.apart import STORE
+from gram.data.columns import find_lone_surrogate
 from gram.errors import IndexFolderError
 from gram.locks import resolve
 
@@ -28,6 +30,10 @@ CREATE TABLE IF NOT EXISTS click (
     number INTEGER PRIMARY KEY, query TEXT NOT NULL, product_id TEXT NOT NULL, kind TEXT NOT NULL,
     weight REAL NOT NULL, user_id TEXT NOT NULL, timestamp TEXT NOT NULL);
 """
+
+TABLES = ("change", "entry", "click")
+WAIT = 5.0
+"""Seconds to wait for tables that another process is making."""
 
 PENDING = "pending"
 """What an entry is called that says that a product came or changed and no language model coded it since."""
@@ -79,16 +85,21 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path, read_only: bool = False) -> Store:
-        """Opens the file, or makes it; ":memory:" keeps nothing. Raises IndexFolderError for one that is no store."""
+        """Opens the file, or makes it; ":memory:" keeps nothing. Raises IndexFolderError for one that is no store, and
+        for one that another process has not made whole within WAIT."""
         in_memory = str(path) == ":memory:"
         path = Path(path)
         try:
             uri = "file::memory:" if in_memory else f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
             connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None, timeout=30)
             connection.execute("PRAGMA synchronous=FULL")
-            if not read_only:
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.executescript(SCHEMA)
+            end, ready = time.monotonic() + WAIT, _is_whole if read_only else _make
+            while not (whole := ready(connection)) and time.monotonic() < end:
+                time.sleep(WAIT / 100)
+            if not whole:
+                connection.close()
+                fix = "open it again once the process that makes it has begun, or remove the file if none does"
+                raise IndexFolderError(f"{path}: the store has no tables yet. Fix: {fix}")
             connection.execute("SELECT count(*) FROM change").fetchone()
         except sqlite3.Error as error:
             fix = "restore it from a copy, or move it away and lose what changed since the index was written"
@@ -169,11 +180,15 @@ class Store:
 
     def remove(self, kind: str, key: str) -> bool:
         """Takes an entry out; whether there was one."""
+        if find_lone_surrogate(key):  # which no store can hold
+            return False
         with self._writing() as connection:
             return connection.execute("DELETE FROM entry WHERE kind = ? AND key = ?", (kind, key)).rowcount > 0
 
     def get(self, kind: str, key: str) -> dict[str, Any] | None:
         """One entry; None where there is none."""
+        if find_lone_surrogate(key):
+            return None
         rows = self._read("SELECT value FROM entry WHERE kind = ? AND key = ?", (kind, key))
         return json.loads(rows[0][0]) if rows else None
 
@@ -200,6 +215,25 @@ class Store:
     def last_click(self) -> int:
         """The number of the last click; 0 for none."""
         return int(self._read("SELECT coalesce(max(number), 0) FROM click")[0][0])
+
+
+def _is_whole(connection: sqlite3.Connection) -> bool:
+    """Whether every table is there."""
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return names.issuperset(TABLES)
+
+
+def _make(connection: sqlite3.Connection) -> bool:
+    """Makes the tables, all at once, where there are none; whether they are there, and no other process is at it."""
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        if not _is_whole(connection):
+            connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise
+        return False
+    return True
 
 
 def _put(connection: sqlite3.Connection, kind: str, key: str, value: dict[str, Any] | None) -> None:

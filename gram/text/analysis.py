@@ -7,7 +7,6 @@ here.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gram.errors import DataError
-from gram.text.letters import fold_letters
+from gram.text.letters import compose, fold_letters
 from gram.text.scripts import cut_runs
 from gram.text.shop_tables import Tables
 from gram.text.stemming import DERIVED, MAX_WORD, bases, check_language, has_digit, stem, stem_short
@@ -27,11 +26,6 @@ each word costs a reading of its postings."""
 MAX_QUERY = 2_000
 """Characters of a query that are looked at at all."""
 
-_BLANKLESS = 1_000
-"""Characters without a blank that are normalised at once: Unicode sorts the marks on a letter, which takes time by the
-square of their number (100,000 marks on one letter took 23 s)."""
-
-_PARTS = re.compile(rf"\S{{1,{_BLANKLESS}}}|\s+")
 _MARKS = (
     "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0963\u0970-\u0e7f"
     "\u0eb1-\u0ece\u1000-\u109f\u17b4-\u17d3\u3099\u309a"
@@ -201,7 +195,7 @@ class Analyzer:
     def _read(self, text: str) -> list[str]:
         """The words of a text at whatever length."""
         text = _FRACTION.sub(" ", text.replace("″", '"').replace("´", "'").replace("_", " "))  # 5½ is 5 1/2, not 51/2
-        text = text.lower() if text.isascii() else cut_runs(_normalize(text).lower().replace("⁄", "/"))
+        text = text.lower() if text.isascii() else cut_runs(compose(text).lower().replace("⁄", "/"))
         for pattern, new in self._edits:
             text = pattern.sub(new, text)
         found = [_DECIMAL.sub(_shorten, w) if "." in w else w for w in _WORD.findall(text)]
@@ -225,13 +219,6 @@ class Analyzer:
 def default_analyzer() -> Analyzer:
     """English, with the tables that come with GRAM."""
     return Analyzer()
-
-
-def _normalize(text: str) -> str:
-    """Unicode's NFKC: wide and narrow letters, ligatures and accents in one form."""
-    if len(text) <= _BLANKLESS:
-        return unicodedata.normalize("NFKC", text)
-    return "".join(unicodedata.normalize("NFKC", part) for part in _PARTS.findall(text))
 
 
 def _shorten(decimal: re.Match[str]) -> str:

@@ -188,11 +188,17 @@ def _pretrained(name: str) -> Backbone:
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
         encoder, found = _with_attention(
             lambda how: AutoModel.from_pretrained(
-                name, attn_implementation=how, dtype=torch.float32, output_loading_info=True
+                name, attn_implementation=how, dtype=torch.float32, output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told below, by their names
             )
-        )
+        )  # fmt: skip
     except Exception as error:  # a folder can be wrong in ways for which the library has no error of its own
-        raise _cannot_load(name, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        raise _cannot_load(name, f"{_lacking_files(name)}{_first_lines(error)}") from error
+    others = sorted(map(tuple, found["mismatched_keys"]))
+    if others:
+        key, there, expected = others[0]
+        shapes = f"{key} is {tuple(there)}, where its config.json says {tuple(expected)}"
+        raise _cannot_load(name, f"{len(others)} of its tensors have other shapes: {shapes}.")
     missing = sorted(key for key in found["missing_keys"] if not key.startswith(("pooler.", *_decoder_of(encoder))))
     if missing:
         raise _cannot_load(name, f"its weights lack {len(missing)} tensors, such as {missing[0]}.")
@@ -201,22 +207,58 @@ def _pretrained(name: str) -> Backbone:
     if getattr(encoder.config, "position_embedding_type", None) not in (None, "absolute"):
         raise _cannot_load(name, "transformers does not compute its relative positions any more.")
     inner = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    if inner.get_vocab_size() <= len(set(tokenizer.all_special_ids)):  # made of a type's defaults, without a file
+        raise _cannot_load(name, f"{_lacking_files(name)}Its tokenizer has no words.")
     inner.no_truncation()
     inner.no_padding()
     shape, encoder = BertConfig.read(encoder.config.to_dict()), _bare(encoder)
+    if getattr(encoder.config, "is_decoder", False):
+        raise _no_reader(name, encoder, CAUSAL)
     if shape is None:
         try:
             backbone = Backbone(encoder, inner, name)
         except AttributeError as error:  # no width, or no embeddings by id
-            raise _no_reader(name, encoder, error) from error
+            raise _no_reader(name, encoder, _first_lines(error)) from error
+        _check_tokens(backbone)
         _check_reading(backbone)
         return backbone
     bert = Bert(shape)
     bert.load_state_dict(encoder.state_dict())
-    return Backbone(bert, inner, name)
+    backbone = Backbone(bert, inner, name)
+    _check_tokens(backbone)
+    return backbone
 
 
 FOLDER = "give a folder with config.json, model.safetensors and tokenizer.json, or a hub id while online"
+
+
+CAUSAL = "a word in it does not see the words behind it, as in a decoder"
+UNSEEN = 1e-6
+"""Part of a state that rounding may change, and no word does."""
+SHOWN_LINES, SHOWN = 5, 400
+"""Lines of another library's error, and characters, that are shown."""
+
+
+def _first_lines(error: Exception) -> str:
+    """What an error says, without the rest of one that goes on and on."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:SHOWN_LINES])[:SHOWN] or type(error).__name__
+
+
+def _lacking_files(name: str) -> str:
+    """Which file a folder lacks without which none is a backbone."""
+    folder = Path(name)
+    lacking = [file for file in ("config.json", "tokenizer.json") if not (folder / file).is_file()]
+    return f"The folder has no {' and no '.join(lacking)}. " if lacking and folder.is_dir() else ""
+
+
+def _check_tokens(backbone: Backbone) -> None:
+    """Raises ModelError for a tokenizer of another encoder: it has tokens that this one has no embeddings of."""
+    n_tokens = max(backbone.tokenizer.get_vocab().values()) + 1
+    n_embeddings = len(cast(Any, backbone.encoder).get_input_embeddings().weight)
+    if n_tokens > n_embeddings:
+        problem = f"its tokenizer has {n_tokens:,} tokens, and its encoder embeddings of {n_embeddings:,}."
+        raise _cannot_load(backbone.source, problem, "give an encoder with the tokenizer that it was trained with")
 
 
 def _cannot_load(name: str, why: str, fix: str = FOLDER) -> ModelError:
@@ -241,20 +283,23 @@ def _bare(model: nn.Module) -> nn.Module:
 def _check_reading(backbone: Backbone) -> None:
     """Raises ModelError where an encoder does not read texts as the network hands them over."""
     encoder: Any = backbone.encoder.eval()
-    ids = torch.tensor([[backbone.start_id, backbone.end_id], [backbone.end_id, backbone.pad_id]])  # (2, 2)
-    mask = torch.tensor([[1, 1], [1, 0]])
+    start, end, pad = backbone.start_id, backbone.end_id, backbone.pad_id
+    ids = torch.tensor([[start, end, end], [start, end, pad], [end, pad, pad]])  # (3, 3)
+    mask = torch.tensor([[1, 1, 1], [1, 1, 1], [1, 0, 0]])
     try:
         with computing(ids.device):
             states = encoder(inputs_embeds=encoder.get_input_embeddings()(ids), attention_mask=mask).last_hidden_state
     except Exception as error:  # of whatever an architecture was not made for
-        raise _no_reader(backbone.source, encoder, error) from error
-    if states.shape != (2, 2, backbone.width) or not bool(states[mask == 1].isfinite().all()):
-        why = f"its states are no numbers, or of the shape {tuple(states.shape)}, not {(2, 2, backbone.width)}"
-        raise _no_reader(backbone.source, encoder, ValueError(why))
+        raise _no_reader(backbone.source, encoder, _first_lines(error)) from error
+    if states.shape != (3, 3, backbone.width) or not bool(states[mask == 1].isfinite().all()):
+        why = f"its states are no numbers, or of the shape {tuple(states.shape)}, not {(3, 3, backbone.width)}"
+        raise _no_reader(backbone.source, encoder, why)
+    seen = (states[0, :2] - states[1, :2]).abs().max()  # of the last token, which alone differs
+    if seen <= UNSEEN * states[0, :2].abs().max():
+        raise _no_reader(backbone.source, encoder, CAUSAL)
 
 
-def _no_reader(name: str, encoder: Any, error: Exception) -> ModelError:
-    why = str(error).splitlines()[0] if str(error) else type(error).__name__
+def _no_reader(name: str, encoder: Any, why: str) -> ModelError:
     problem = f"it is of the type {encoder.config.model_type!r}, which does not read texts as encoders do ({why})."
     return _cannot_load(name, problem, f"give an encoder such as {KNOWN_TYPES}")
 

@@ -15,7 +15,7 @@ from gram.data.columns import read_records
 from gram.data.dataset import Dataset, Judgement, split_judgements, split_part
 from gram.data.files import open_bytes
 from gram.data.tables import parse_json, read_table
-from gram.errors import DataError
+from gram.errors import BadRow, DataError
 from gram.records import Product
 
 _PRODUCTS, _JUDGEMENTS = "data-encoder/ecommerce/vectors/data", "katas/Broad_Query_Set_rated.csv"
@@ -32,10 +32,15 @@ def load(folder: str | Path) -> Dataset:
     files = sorted((folder / _PRODUCTS).glob("*.json.zip"))
     if not files:
         raise DataError(folder, f"holds no {_PRODUCTS}/*.json.zip.", "name a checkout of github.com/querqy/chorus.")
-    products = {product.product_id: product for path in files for product in _read_products(path)}
+    products: dict[str, Product] = {}
+    for path in files:
+        for number, product in enumerate(_read_products(path), 1):
+            if products.setdefault(product.product_id, product) is not product:
+                problem = "there is a product of this id already"
+                raise BadRow(path, number, problem, "keep one of the two.", "id", product.product_id)
     columns = ("query", "docid", "rating")
     query_ids: dict[str, str] = {}
-    judgements: list[Judgement] = []
+    judgements: dict[tuple[str, str], Judgement] = {}
     for record in read_records(read_table(folder / _JUDGEMENTS), dict.fromkeys(columns, ()), columns):
         query, product_id = record.text("query", required=True), record.identifier("docid")
         grade = record.number("rating")
@@ -45,8 +50,13 @@ def load(folder: str | Path) -> Dataset:
             raise record.bad("docid", "no such product", _AGAIN)
         query_id = query_ids.setdefault(query, str(len(query_ids) + 1))
         weight = grade if grade >= 2 else 0.0
-        judgements.append(Judgement(split_part(query), query_id, query, product_id, weight, grade))
-    return split_judgements(list(products.values()), judgements)
+        judgement = Judgement(split_part(query), query_id, query, product_id, weight, grade)
+        before = judgements.setdefault((query_id, product_id), judgement)
+        if grade > before.grade:  # the higher one counts, once
+            judgements[query_id, product_id] = judgement
+    if not judgements:
+        raise DataError(folder / _JUDGEMENTS, "holds no ratings.", _AGAIN)
+    return split_judgements(list(products.values()), list(judgements.values()))
 
 
 def _read_products(path: Path) -> Iterator[Product]:
@@ -58,22 +68,23 @@ def _read_products(path: Path) -> Iterator[Product]:
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise DataError(path, "is no list of products.", _AGAIN)
     for number, record in enumerate(records, 1):
-        yield read_product(_cells(record), str(path), number)
+        product = read_product(_cells(record), str(path), number)
+        yield product if product.price is None else product._replace(price=product.price / 100)  # cents
 
 
 def _cells(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A product as a row of our own columns: of its attributes the texts and the numbers, for "true" is no word that a
-    product says.
+    """A product as a row of our own columns, its price in cents; of its attributes the texts and the numbers, for
+    "true" is no word that a product says.
 
     >>> _cells({"id": "7", "title": "Mouse", "supplier": "HP", "price": 1795, "attr_t_cable_colour": "Blue"})
-    {'product_id': '7', 'title': 'Mouse', 'brand': 'HP', 'price': 17.95, 'attributes': {'cable colour': 'Blue'}}
+    {'product_id': '7', 'title': 'Mouse', 'brand': 'HP', 'price': 1795, 'attributes': {'cable colour': 'Blue'}}
     """
     cells = {
         "product_id": record.get("id"),
         "title": record.get("title"),
         "brand": record.get("supplier"),
         "description": record.get("short_description"),
-        "price": record["price"] / 100 if isinstance(record.get("price"), int) else None,  # cents
+        "price": record.get("price"),
         "attributes": {
             " ".join(name.removeprefix("attr_")[2:].replace("_", " ").split()): value
             for name, value in record.items()
