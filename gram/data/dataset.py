@@ -14,7 +14,8 @@ import numpy as np
 from gram.data.catalogue import write_products
 from gram.data.log import write_log, write_qrels, write_queries
 from gram.records import Interaction, Product
-from gram.text.words import stems
+from gram.text.stemming import stem
+from gram.text.words import words
 
 Part = Literal["train", "dev", "test"]
 PRODUCTS, LOG, QUERIES, QRELS = "products.jsonl.gz", "log.tsv", "{}.queries.tsv", "{}.qrels.tsv"
@@ -66,12 +67,12 @@ class Dataset(NamedTuple):
 
 @lru_cache(maxsize=4096)  # a dataset's rows of one query mostly stand together
 def query_key(query: str) -> str:
-    """What a query and its variants have in common: its distinct stems, sorted.
+    """What a query and its variants have in common: its distinct stems, with the marks of letters, sorted.
 
     >>> query_key("rubber mats") == query_key("mat, rubber")
     True
     """
-    return " ".join(sorted(set(stems(query))))
+    return " ".join(sorted({stem(word, folded=False) for word in words(query)}))
 
 
 def hold_out(interactions: Sequence[Interaction], seed: int) -> tuple[list[Interaction], list[Interaction]]:
