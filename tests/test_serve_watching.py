@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
 from asking import error_of
 from starlette.testclient import TestClient
 
+from gram.errors import ModelError
+from gram.serve.run import _take_in
 from gram.serve.statistics import TIMED, Statistics
 from gram.shop import Shop
 
@@ -71,3 +74,18 @@ def test_what_breaks_is_counted_and_says_no_more_than_it_should(
     assert "a secret path" in caplog.text
     assert "default-src 'none'" in response.headers["content-security-policy"]
     assert 'gram_requests_total{route="/search",status="500"} 1.0' in client.get("/metrics").text
+
+
+def test_what_cannot_be_taken_in_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """By its message, where that says what to do; with where it came from, where it does not."""
+
+    def fail(error: Exception) -> bool:
+        raise error
+
+    told = ""
+    for error in (ModelError("no scorer. Fix: train again"), ModelError("no scorer. Fix: train again"), OSError("odd")):
+        told = _take_in(partial(fail, error), told)
+    assert told == "OSError('odd')"
+    said = [(record.getMessage(), bool(record.exc_info)) for record in caplog.records]
+    told_of = "what was written anew cannot be taken in: "
+    assert said == [(f"{told_of}no scorer. Fix: train again", False), (f"{told_of}odd", True)]

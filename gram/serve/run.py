@@ -21,7 +21,7 @@ import uvicorn
 from threadpoolctl import threadpool_limits
 
 from gram.coder.memory import give_memory_back, share_arenas
-from gram.errors import SettingError
+from gram.errors import GramError, SettingError
 from gram.serve.app import make_app
 from gram.serve.service import METRICS_FOLDER, ServeSettings, Service
 from gram.serve.statistics import hear, tell
@@ -168,8 +168,8 @@ def _take_in(take: Callable[[], bool], told: str = "") -> str:
         if take():
             log.info("what was written anew is taken in")
     except Exception as error:  # the old segment goes on answering
-        if repr(error) != told:
-            log.exception("what was written anew cannot be taken in")
+        if repr(error) != told:  # an error of our own says what to do; of another one it is told where it came from
+            log.error("what was written anew cannot be taken in: %s", error, exc_info=not isinstance(error, GramError))
         return repr(error)
     return ""
 
