@@ -127,11 +127,8 @@ def _code_pending(coder: CausalCoder, index: Path) -> None:
     from gram.near_line import code_pending
     from gram.shop import Shop
 
-    shop = Shop.open(index)
-    try:
+    with Shop.open(index) as shop:
         done = code_pending(shop, coder)
-    finally:
-        shop.close()
     click.echo(f"{done.products} products coded, {done.given} codes given, {done.withdrawn} withdrawn: {index}")
 
 

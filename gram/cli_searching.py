@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import closing
 from pathlib import Path
 
 import click
@@ -79,8 +78,7 @@ def search(
     if queries is not None and run_file is not None:
         check_not_queries(run_file, queries)
     texts = None if queries is None else read_queries(queries)
-    opened = Shop.open(index, model, device, read_only=True, check=check, watching=False, only=only)
-    with closing(opened) as shop:
+    with Shop.open(index, model, device, read_only=True, check=check, watching=False, only=only) as shop:
         searcher = shop.live.searcher
         if texts is None:
             result = shop.search(request)

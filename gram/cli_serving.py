@@ -83,14 +83,11 @@ def update(index: Path, products: Path, model: Path | None) -> None:
     from gram.shop import Shop
 
     rows = read_products(products, progress=True)
-    shop = Shop.open(index, model)
-    try:
+    with Shop.open(index, model) as shop:
         shop.update(rows)
         if sum(len(segment.alive) for segment in shop.live.snapshot.segments[1:]) >= MERGE_FROM:
             shop.live.merge()
         click.echo(f"{len(rows)} products updated, {len(shop)} in all: {index}")
-    finally:
-        shop.close()
 
 
 @click.command()
@@ -106,15 +103,12 @@ def delete(index: Path, ids: tuple[str, ...], file: Path | None, model: Path | N
     ids_given = [product_id.strip() for product_id in ids_given if product_id.strip()]
     if not ids_given:
         raise SettingError("there are no ids. Fix: name some, or a file of them with --file")
-    shop = Shop.open(index, model)
-    try:
+    with Shop.open(index, model) as shop:
         unknown = [product_id for product_id in ids_given if shop.product(product_id) is None]
         gone = shop.delete(ids_given)
         if unknown:
             click.echo(printable(f"not there: {', '.join(unknown[:20])}"), err=True)
         click.echo(f"{gone} of {len(ids_given)} products deleted, {len(shop)} left: {index}")
-    finally:
-        shop.close()
 
 
 @click.command()
@@ -127,11 +121,8 @@ def merge(index: Path, model: Path | None) -> None:
     """
     from gram.shop import Shop
 
-    shop = Shop.open(index, model, read_only=True)
-    try:
+    with Shop.open(index, model, read_only=True) as shop:
         click.echo(f"{shop.live.merge()} products: {index}")
-    finally:
-        shop.close()
 
 
 @click.command()
@@ -158,12 +149,9 @@ def export(index: Path, output: Path, queries: Path | None, form: str, model: Pa
     if queries is not None:
         check_not_queries(output, queries)
     texts = None if queries is None else read_queries(queries)
-    shop = Shop.open(index, model, read_only=True, watching=False)
-    try:
+    with Shop.open(index, model, read_only=True, watching=False) as shop:
         snapshot = shop.live.snapshot
         n = write_products(snapshot, output, form) if texts is None else write_queries(snapshot, texts, output, form)
-    finally:
-        shop.close()
     click.echo(f"{n} {'products' if texts is None else 'queries'}: {output}")
 
 

@@ -89,7 +89,7 @@ class LiveIndex:
                 raise DataError(folder, error.problem, fix) from error
         try:
             identity = identity_of(folder) if folder.is_dir() else (0, 0)
-            searcher = _load(folder, model, device, check, only)
+            searcher = Searcher.load(folder, model, device, check, only)
             new = read_only and not path.exists()
             store = _empty_store(path if watching else ":memory:") if new else Store.open(path, read_only)
             live = cls(folder, searcher, store, read_only, None if model is None else Path(model), device, only)
@@ -367,7 +367,7 @@ class LiveIndex:
     def _open_anew(self) -> Searcher:
         opened = Index.open(self.folder, check=True)  # what is damaged is not taken in
         if opened.meta["model_hash"] != self.searcher.index.meta["model_hash"]:  # trained anew: by the model it names
-            return _load(self.folder, self.model, self._device, True, self._only)
+            return Searcher.load(self.folder, self.model, self._device, only=self._only)
         searcher = Searcher(self.searcher.model_coder, opened, self.searcher.scorer)
         searcher.model, searcher.alone, searcher.reads = self.searcher.model, self.searcher.alone, self.searcher.reads
         return searcher
@@ -386,11 +386,6 @@ class LiveIndex:
         merged.save(self.folder)
         self.refresh()
         return merged.n_products
-
-
-def _load(folder: Path, model: str | Path | None, device: str, check: bool, only: Sequence[str]) -> Searcher:
-    searcher = Searcher.load(folder, model, device, check)
-    return searcher.only(only) if only != () else searcher
 
 
 def _keys(represented: Representations, row: int) -> list[list[int]]:

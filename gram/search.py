@@ -25,7 +25,7 @@ from gram.index.postings import Postings
 from gram.index.segment import Index, same_model
 from gram.ranking.candidates import FROM_POSTINGS, NEAREST, Candidates, find_candidates
 from gram.ranking.code_match import CodeMatch
-from gram.ranking.features import FEATURES, GROUPS, NAMES, SharedKeys, columns, read_left_out
+from gram.ranking.features import EVERY, FEATURES, GROUPS, NAMES, SharedKeys, columns, read_left_out
 from gram.ranking.scorer import ALONE, Scorer, file_of
 from gram.records import Attribute, Code, Hit, SharedCode
 from gram.remembered import Remembered
@@ -57,7 +57,7 @@ class Searcher:
         self.model_coder, self.coder = coder, coder.with_words(extra)  # as the model has it; with this index's words
         self.index, self.scorer, self.coding = index, scorer, coding or coder.query_coding
         self.alone: dict[tuple[str, ...], Scorer] = {}  # of some groups of features alone
-        self.reads: NDArray[np.bool_] | None = None  # (F,) the features that are read, where not all are
+        self.reads: NDArray[np.bool_] = EVERY  # (F,) the features that are read
         self.model: Path | None = None  # where its model lies, if it was read from a folder
         self.lexicon = self.coder.lexicon
         self.speller = make_speller(index, self.lexicon, self.coder.knows)
@@ -65,13 +65,15 @@ class Searcher:
 
     @classmethod
     def load(
-        cls, index: str | Path, model: str | Path | None = None, device: str = "cpu", check: bool = True
-    ) -> Searcher:
+        cls, index: str | Path, model: str | Path | None = None, device: str = "cpu", check: bool = True,
+        only: Sequence[str] = (),
+    ) -> Searcher:  # fmt: skip
         """The searcher of an index folder; the model is looked for where the index says, unless `model` is given.
 
-        `check` compares every file of both with its checksum.
+        `check` compares every file of both with its checksum; with `only` it searches by these groups alone.
 
         Raises:
+            SettingError: as of `only`.
             IndexMismatch: the model is not the one that the index was built with.
             ModelError, IndexFolderError: a folder that cannot be read.
         """
@@ -82,7 +84,7 @@ class Searcher:
         same_model(index, opened.meta, model_hash(folder))
         searcher = cls(load_coder(folder, device), opened, Scorer.default())
         searcher.model = folder
-        return searcher.scored_anew()
+        return searcher.scored_anew(only)
 
     def search(self, query: str, k: int = 10, explain: bool = False) -> list[Hit]:
         """The k best products of one query, best first; with `explain`, the codes and features behind each.

@@ -15,7 +15,7 @@ from gram.arrays import SparseRow, each_once, offsets, top_k
 from gram.coder.base import QueryRepresentation
 from gram.index.entries import gather, merge
 from gram.index.segment import Index
-from gram.ranking.features import BEST, FEATURES, FEEDBACK_CODES, NAMES, CandidateView, Feedback, reads_vectors
+from gram.ranking.features import BEST, EVERY, FEATURES, FEEDBACK_CODES, NAMES, CandidateView, Feedback, reads_vectors
 
 FROM_POSTINGS = 600
 """Candidates that postings speak most for."""
@@ -91,7 +91,7 @@ def find_candidates(
     weights: NDArray[np.float32],
     keep: int,
     from_postings: int = FROM_POSTINGS,
-    reads: NDArray[np.bool_] | None = None,
+    reads: NDArray[np.bool_] = EVERY,
 ) -> Candidates:
     """The most promising products of a query with all their features, the best `keep` by `weights` (F,).
 
@@ -110,7 +110,7 @@ def find_in_parts(
     keep: int | None = None,
     from_postings: int = FROM_POSTINGS,
     ordinary: int = 0,
-    reads: NDArray[np.bool_] | None = None,
+    reads: NDArray[np.bool_] = EVERY,
 ) -> Candidates:
     """As `find_candidates`, in several segments as if they were one: what compares candidates compares all of them.
 
@@ -118,7 +118,6 @@ def find_in_parts(
     """
     if not query.terms.stems:
         return Candidates(np.zeros(0, dtype=np.int64), np.zeros((0, len(FEATURES)), dtype=np.float32))
-    reads = np.ones(len(FEATURES), dtype=bool) if reads is None else reads
     looks = [_FirstLook.at(part, query, weights, from_postings, reads) for part in parts]
     if weights[NAMES.index("prf_codes")] > 0:
         _add_what_is_like_the_first(looks)

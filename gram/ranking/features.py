@@ -342,6 +342,8 @@ DEFAULTS_ALONE: dict[str, dict[str, float]] = {
 
 NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(feature.group for feature in FEATURES))
+EVERY = np.ones(len(FEATURES), dtype=bool)
+"""(F,) where no feature is left unread."""
 
 
 def other_groups(groups: Sequence[str]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gram.coder.base import QueryRepresentation
 from gram.codes.lexicon import Lexicon
 from gram.ranking.candidates import Candidates, Part
-from gram.ranking.features import FEATURES, NAMES, SharedKeys, have_left_out, reads_vectors
+from gram.ranking.features import EVERY, FEATURES, NAMES, SharedKeys, have_left_out, reads_vectors
 from gram.ranking.scorer import Scorer
 
 FIT = 0.38
@@ -32,7 +32,6 @@ ORDINARY_SHARE = 0.1
 WHOLE = 0.99
 """Share of a query's codes from which a product has all of them."""
 
-EVERY = np.ones(len(FEATURES), dtype=bool)
 _WEIGHTS = Scorer.default().weights
 _FULL_COVERAGE, _CODE_SHARE, _LEFT_OUT, _ONLY_FOR = map(
     NAMES.index, ("full_coverage", "code_share", "left_out", "only_for")
@@ -54,16 +53,16 @@ def find_fitting(
     query: QueryRepresentation,
     lexicon: Lexicon,
     fit: float,
-    reads: NDArray[np.bool_] | None = None,
+    reads: NDArray[np.bool_] = EVERY,
 ) -> Fitting:
-    """By the features that are read, (F,) or all: every candidate fits where `fit` is 0, and none where a query has no
+    """By the features that are read, (F,): every candidate fits where `fit` is 0, and none where a query has no
     telling word.
 
     The best is looked for in the whole shop: what a filter leaves does not fit for being all that is left. Words that
     no code of the query says are asked too: a product that has its every code has not all then. Nor has one of whose
     title all that is asked is what it is for. What has in its title what the query leaves out does not fit.
     """
-    reads, none = EVERY if reads is None else reads, np.zeros(len(found.rows), dtype=bool)
+    none = np.zeros(len(found.rows), dtype=bool)
     if not fit or not len(found.rows):
         return Fitting(~none, none)
     if not query.terms.telling:
@@ -89,12 +88,12 @@ def codes_say_all(query: QueryRepresentation, lexicon: Lexicon) -> bool:
 
 
 def having_all(
-    part: Part, query: QueryRepresentation, lexicon: Lexicon, reads: NDArray[np.bool_] | None = None
+    part: Part, query: QueryRepresentation, lexicon: Lexicon, reads: NDArray[np.bool_] = EVERY
 ) -> NDArray[np.int64]:
     """Rows of a segment that hold every telling word of a query, or every code where its codes say all: they fit,
     however many they are and whether candidates or not. As far as features of words and codes are read."""
     index, found = part.index, np.zeros(part.index.n_products, dtype=bool)
-    by_words, by_codes = (EVERY if reads is None else reads)[[_FULL_COVERAGE, _CODE_SHARE]]
+    by_words, by_codes = reads[_FULL_COVERAGE], reads[_CODE_SHARE]
     words = [index.bm25.holding(stem) for stem in query.terms.telling] if by_words else []
     codes = [index.lexical.of(key)[0] for key in query.codes.key.tolist() if key < index.lexical.n_keys]
     every_code = by_codes and codes_say_all(query, lexicon) and len(codes) == len(query.codes.key)

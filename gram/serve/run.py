@@ -99,7 +99,7 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None) -> None:
         listen(serving.host, serving.port).close()  # uvicorn asks for it later, and says less where it is taken
     with _nothing_collected():
         shop = Shop.open(serving.index, serving.model, read_only=serving.read_only, only=serving.only)
-    try:
+    with shop:
         public = not is_loopback(serving.host)
         if public and not shop.store.all("key"):
             fix = f"gram keys {serving.index} add NAME --role admin"
@@ -123,8 +123,6 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None) -> None:
         with threadpool_limits(1):  # threads of one small product spin for each other: half of a busy service's time
             server.run(sockets)
         stopping.set()
-    finally:
-        shop.close()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -178,11 +176,8 @@ def answer_once(index: Path, model: Path | None, path: str, only: Sequence[str] 
     """Runs one GET request in this process, without a key: status and body. For scripts, and to try things."""
     from starlette.testclient import TestClient
 
-    shop = Shop.open(index, model, read_only=True, only=only)
-    try:
+    with Shop.open(index, model, read_only=True, only=only) as shop:
         app = make_app(shop, ServeSettings(keyless=True))
         client: Any = TestClient(app, "http://127.0.0.1", raise_server_exceptions=False)
         response = client.get(path)
         return response.status_code, response.text
-    finally:
-        shop.close()
