@@ -116,13 +116,10 @@ def parse_rule(rule_id: str, data: Any) -> Rule:
 
 def check_rule_id(rule_id: Any) -> None:
     """Raises RuleError for an id that no address of the service can hold."""
-    if not isinstance(rule_id, str) or not one_line(rule_id) or "/" in rule_id or not _fits(rule_id):
+    named = isinstance(rule_id, str) and bool(one_line(rule_id)) and "/" not in rule_id
+    if not named or has_control(rule_id) or find_lone_surrogate(rule_id):
         fix = "give a text without slashes, control characters and halves of characters"
         raise RuleError(f"the id of a rule is {rule_id!r:.60}. Fix: {fix}")
-
-
-def _fits(rule_id: str) -> bool:
-    return not has_control(rule_id) and not find_lone_surrogate(rule_id)
 
 
 def without_told(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,9 +99,8 @@ def patch_product(old: Product, patch: Mapping[str, Any], source: str = "patch")
     for `attributes` every attribute; a map of attributes changes those that it names.
 
     Names are read as a whole product's are, "Price" and "unit_price" are the price; but a name that an attribute of
-    the product has is that attribute. Errors as of `check_patch` and `read_product`.
+    the product has is that attribute. It is one that `check_patch` lets through. Errors as of `read_product`.
     """
-    check_patch(patch, source)
     fields = {n: (n, cell) for n, cell in old._asdict().items() if n != "attributes" and cell not in (None, "", ())}
     columns = {name: cell for name, cell in patch.items() if not _is_attribute(name, old)}
     table = Table(Path(source), ("product_id", *columns), iter([Row(1, columns)]))  # whose id is given already

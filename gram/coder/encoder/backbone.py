@@ -31,6 +31,12 @@ MARKS = {
 UNKNOWN = ("[UNK]", "<unk>")
 KNOWN_TYPES = "BERT, RoBERTa, MPNet, DeBERTa-v2, ELECTRA, ALBERT, ModernBERT, or T5, whose encoder is taken"
 """Architectures that are tried in tests."""
+FOLDER = "give a folder with config.json, model.safetensors and tokenizer.json, or a hub id while online"
+CAUSAL = "a word in it does not see the words behind it, as in a decoder"
+UNSEEN = 1e-6
+"""Part of a state that rounding may change, and no word does."""
+SHOWN_LINES, SHOWN = 5, 400
+"""Lines of another library's error, and characters, that are shown."""
 Loaded = TypeVar("Loaded")
 WORDS_CACHED, LONGEST_CACHED = 65_536, 24
 """Words whose tokens are remembered, and the letters of the longest: 25 MB of usual words, 90 MB at worst."""
@@ -214,29 +220,18 @@ def _pretrained(name: str) -> Backbone:
     shape, encoder = BertConfig.read(encoder.config.to_dict()), _bare(encoder)
     if getattr(encoder.config, "is_decoder", False):
         raise _no_reader(name, encoder, CAUSAL)
-    if shape is None:
-        try:
-            backbone = Backbone(encoder, inner, name)
-        except AttributeError as error:  # no width, or no embeddings by id
-            raise _no_reader(name, encoder, _first_lines(error)) from error
-        _check_tokens(backbone)
-        _check_reading(backbone)
-        return backbone
-    bert = Bert(shape)
-    bert.load_state_dict(encoder.state_dict())
-    backbone = Backbone(bert, inner, name)
+    if shape is not None:
+        bert = Bert(shape)
+        bert.load_state_dict(encoder.state_dict())
+        encoder = bert
+    try:
+        backbone = Backbone(encoder, inner, name)
+    except AttributeError as error:  # no width, or no embeddings by id
+        raise _no_reader(name, encoder, _first_lines(error)) from error
     _check_tokens(backbone)
+    if shape is None:
+        _check_reading(backbone)
     return backbone
-
-
-FOLDER = "give a folder with config.json, model.safetensors and tokenizer.json, or a hub id while online"
-
-
-CAUSAL = "a word in it does not see the words behind it, as in a decoder"
-UNSEEN = 1e-6
-"""Part of a state that rounding may change, and no word does."""
-SHOWN_LINES, SHOWN = 5, 400
-"""Lines of another library's error, and characters, that are shown."""
 
 
 def _first_lines(error: Exception) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -226,8 +225,8 @@ class TextTokenizer:
         made, head, head_spans = self._tokenize(fields, PRODUCT_TOKENS)
         if not self.backbone.pretrained:
             return made
-        described = chain.from_iterable(words for name, words in fields if name == "description")
-        words = list(islice(described, 2 * DESCRIPTION_TOKENS))  # some have no token, and those of long texts take time
+        words = dict(fields).get("description", [])
+        words = words[: 2 * DESCRIPTION_TOKENS]  # some have no token, and those of long texts take time
         ids, spans = tokenize_words(self.backbone, words, DESCRIPTION_TOKENS)
         read = {word for word, (start, _) in zip(head, head_spans, strict=True) if start}
         further: list[int] = []
