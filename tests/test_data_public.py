@@ -202,26 +202,30 @@ def test_chorus(tmp_path: Path) -> None:
     assert dataset.without_log() == Dataset(dataset.products, [], {"dev": every, "test": every})
 
 
-def test_chorus_errors(tmp_path: Path) -> None:
+def test_a_folder_without_chorus_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"name a checkout of github.com/querqy/chorus"):
         chorus.load(tmp_path)
-    write_chorus(tmp_path, f"[{MOUSE}]", "drill,7,0\ndrill,6,1\n")
-    with pytest.raises(BadRow, match=r"rated.csv: line 3, column 'docid': no such product .*'6'"):
-        chorus.load(tmp_path)
-    write_chorus(tmp_path, f"[{MOUSE}]", "drill,7,4\n")
-    with pytest.raises(BadRow, match=r"line 2, column 'rating': not 0, 1, 2 or 3 .*'4'"):
-        chorus.load(tmp_path)
-    write_chorus(tmp_path, f'[{MOUSE}, {{"id": "8", "title": ""}}]', "drill,7,0\n")
-    with pytest.raises(BadRow, match=r"1.json.zip: line 2, column 'title'"):
-        chorus.load(tmp_path)
-    write_chorus(tmp_path, '[{"id": "7"}]', "drill,7,0\n")
-    with pytest.raises(MissingColumn, match=r"1.json.zip: there is no column 'title'"):
-        chorus.load(tmp_path)
-    write_chorus(tmp_path, f"[{MOUSE}, {MOUSE[:-1]}", "drill,7,0\n")
-    with pytest.raises(DataError, match=r"1.json.zip: is no JSON"):
-        chorus.load(tmp_path)
-    write_chorus(tmp_path, MOUSE, "drill,7,0\n")
-    with pytest.raises(DataError, match=r"1.json.zip: is no list of products"):
+
+
+@pytest.mark.parametrize(
+    ("products", "judgements", "error", "told"),
+    [
+        (f"[{MOUSE}]", "drill,7,0\ndrill,6,1\n", BadRow, r"rated.csv: line 3, column 'docid': no such product .*'6'"),
+        (f"[{MOUSE}]", "drill,7,4\n", BadRow, r"line 2, column 'rating': not 0, 1, 2 or 3 .*'4'"),
+        (f"[{MOUSE}]", "", DataError, r"rated\.csv: holds no ratings\. Fix: "),
+        (f'[{MOUSE}, {{"id": "8", "title": ""}}]', "drill,7,0\n", BadRow, r"1.json.zip: line 2, column 'title'"),
+        (
+            f"[{MOUSE}, {MOUSE}]", "drill,7,0\n", BadRow,
+            r"line 2, column 'id': there is a product of this id already \(value: '7'\)",
+        ),
+        ('[{"id": "7"}]', "drill,7,0\n", MissingColumn, r"1.json.zip: there is no column 'title'"),
+        (f"[{MOUSE}, {MOUSE[:-1]}", "drill,7,0\n", DataError, r"1.json.zip: is no JSON"),
+        (MOUSE, "drill,7,0\n", DataError, r"1.json.zip: is no list of products"),
+    ],
+)  # fmt: skip
+def test_chorus_errors(tmp_path: Path, products: str, judgements: str, error: type[DataError], told: str) -> None:
+    write_chorus(tmp_path, products, judgements)
+    with pytest.raises(error, match=told):
         chorus.load(tmp_path)
 
 
@@ -245,12 +249,6 @@ def test_chorus_counts_nothing_twice(tmp_path: Path) -> None:
     write_chorus(tmp_path, f"[{MOUSE}]", "\n".join(rows))
     dataset = chorus.load(tmp_path)
     assert (dataset.log, dataset.training.qrels) == ([Interaction("angle bracket", "7", 3.0)], {"1": {"7": 3.0}})
-    write_chorus(tmp_path, f"[{MOUSE}, {MOUSE}]", "drill,7,0\n")
-    with pytest.raises(BadRow, match=r"line 2, column 'id': there is a product of this id already \(value: '7'\)"):
-        chorus.load(tmp_path)
-    write_chorus(tmp_path, f"[{MOUSE}]", "")
-    with pytest.raises(DataError, match=r"rated\.csv: holds no ratings\. Fix: "):
-        chorus.load(tmp_path)
 
 
 def test_a_written_dataset_reads_back(tmp_path: Path) -> None:
