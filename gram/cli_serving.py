@@ -32,6 +32,10 @@ MERGE_FROM = 5_000
     "--workers", default=1, type=click.IntRange(1, 64), show_default=True,
     help="Processes that answer; one of them takes the changes.",
 )  # fmt: skip
+@click.option(
+    "--allow-origin", "origins", multiple=True,
+    help="Let pages of this site, https://shop.example, or of any (*) ask from the browser; may be repeated.",
+)  # fmt: skip
 @only_option
 @click.option("--get", "path", help="Answer one request, such as '/search?q=sofa', print it and end.")
 def serve(index: Path, workers: int, path: str | None, **options: Any) -> None:

@@ -12,15 +12,18 @@ from typing import Any
 
 import pytest
 import uvicorn
+from starlette.responses import Response
 
 from gram.records import Product
 from gram.serve.app import make_app
+from gram.serve.service import ServeSettings
 from gram.shop import Shop
 
 CHROMIUM = shutil.which("chromium")
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
 XSS = '<img src=x onerror="window.broken=1"><script>window.broken=1</script>'
+PATH = "/search-api"
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
     *("--disable-component-update", "--disable-sync"),
@@ -37,12 +40,27 @@ def address(small_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     )
     shop.update([evil])
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(make_app(shop), log_level="error"))
+    port = listening.getsockname()[1]
+    app = make_app(shop, ServeSettings(origins=(f"http://localhost:{port}",)))
+    elsewhere = Response("<!doctype html>", media_type="text/html")
+
+    async def at_two_addresses(scope: Any, receive: Any, send: Any) -> None:
+        """The service, and behind a path, as a proxy has it; under other names than its own, pages of other sites."""
+        host = dict(scope.get("headers", ())).get(b"host", b"127.0.0.1")
+        if not host.startswith(b"127.0.0.1"):
+            await elsewhere(scope, receive, send)
+            return
+        for part in [name for name in ("path", "raw_path") if name in scope]:
+            under = PATH if part == "path" else PATH.encode()
+            scope[part] = scope[part].removeprefix(under)
+        await app(scope, receive, send)
+
+    server = uvicorn.Server(uvicorn.Config(at_two_addresses, log_level="error"))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     while not server.started:
         time.sleep(0.05)
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     thread.join()
     listening.close()
@@ -297,4 +315,34 @@ def test_it_fits_a_phone(browser: Any, address: str) -> None:
     page.goto(f"{address}/?q=black+sofa")
     page.wait_for_selector(".hit")
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+    page.close()
+
+
+def test_it_works_behind_a_path(page: Any, address: str) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{address}{PATH}/?q=sofa")
+    page.wait_for_selector(".hit")
+    with page.expect_response("**/rules"):
+        page.click("#view-team")
+    assert {f"{address}{PATH}{path}" for path in ("/page/tools.js", "/page/style.css", "/search", "/rules")} <= {*asked}
+    assert all(url.startswith((f"{address}{PATH}/", "data:")) for url in asked), asked
+
+
+@pytest.mark.parametrize(("site", "told"), [("localhost", [200, 201, 404]), ("evil.localhost", [])])
+def test_a_page_of_another_site_asks_where_it_may(browser: Any, address: str, site: str, told: list[int]) -> None:
+    page = browser.new_page()
+    page.goto(address.replace("127.0.0.1", site))
+    script = """async ([address, asked]) => {
+      const told = [];
+      for (const [path, body] of asked) {
+        const headers = { Authorization: "Bearer none", "Content-Type": "application/json" };
+        const sent = { method: "POST", headers, body: JSON.stringify(body) };
+        const answer = await fetch(address + path, sent).catch(() => null);
+        if (answer) told.push((await answer.json(), answer.status));
+      }
+      return told;
+    }"""
+    asked = [("/search", {"q": "sofa"}), ("/clicks", {"query": "sofa", "product_id": "evil"}), ("/nothing", {})]
+    assert page.evaluate(script, [address, asked]) == told
     page.close()

@@ -57,7 +57,14 @@ def test_the_page_and_its_policy(client: TestClient) -> None:
     for name in ("app.js", "codes.js", "tools.js", "team.js", "style.css"):
         assert client.get(f"/page/{name}").status_code == 200
         assert "innerHTML" not in client.get(f"/page/{name}").text
-    for path in ("/page/../app.py", "/page/..%2Fapp.py", "/page/index", "/page/%2e%2e/keys.py", "/page/keys.py"):
+    for path in (
+        "/page/../app.py",
+        "/page/..%2Fapp.py",
+        "/page/index",
+        "/page/%2e%2e/keys.py",
+        "/page/keys.py",
+        "/page/index.html",
+    ):
         assert client.get(path).status_code == 404, path
 
 

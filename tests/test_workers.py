@@ -33,7 +33,8 @@ from gram.shop import Shop
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 PRODUCTS = 150  # of the small shop
-COMMAND = [sys.executable, "-m", "gram.cli", "serve", "--workers", "2"]
+SITE = "https://shop.example"
+COMMAND = [sys.executable, "-m", "gram.cli", "serve", "--allow-origin", SITE, "--workers", "2"]
 
 
 def free_port() -> int:
@@ -167,6 +168,15 @@ def test_a_length_that_is_none_of_the_body_is_not_passed_on(served: Served) -> N
         assert other.request("GET", "/stats", content=b"{}").status_code == 200
         both = {"Transfer-Encoding": "chunked", "Content-Length": "5"}
         assert other.put("/products/w0", headers=both, content=b'{"title": "Quorvex"}').status_code in (200, 201)
+
+
+def test_a_page_of_an_allowed_origin_may_ask_either(served: Served) -> None:
+    click = {"query": "sofa", "product_id": "a"}
+    for pid in served.pids():
+        with served.connect(pid) as http:
+            answer = http.post("/clicks", json=click, headers={"Origin": SITE})
+            assert (answer.status_code, answer.headers.get_list("access-control-allow-origin")) == (201, [SITE])
+            assert http.put("/products/a", json={"title": "x"}, headers={"Origin": SITE}).status_code == 403
 
 
 def test_one_that_is_killed_is_replaced(served: Served) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -16,6 +17,7 @@ from starlette.routing import Route
 from gram.serve.bodies import HTTPError, check_known, respond_error
 from gram.serve.changes import Changes
 from gram.serve.documents import OPERATIONS
+from gram.serve.origins import CORS
 from gram.serve.searching import Searching
 from gram.serve.service import Handler, ServeSettings, Service
 from gram.serve.watching import Watching
@@ -96,6 +98,8 @@ def make_app(shop: Shop, settings: ServeSettings | None = None) -> Starlette:
     app = Starlette(routes=routes, exception_handlers={HTTPException: _as_ours, Exception: _unforeseen})
     app.router.redirect_slashes = False  # it would lead to whatever host a request names
     app.state.service = service
+    if service.settings.origins:
+        app.add_middleware(CORSMiddleware, allow_origins=service.settings.origins, **CORS)
     app.add_middleware(_Headers)
     return app
 

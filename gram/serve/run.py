@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from gram.coder.memory import give_memory_back, share_arenas
 from gram.errors import GramError, SettingError
 from gram.serve.app import make_app
+from gram.serve.origins import check_origins
 from gram.serve.service import METRICS_FOLDER, ServeSettings, Service
 from gram.serve.statistics import hear, tell
 from gram.shop import Shop
@@ -72,7 +73,9 @@ class Server(uvicorn.Server):
 class Serving:
     """What is served, and where. `model` is where the model is, if not where the index says; for `drain` seconds it
     goes on after SIGTERM; `writer` is the address of the process that takes changes, where this is another one; `only`
-    names the groups of features that it searches by, where not all are."""
+    names the groups of features that it searches by, where not all are; pages of `origins` may ask from a browser.
+
+    Raises SettingError for an origin that is none."""
 
     index: Path
     model: Path | None = None
@@ -82,6 +85,10 @@ class Serving:
     drain: float = 0.0
     writer: str = ""
     only: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_origins(self.origins)
 
     @property
     def address(self) -> str:
@@ -104,7 +111,8 @@ def serve(serving: Serving, sockets: list[socket.socket] | None = None) -> None:
         if public and not shop.store.all("key"):
             fix = f"gram keys {serving.index} add NAME --role admin"
             raise SettingError(f"{serving.host} can be reached from other machines, and there is no key. Fix: {fix}")
-        app = make_app(shop, ServeSettings(max(2, os.cpu_count() or 1), public=public, writer=serving.writer))
+        at_once = max(2, os.cpu_count() or 1)
+        app = make_app(shop, ServeSettings(at_once, public=public, writer=serving.writer, origins=serving.origins))
         config = uvicorn.Config(
             app, host=serving.host, port=serving.port, log_level="warning", access_log=False,
             timeout_graceful_shutdown=GRACE, limit_concurrency=1000, h11_max_incomplete_event_size=64_000,

@@ -24,6 +24,7 @@ from gram.errors import DataError, GramError, MissingExtra
 from gram.serve.bodies import RETRY, HTTPError, respond_error, split_fix
 from gram.serve.forwarding import Following, Forwarding
 from gram.serve.keys import Keyring, may, role_of
+from gram.serve.origins import is_allowed
 from gram.serve.statistics import Statistics
 from gram.shop import Shop
 
@@ -43,6 +44,7 @@ class ServeSettings:
     """`at_once` searches run at a time, one change does, and of each kind `waiting` wait; more are told to come again.
     `public`: other machines can reach the service, so that a key is always needed. `writer`: the address of the process
     that takes changes, where this one sends them there. `keyless`: whoever asks has the files, so that none is needed.
+    `origins`: whose pages may ask from a browser, as `gram.serve.origins` has them.
     """
 
     at_once: int = 2
@@ -50,6 +52,7 @@ class ServeSettings:
     public: bool = False
     writer: str = ""
     keyless: bool = False
+    origins: tuple[str, ...] = ()
 
 
 class Service:
@@ -98,11 +101,12 @@ class Service:
         """Raises HTTPError 401 or 403 unless the request's key may do what is needed.
 
         Where no key exists and only this machine can reach the service none is needed, but a page of another site must
-        not write: it can make a browser send requests here.
+        not write: it can make a browser send requests here. One of an allowed origin, which can read the answers too,
+        may do there what a key for search may.
         """
         keys = await self.keyring.keys()
         if self.settings.keyless or (not keys and not self.settings.public):
-            self._check_origin(request)
+            self._check_origin(request, needed)
             return
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not given.strip():
@@ -113,16 +117,21 @@ class Service:
         if not may(role, needed):
             raise HTTPError(403, "not_allowed", f"a key for {role} may not do this", f"use a key for {needed}")
 
-    @staticmethod
-    def _check_origin(request: Request) -> None:
+    def _check_origin(self, request: Request, needed: str) -> None:
         named, origin = request.headers.get("host", ""), request.headers.get("origin")
         host = _HOST.fullmatch(named)
         if host is None or host[1] not in LOOPBACK:
             problem = f"this service does not answer to the name {named!r:.60}"
             raise HTTPError(403, "bad_host", problem, "call it 127.0.0.1, or make a key: gram keys add")
-        writes = request.method not in ("GET", "HEAD") and request.url.path != "/search"
-        if writes and origin is not None and origin.split("://")[-1] != named:
-            raise HTTPError(403, "bad_origin", "pages of other sites may not write here", "make a key: gram keys add")
+        if origin is None or origin.split("://")[-1] == named:
+            return
+        if is_allowed(origin, self.settings.origins):
+            refused, problem = not may("search", needed), "without a key pages of other sites may only search and click"
+        else:
+            refused = request.method not in ("GET", "HEAD") and request.url.path != "/search"
+            problem = "pages of other sites may not write here"
+        if refused:
+            raise HTTPError(403, "bad_origin", problem, "make a key: gram keys add")
 
     def endpoint(self, route: str, needed: str, handler: Handler) -> Handler:
         """A handler with its key checked, its errors in our form, and its time measured."""

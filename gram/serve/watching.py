@@ -39,7 +39,8 @@ class Watching:
 
     async def page(self, request: Request) -> Response:
         name = request.path_params.get("name", "index.html")
-        if name not in {path.name for path in PAGE.iterdir()} or not name.endswith((".html", ".js", ".css")):
+        suffixes = (".js", ".css") if request.path_params else (".html",)  # the page's links are right at / alone
+        if name not in {path.name for path in PAGE.iterdir()} or not name.endswith(suffixes):
             raise HTTPError(404, "not_found", "there is no such page", "begin at /")
         content = (PAGE / name).read_bytes()  # whole: a FileResponse answers a Range, and a wrong one in plain text
         return Response(content, headers={"Cache-Control": "no-cache"}, media_type=mimetypes.guess_type(name)[0])

@@ -1,7 +1,7 @@
 // The page of a shop. Everything that comes from the catalogue is set as text, never as HTML.
-import { ask, element, byId } from "/page/tools.js";
-import { openCodes } from "/page/codes.js";
-import { openTeam } from "/page/team.js";
+import { ask, element, byId } from "./tools.js";
+import { openCodes } from "./codes.js";
+import { openTeam } from "./team.js";
 
 const LIMIT = 20, FACETS = "brand,colour,color,category,material,size,price";
 const state = { q: "", filters: [], sort: "", limit: LIMIT };

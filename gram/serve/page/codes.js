@@ -1,5 +1,5 @@
 // The codes of one product in its drawer: all of them, each to be taken away, and a new one to be given.
-import { ask, byId, element } from "/page/tools.js";
+import { ask, byId, element } from "./tools.js";
 
 let shown = null, changed = () => {};
 

@@ -1,5 +1,5 @@
 // For the team: rules with a draft that is tried before it is published, and what searchers ask.
-import { ask, byId, element } from "/page/tools.js";
+import { ask, byId, element } from "./tools.js";
 
 const form = byId("rule");
 
