@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import sqlite3
 import sys
 from functools import partial
 from typing import Any
@@ -12,6 +14,7 @@ from asking import error_of
 from starlette.testclient import TestClient
 
 from gram.errors import ModelError
+from gram.index.store import Store
 from gram.serve.run import _take_in
 from gram.serve.statistics import TIMED, Statistics
 from gram.shop import Shop
@@ -81,6 +84,19 @@ def test_what_breaks_is_counted_and_says_no_more_than_it_should(
     assert "a secret path" in caplog.text
     assert "default-src 'none'" in response.headers["content-security-policy"]
     assert 'gram_requests_total{route="/search",status="500"} 1.0' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), sqlite3.OperationalError("database or disk is full")]
+)
+def test_a_full_disk_is_told_by_its_name(client: TestClient, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Store, "append_clicks", full)
+    click = {"query": "sofa", "product_id": next(iter(client.get("/search?q=sofa").json()["hits"]))["product_id"]}
+    told = error_of(client.post("/clicks", json=click), 507)
+    assert (told["code"], told["fix"]) == ("disk_full", "free some space and send it again; no restart is needed")
 
 
 def test_what_cannot_be_taken_in_is_told_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -28,8 +28,9 @@ _MEANINGS = {
     413: "Too long",
     500: "Something broke",
     503: "The service stops, or too many ask at once: come again",
+    507: "The disk of the service is full",
 }
-_KEYED = (401, 403, 500, 503)
+_KEYED = (401, 403, 500, 503, 507)
 """What every request that needs a key may be answered."""
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -156,15 +158,23 @@ class Service:
                 response = respond_error(HTTPError(400, _code_of(error), *split_fix(str(error))))
             except asyncio.CancelledError:  # the service stops, and waits for nothing more
                 response = respond_error(HTTPError(503, "stopping", "the service stops", "send it again", RETRY))
-            except Exception:  # answered in our form, counted, and told in full where the service is run
+            except Exception as error:  # answered in our form, counted, and told in full where the service is run
                 log.exception("%s %s", request.method, route)
-                problem = "something broke; it is in the service's log"
-                response = respond_error(HTTPError(500, "internal", problem, "try again"))
+                response = respond_error(_unforeseen(error))
             self.requests.labels(route, response.status_code).inc()
             self.seconds.labels(route).observe(time.perf_counter() - begin)
             return response
 
         return run
+
+
+def _unforeseen(error: Exception) -> HTTPError:
+    """A full disk, by its name; of all else that it is in the log."""
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if is_full or (isinstance(error, sqlite3.Error) and "disk is full" in str(error)):
+        fix = "free some space and send it again; no restart is needed"
+        return HTTPError(507, "disk_full", "there is no space left on the service's disk: nothing is kept of this", fix)
+    return HTTPError(500, "internal", "something broke; it is in the service's log", "try again")
 
 
 def _code_of(error: GramError) -> str:
