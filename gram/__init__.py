@@ -18,6 +18,7 @@ from gram.records import Attribute, Code, Hit, Interaction, Product, SharedCode,
 
 if TYPE_CHECKING:
     from gram.answer import SearchRequest
+    from gram.backups import backup
     from gram.codes.mining import MiningSettings
     from gram.data.catalogue import read_products
     from gram.data.log import read_log, read_queries
@@ -38,6 +39,7 @@ _LATER = {
     "TrainingSettings": ("gram.training.joint", "TrainingSettings"),
     "SearchRequest": ("gram.answer", "SearchRequest"),
     "Shop": ("gram.shop", "Shop"),
+    "backup": ("gram.backups", "backup"),
     "load": ("gram.search", "Searcher.load"),
     "make_index": ("gram.indexing", "make_index"),
     "open": ("gram.shop", "Shop.open"),
@@ -61,6 +63,7 @@ __all__ = [
     "SharedCode",
     "Shop",
     "TrainingSettings",
+    "backup",
     "code_text",
     "load",
     "make_index",

@@ -24,7 +24,7 @@ from gram.cli_measuring import (
     traits_option,
 )
 from gram.cli_searching import search
-from gram.cli_serving import delete, export, keys, merge, serve, update
+from gram.cli_serving import backup, delete, export, keys, merge, serve, update
 from gram.display import printable
 from gram.errors import DataError, GramError, IndexFolderError, ModelError
 from gram.folders import check_folder, check_free, explain_os_error, read_json
@@ -280,7 +280,8 @@ def demo(
 
 
 for command in (
-    search, eval_command, bench, convert, shop, code, queries, serve, update, delete, merge, export, keys,
+    search, eval_command, bench, convert, shop, code, queries, serve, update, delete, merge, backup, export,
+    keys,
 ):  # fmt: skip
     main.add_command(command)
 

@@ -1,4 +1,4 @@
-"""The commands of a live shop: serve, update, delete, merge, export, keys."""
+"""The commands of a live shop: serve, update, delete, merge, backup, export, keys."""
 
 from __future__ import annotations
 
@@ -127,6 +127,21 @@ def merge(index: Path, model: Path | None) -> None:
 
     with Shop.open(index, model, read_only=True) as shop:
         click.echo(f"{shop.live.merge()} products: {index}")
+
+
+@click.command()
+@click.argument("index", type=FOLDER)
+@click.option("-o", "--output", type=FOLDER, required=True, help="The folder to write, new or empty.")
+@click.option("--model", type=FOLDER, help="The model folder, where it is not where the index says.")
+def backup(index: Path, output: Path, model: Path | None) -> None:
+    """Copies INDEX, with what changed in it, its rules, keys and clicks, and its model into one folder.
+
+    The copy is served from there, or wherever the folder is moved. It may be made beside a service and whatever writes
+    INDEX or its model, none of which waits for it; what was answered before it began is in it.
+    """
+    from gram.backups import backup as write_copy
+
+    click.echo(f"copy: {write_copy(index, output, model)}")
 
 
 @click.command()

@@ -40,6 +40,7 @@ FIXES = {
     errno.EPERM: "get the permission, or name another place",
     errno.EROFS: "name a place that can be written to",
     errno.ELOOP: "remove the link that leads back to itself",
+    errno.EBUSY: "name a folder inside it",
     errno.EMFILE: "allow more open files (ulimit -n)",
     errno.ENAMETOOLONG: "give it a shorter name",
 }
@@ -49,7 +50,7 @@ REBUILD = "build the index again"
 
 
 @contextmanager
-def new_folder(path: str | Path, marker: str = "meta.json") -> Iterator[Path]:
+def new_folder(path: str | Path, marker: str | None = "meta.json") -> Iterator[Path]:
     """Yields an empty folder to fill; it takes the place of `path`, with checksums, when the block ends well.
 
     `marker` is the file that tells a folder of ours from a stranger's: the block must write it, and a folder that lacks
@@ -72,13 +73,8 @@ def new_folder(path: str | Path, marker: str = "meta.json") -> Iterator[Path]:
         draft.mkdir()
         try:
             yield draft
-            if not (draft / marker).is_file():
-                raise ValueError(f"the new {final} has no {marker}; the block must write it")
-            files = sorted(file for file in draft.rglob("*") if file.is_file())
-            mode = (draft / marker).stat().st_mode
-            for file in files:
-                file.chmod(mode)  # safetensors lets nobody else read what it writes
-            write_json(draft / CHECKSUMS, {file.relative_to(draft).as_posix(): _checksum(file) for file in files})
+            if marker is not None:
+                _write_checksums(draft, marker, final)
             for folder, _, names in os.walk(draft):
                 for name in names:
                     _sync(Path(folder, name))
@@ -245,17 +241,27 @@ def explain_os_error(error: OSError, path: str | Path = "") -> DataError:
     return DataError(path or error.filename or "output", f"{error.strerror or error}.", fix)
 
 
-def _check_ours(final: Path, marker: str) -> None:
+def _write_checksums(draft: Path, marker: str, final: Path) -> None:
+    """The checksums of what is to become `final`, in it."""
+    if not (draft / marker).is_file():
+        raise ValueError(f"the new {final} has no {marker}; the block must write it")
+    files = sorted(file for file in draft.rglob("*") if file.is_file())
+    mode = (draft / marker).stat().st_mode
+    for file in files:
+        file.chmod(mode)  # safetensors lets nobody else read what it writes
+    write_json(draft / CHECKSUMS, {file.relative_to(draft).as_posix(): _checksum(file) for file in files})
+
+
+def _check_ours(final: Path, marker: str | None) -> None:
     if final.is_symlink():  # it leads to itself: any other link was followed
         raise DataError(final, "is a link that leads back to itself.", FIXES[errno.ELOOP])
     if not final.exists():
         return
     if not final.is_dir():
         raise DataError(final, "is a file, and a folder is to be written.", "remove it, or name another folder")
-    if not (final / marker).is_file() and any(final.iterdir()):
-        raise DataError(
-            final, f"holds files but no {marker}, so it is not ours to replace.", "empty it, or name another folder"
-        )
+    if not (marker and (final / marker).is_file()) and any(final.iterdir()):
+        problem = f"holds files but no {marker}, so it is not ours to replace." if marker else "holds files already."
+        raise DataError(final, problem, "empty it, or name another folder")
 
 
 def _move_in(draft: Path, final: Path) -> None:

@@ -89,3 +89,27 @@ def test_a_reader_waits_for_tables_and_says_what_it_waited_for(tmp_path: Path, m
     with pytest.raises(IndexFolderError, match=r"the store has no tables yet\. Fix: open it again once"):
         Store.open(path, read_only=True)
     begun.close()
+
+
+def test_a_store_that_may_not_be_opened_is_not_to_be_moved_away(tmp_path: Path) -> None:
+    """Nothing is wrong with it."""
+    (tmp_path / "x.shop.sqlite").mkdir()
+    with pytest.raises(IndexFolderError, match=r"unable to open database file\)\. Fix: see that this process may"):
+        Store.open(tmp_path / "x.shop.sqlite")
+
+
+def test_a_copy_has_what_is_committed_and_nothing_else(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "x.sqlite")
+    store.write([Change("a", "1"), Change("b", "2")], ("rule", "r", {"x": 1}))
+    store.forget(2)
+    other = sqlite3.connect(tmp_path / "x.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("INSERT INTO change (product_id) VALUES ('half')")
+    store.copy(tmp_path / "copy.sqlite")
+    other.execute("ROLLBACK")
+    other.close()
+    assert sorted(path.name for path in tmp_path.glob("copy*")) == ["copy.sqlite"]
+    copy = Store.open(tmp_path / "copy.sqlite")
+    assert (copy.changes(), copy.last(), copy.all("rule")) == ([], 2, {"r": {"x": 1}}), "numbers go on"
+    copy.close()
+    store.close()

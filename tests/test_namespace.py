@@ -20,7 +20,7 @@ def test_the_public_names_are_these() -> None:
     assert sorted(gram.__all__) == sorted(
         [
             *("train", "make_index", "load", "Searcher", "Settings", "TrainingSettings", "MiningSettings"),
-            *("open", "Shop", "SearchRequest"),
+            *("open", "Shop", "SearchRequest", "backup"),
             *("read_products", "read_log", "read_queries"),
             *("Product", "Interaction", "Attribute", "Code", "SharedCode", "Hit", "code_text", "GramError"),
         ]

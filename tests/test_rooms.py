@@ -15,7 +15,7 @@ PACKAGE = Path(gram.__file__).parent
 ROOMS = (
     "records", "errors", "locks", "apart", "folders", "arrays", "remembered",
     "text", "data", "codes", "index", "coder", "ranking", "indexing", "search",
-    "rules", "code_edits", "snapshot", "export", "live", "ranked", "names", "answer", "shop", "near_line",
+    "rules", "code_edits", "snapshot", "export", "backups", "live", "ranked", "names", "answer", "shop", "near_line",
     "training", "evaluation", "baselines", "bench",
     "serve", "display", "demo",
     "cli_measuring", "cli_causal", "cli_serving", "cli_searching", "cli", "__init__",
@@ -27,9 +27,9 @@ FLOOR = {room: floor for floor, room in enumerate(ROOMS)}
 WITHOUT_TORCH = (
     "records", "errors", "locks", "apart", "folders", "arrays", "remembered", "text", "data", "codes", "index",
     "coder/base", "coder/added", "coder/folder", "ranking/features", "ranking/candidates", "ranking/scorer",
-    "ranking/fits", "indexing", "search", "rules", "code_edits", "snapshot", "export", "live", "ranked", "names",
-    "answer", "shop", "near_line", "serve", "evaluation", "display", "cli_measuring", "cli_causal", "cli_serving",
-    "cli_searching", "cli", "__init__",
+    "ranking/fits", "indexing", "search", "rules", "code_edits", "snapshot", "export", "backups", "live", "ranked",
+    "names", "answer", "shop", "near_line", "serve", "evaluation", "display", "cli_measuring", "cli_causal",
+    "cli_serving", "cli_searching", "cli", "__init__",
 )  # fmt: skip
 """Rooms and modules that do not compute with it. What they import inside a function is theirs to choose, so that the
 one place that opens an encoder may."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -103,6 +104,8 @@ class Store:
             connection.execute("SELECT count(*) FROM change").fetchone()
         except sqlite3.Error as error:
             fix = "restore it from a copy, or move it away and lose what changed since the index was written"
+            if isinstance(error, sqlite3.OperationalError):  # it is no worse for it
+                fix = "see that this process may read and write it and its folder, or be the user who serves it"
             raise IndexFolderError(f"{path}: the store cannot be used ({error}). Fix: {fix}") from None
         return cls(connection, path)
 
@@ -111,6 +114,23 @@ class Store:
             self._connection.close()
             if self._watching is not None:
                 self._watching.close()
+
+    def copy(self, path: Path) -> None:
+        """Writes what is committed at this moment into a new file, which needs none beside it; nobody waits for it.
+        Raises IndexFolderError for a store that is damaged, and where the copy cannot be written."""
+        mode = stat.S_IMODE(self.path.stat().st_mode)
+        path.touch(mode | stat.S_IRUSR | stat.S_IWUSR)  # keys and clicks are shown to nobody else
+        try:
+            with closing(sqlite3.connect(path)) as copy:
+                with self._lock:
+                    self._connection.backup(copy)
+                copy.execute("PRAGMA journal_mode=DELETE")
+                problem = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+                if problem != "ok":
+                    raise sqlite3.DatabaseError(problem)
+        except sqlite3.Error as error:
+            fix = "see that there is space for the copy; a store that is damaged is to be restored from an older one"
+            raise IndexFolderError(f"{self.path}: the store cannot be copied ({error}). Fix: {fix}") from None
 
     def version(self) -> int:
         """A number that changes when another process has committed something. It has a connection of its own, so that
