@@ -42,6 +42,10 @@ TOO_COMMON = 0.25
 TYPE_SHARE = 0.3
 """Share of the texts with a phrase that must be about it for it to be a type. Not tuned."""
 
+TITLED_SHARE = 0.03
+"""Share of the products with a word, in any field, whose titles must be about it for it to be a type: descriptions are
+full of words that end a title now and then ("if", "designed"). docs/log.md, "Types that are none"."""
+
 
 @dataclass(frozen=True)
 class MiningSettings:
@@ -80,7 +84,7 @@ def mine(products: Sequence[Product], log: Sequence[Interaction], settings: Mini
     for query in dict.fromkeys(i.query for i in log):
         queries.add(query)
     structured, spellings = _read_columns(products, reader, settings)
-    single = _find_single_words(products, log, reader)
+    single, holding = _find_single_words(products, log, reader)
     slots = {
         key: count.most_common(1)[0][0]
         for key, count in structured.items()
@@ -93,7 +97,7 @@ def mine(products: Sequence[Product], log: Sequence[Interaction], settings: Mini
     keys = list(names)
     for key in sorted(keys, key=len):  # a phrase may take the slot of its last word
         if key not in slots:
-            slots[key] = _find_slot(key, names[key], titles, queries, slots, settings)
+            slots[key] = _find_slot(key, names[key], titles, queries, holding, slots, settings)
     names = {key: name for key, name in names.items() if not _says_twice(key, slots)}
     keys = list(names)
     usage = _count_usage(names, slots, products, log, reader)
@@ -143,16 +147,23 @@ def _read_columns(
     return votes, spellings
 
 
-def _find_single_words(products: Iterable[Product], log: Iterable[Interaction], reader: Reader) -> dict[Stems, str]:
-    """Every word of every field and query by its stem, as it is spelt most."""
+def _find_single_words(
+    products: Iterable[Product], log: Iterable[Interaction], reader: Reader
+) -> tuple[dict[Stems, str], Counter[Stems]]:
+    """Every word of every field and query by its stem, as it is spelt most; and how many products hold each stem."""
+    stem = reader.analyzer.stem
     count = Counter(word for query in {i.query: None for i in log} for word in reader(query)[0])
+    holding: Counter[Stems] = Counter()
     for product in products:
+        words: list[str] = []
         for name, text in field_texts(product):  # long texts are read once, not kept
-            count.update(reader.analyzer.words(text) if name == "description" else reader(text)[0])
+            words += reader.analyzer.words(text) if name == "description" else reader(text)[0]
+        count.update(words)
+        holding.update({(stem(word),) for word in set(words)})
     spellings: dict[Stems, str] = {}
     for word, _ in count.most_common():
-        spellings.setdefault((reader.analyzer.stem(word),), word)
-    return spellings
+        spellings.setdefault((stem(word),), word)
+    return spellings, holding
 
 
 def _name_keys(
@@ -209,10 +220,15 @@ def _find_slot(
     name: str,
     titles: PhraseCounts,
     queries: PhraseCounts,
+    holding: Counter[Stems],
     slots: dict[Stems, str],
     settings: MiningSettings,
 ) -> str:
-    """What the words say, else `type` for what texts are mostly about, or a phrase whose last word is such a type."""
+    """What the words say, else `type` for what texts are mostly about, or a phrase whose last word is such a type.
+
+    `holding` counts the products with a word in any field: one that few of these are about is no type, unless searchers
+    say so.
+    """
     row = name.split()
     analyzer = titles.reader.analyzer
     slot = slot_of_words(tuple(row), analyzer, settings.slots)
@@ -220,6 +236,8 @@ def _find_slot(
         return slot
     in_queries, in_titles = queries.holding[key], titles.holding[key]
     about = queries.last[key] / in_queries if in_queries > 1 else titles.last[key] / max(in_titles, 1)
+    if in_queries <= 1 and titles.last[key] < TITLED_SHARE * holding[key]:
+        about = 0.0
     end = head_of(row, analyzer.stopwords)
     if about >= TYPE_SHARE or (len(key) > 1 and slots.get(key[end - 1 : end]) == "type"):
         slot = "type"
