@@ -76,8 +76,9 @@ class Samples:
         log: Sequence[Interaction],
         tokenizer: TextTokenizer,
         bm25: BM25Index,
+        other_side: bool = True,
     ) -> Samples:
-        """`tokenized` and `bm25` are of `products`, row by row."""
+        """`tokenized` and `bm25` are of `products`, row by row; `other_side` as of `make_targets`."""
         lexicon = tokenizer.lexicon
         row_of = {p.product_id: i for i, p in enumerate(products)}
         queries = list(dict.fromkeys(i.query for i in log))
@@ -95,6 +96,7 @@ class Samples:
             [_attributes_of(tokenized, i) for i in range(len(products))],
             pairs,
             weights,
+            other_side,
         )
         clicked, chance = [], []
         order = np.argsort(pairs[:, 0], kind="stable")
