@@ -235,6 +235,22 @@ def test_the_head_of_a_title_is_a_type(title: str) -> None:
     assert lexicon.attributes[_id(lexicon, "zorb")].slot == "type"
 
 
+@pytest.mark.parametrize(("described", "slot"), [(10, "type"), (200, "modifier")])
+def test_a_word_that_few_of_those_who_hold_it_are_about_is_no_type(described: int, slot: str) -> None:
+    """Four titles end in it: of 14 products that hold it, or of 204."""
+    titled = [Product(f"t{i}", f"Shelf {wood} Keeper") for i, wood in enumerate(("oak", "ash", "elm", "fir"))]
+    others = [Product(f"d{i}", f"Oak Table {i}", description="A keeper.") for i in range(described)]
+    attributes = mine([*titled, *others], [], SMALL).attributes
+    assert [a.slot for a in attributes if a.value == "keeper"] == [slot]
+
+
+def test_what_searchers_ask_for_at_the_end_of_queries_is_a_type_wherever_products_say_it() -> None:
+    products = [Product(f"d{i}", f"Oak Table {i}", description="A keeper.") for i in range(200)]
+    log = [Interaction(f"{wood} keeper", "d1") for wood in ("oak", "ash", "elm")]
+    lexicon = mine(products, log, SMALL)
+    assert Attribute("type", "keeper") in lexicon.attributes
+
+
 def test_a_word_that_only_some_products_call_their_brand_keeps_its_slot() -> None:
     products = [Product(str(i), "oak table", brand="Oak" if i == 0 else "") for i in range(8)]
     assert mine(products, []).attributes[_id(mine(products, []), "oak")].slot == "material"
