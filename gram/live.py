@@ -27,7 +27,7 @@ from gram.errors import DataError, IndexFolderError, ModelError, SettingError
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
 from gram.index.segment import Index, value_scores
-from gram.index.state import State, identity_of, scores_of, state_of
+from gram.index.state import Identity, State, identity_of, scores_of, state_of
 from gram.index.store import FROM_MODEL, MERGED, PENDING, Change, Entry, Store, store_path
 from gram.index.table import product_of, to_json
 from gram.indexing import NO_MODEL, assemble_index, product_stems, unique_ids
@@ -61,7 +61,7 @@ class LiveIndex:
         self.model = model
         self._writing = threading.RLock()
         self._lock = ExitStack()
-        self._identity = (0, 0)
+        self._identity: Identity = (0, 0, 0)
         self._scored = scores_of(searcher.model)
         self.refused: State = frozenset()  # of the files that could not be taken in, until they change
         self._seen = 0
@@ -88,7 +88,7 @@ class LiveIndex:
                 fix = "if that is a service, send it the changes (PUT /products/ID, POST /products); to read, read_only"
                 raise DataError(folder, error.problem, fix) from error
         try:
-            identity = identity_of(folder) if folder.is_dir() else (0, 0)
+            identity = identity_of(folder) if folder.is_dir() else (0, 0, 0)
             searcher = Searcher.load(folder, model, device, check, only)
             new = read_only and not path.exists()
             store = _empty_store(path if watching else ":memory:") if new else Store.open(path, read_only)
@@ -272,7 +272,7 @@ class LiveIndex:
 
     # --- what is on disk --------------------------------------------------------------------------------------------
 
-    def _read(self, index: Index, identity: tuple[int, int]) -> None:
+    def _read(self, index: Index, identity: Identity) -> None:
         """Shows a segment of the disk and what the store holds beyond it; `identity` is the folder's before it was
         opened."""
         self._identity, self._attributes, self._tried = identity, [], None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def test_an_index_written_anew_takes_the_place_of_what_changed(index_folder: Pat
     assert shop.live.refresh()
     assert len(shop) == 100
     assert shop.product("new") is None
+    shop.close()
+
+
+def test_two_indexes_of_one_number_are_told_apart(index_folder: Path) -> None:
+    """A file system gives a folder's number to the next one but one: two merges between two looks."""
+    shop, stat = Shop.open(index_folder, read_only=True), index_folder.stat()
+    os.utime(index_folder, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert index_folder.stat().st_ino == stat.st_ino
+    assert shop.live.refresh()
+    assert not shop.live.refresh()
     shop.close()
 
 

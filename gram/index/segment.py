@@ -272,13 +272,13 @@ def _stray_posting(index: Index) -> str:
     return ""
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
+def _identity(folder: Path) -> tuple[int, int, int] | None:
     """What tells a folder from another one under the same name."""
     try:
         found = folder.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _load_trie(folder: Path, mmap: bool) -> CodeTrie:

@@ -11,16 +11,18 @@ from gram.errors import DataError, IndexFolderError
 from gram.folders import read_json
 
 State: TypeAlias = frozenset[tuple[str, int, int]]
+Identity: TypeAlias = tuple[int, int, int]
 
 
-def identity_of(folder: Path) -> tuple[int, int]:
-    """What tells a folder from another one under the same name. Raises IndexFolderError where there is none."""
+def identity_of(folder: Path) -> Identity:
+    """What tells a folder from another one under the same name: its number, which a file system gives to the next one
+    but one, and when it was filled. Raises IndexFolderError where there is none."""
     try:
         found = folder.stat()
     except OSError as error:
         fix = "put it back, or write it by gram index"
         raise IndexFolderError(f"{folder}: cannot be read ({error.strerror}). Fix: {fix}") from None
-    return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def state_of(index: Path, model: Path | None = None) -> State:
