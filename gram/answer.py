@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -370,33 +370,38 @@ class Answer:
         return hit._replace(codes=tuple(codes))
 
     def _refinements(self, query: QueryRepresentation, rows: NDArray[np.int64]) -> list[Refinement]:
-        """Codes that some of the best hits hold, and the query does not ask for."""
-        lexicon, counts, weights = self.searcher.lexicon, Counter[int](), dict[int, float]()
-        begins = self.snapshot.begins
-        best = rows[:REFINED_FROM]
+        """Codes that some of the best hits have, and the query does not ask for."""
+        lexicon, weights, best = self.searcher.lexicon, defaultdict[int, float](float), rows[:REFINED_FROM]
         for row in best.tolist():
             segment, inside = self._segment_of(row)
             keys, weighed = segment.index.code_rows.of(inside)
-            counts.update(keys.tolist())
             for key, weight in zip(keys.tolist(), weighed.tolist(), strict=True):
-                weights[key] = weights.get(key, 0.0) + weight
+                weights[key] += weight
         said = {word for key in query.codes.key.tolist() for word in lexicon.forms[key][0]} | set(query.terms.stems)
         found, used = [], set(said)
-        fits = np.zeros(int(begins[-1]), dtype=bool)  # over all segments
-        fits[rows] = True
-        among = np.split(fits, begins[1:-1])
-        for key in sorted(counts, key=lambda key: (-weights[key], key)):
+        among, among_best = self._masks(rows), self._masks(best)
+        for key in sorted(weights, key=lambda key: (-weights[key], key)):
             attribute, words = lexicon.attributes[key], set(lexicon.forms[key][0])
-            telling = 2 <= counts[key] <= 0.8 * len(best) and attribute.slot in REFINING_SLOTS
-            if telling and words.isdisjoint(used) and key < lexicon.n_learnt:
+            if attribute.slot not in REFINING_SLOTS or key >= lexicon.n_learnt or not words.isdisjoint(used):
+                continue
+            if 2 <= self._count_having(key, among_best) <= 0.8 * len(best):
                 used |= words
-                having = zip(self.snapshot.segments, among, strict=True)
-                products = sum(segment.count_having(key, some) for segment, some in having)
                 code = code_text((attribute,))
-                found.append(Refinement(code, products, f"code = {quote(code)}"))
+                found.append(Refinement(code, self._count_having(key, among), f"code = {quote(code)}"))
                 if len(found) == REFINEMENTS:
                     break
         return found
+
+    def _masks(self, rows: NDArray[np.int64]) -> list[NDArray[np.bool_]]:
+        """Some rows, over all segments, as a mask of each segment's products."""
+        begins = self.snapshot.begins
+        mask = np.zeros(int(begins[-1]), dtype=bool)
+        mask[rows] = True
+        return np.split(mask, begins[1:-1])
+
+    def _count_having(self, key: int, among: Sequence[NDArray[np.bool_]]) -> int:
+        """Of masked products, how many have an attribute."""
+        return sum(s.count_having(key, some) for s, some in zip(self.snapshot.segments, among, strict=True))
 
 
 def _lowered(scores: NDArray[np.float32], some: NDArray[np.bool_], others: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -23,6 +23,10 @@ from gram.ranking.candidates import NEAREST
 from gram.records import Attribute, Product
 from gram.search import Searcher
 
+GIVEN = 0.25
+"""The weight of an attribute that the model writes for a product from which the product counts as having it, for
+filters, rules, counts and refinements; a search finds by smaller ones too. docs/log.md, "Types that are none"."""
+
 
 @dataclass(frozen=True, eq=False)
 class LiveSegment:
@@ -56,17 +60,21 @@ class LiveSegment:
         return bool(len(rows)) and not self.alive.isdisjoint(BitMap(rows))
 
     def having(self, key: int) -> BitMap:
-        """The rows that hold an attribute or were given it; none for −1."""
-        has = BitMap()
-        for postings in (self.index.lexical, self.index.expansion):
-            if 0 <= key < postings.n_keys:
-                has |= BitMap(postings.of(key)[0])
-        return self.alive & has
+        """The rows that hold an attribute or were given it with a weight of GIVEN; none for −1."""
+        return self.alive & BitMap(self._having(key))
 
     def count_having(self, key: int, among: NDArray[np.bool_]) -> int:
-        """Of some rows (N,), which are alive, how many hold an attribute or were given it."""
-        lists = [p.of(key)[0] for p in (self.index.lexical, self.index.expansion) if 0 <= key < p.n_keys]
-        return len(np.unique(np.concatenate([rows[among[rows]] for rows in lists]))) if lists else 0
+        """The same of some rows (N,), which are alive: how many."""
+        rows = self._having(key)
+        return len(np.unique(rows[among[rows]]))
+
+    def _having(self, key: int) -> NDArray[np.int32]:
+        lists = [np.zeros(0, dtype=np.int32)]
+        for postings, least in ((self.index.lexical, 0.0), (self.index.expansion, GIVEN)):
+            if 0 <= key < postings.n_keys:
+                rows, weights = postings.of(key)  # the heaviest first
+                lists.append(rows[: int(np.searchsorted(-weights, -least, side="right"))] if least else rows)
+        return np.concatenate(lists)
 
 
 def to_mask(rows: BitMap, n: int) -> NDArray[np.bool_]:
@@ -104,11 +112,16 @@ class Snapshot:
 
     @cached_property
     def code_counts(self) -> NDArray[np.int64]:
-        """(A,) how many products hold each attribute of the lexicon or were given it."""
+        """(A,) how many products have each attribute of the lexicon, as of `LiveSegment.having`."""
         counts = np.zeros(len(self.searcher.lexicon), dtype=np.int64)
         for segment in self.segments:
-            rows = segment.index.code_rows.read(np.array(segment.alive, dtype=np.int64))
-            counts += np.bincount(rows.key, minlength=len(counts))
+            index, alive = segment.index, to_mask(segment.alive, segment.index.n_products)
+            has = [np.zeros(0, dtype=np.int64)]  # key · N + row
+            for postings, least in ((index.lexical, 0.0), (index.expansion, GIVEN)):
+                key = np.repeat(np.arange(postings.n_keys), np.diff(postings.start))
+                kept = alive[postings.product] & (postings.weight >= least)
+                has.append(key[kept] * index.n_products + postings.product[kept])
+            counts += np.bincount(np.unique(np.concatenate(has)) // index.n_products, minlength=len(counts))
         return counts
 
     def find(self, product_id: str) -> tuple[LiveSegment, int] | None:

@@ -88,7 +88,8 @@ def mine(products: Sequence[Product], log: Sequence[Interaction], settings: Mini
     slots = {
         key: count.most_common(1)[0][0]
         for key, count in structured.items()
-        if count.total() >= 0.25 * titles.holding[key]  # "wood" is a brand of few, a word of many; not tuned
+        # "wood" is a brand of few, a word of many, as "other" is a colour; not tuned
+        if count.total() >= max(0.25 * titles.holding[key], TITLED_SHARE * holding[key])
     }
     brands = {key for key, slot in slots.items() if slot == "brand"}
     keys = sorted(_find_phrases(titles, queries, brands, settings) | slots.keys() | single.keys())
