@@ -337,6 +337,8 @@ class LiveIndex:
         """
         with self._writing:
             scored, identity = self._score_anew(), identity_of(self.folder)
+            if self.read_only and self.store.renew():
+                self._identity = (0, 0, 0)  # what was read of the other one is read again
             if identity != self._identity and (state := state_of(self.folder, self.model)) != self.refused:
                 try:
                     searcher = self._open_anew()

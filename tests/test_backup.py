@@ -345,3 +345,26 @@ def test_the_command_and_a_service_of_the_copy(index_folder: Path, tmp_path: Pat
     assert (answer["hits"][0]["product_id"], answer["rules"]) == ("new", ["r"])
     assert "new  Zumbrel navy sofa" in run("search", index, "zumbrel", "-k", 2)
     assert run("keys", index, "list") == "page\tsearch\n"
+
+
+def test_a_copy_that_is_put_back_is_taken_in_by_who_reads_and_by_no_writer(index_folder: Path, tmp_path: Path) -> None:
+    """A writer that went on would write into a file that nobody opens again."""
+    store = store_path(index_folder)
+    with Shop.open(index_folder) as writer, Shop.open(index_folder, read_only=True) as reader:
+        writer.update([Product("kept", "Zumbrel sofa")])
+        backup(index_folder, tmp_path / "copy")
+        writer.update([Product("later", "Zumbrel lamp")])
+        assert reader.live.refresh()
+        assert {"kept", "later"} <= {hit.product_id for hit in reader.search("zumbrel").hits}
+        for name in (store.name, f"{store.name}-wal", f"{store.name}-shm"):
+            store.with_name(name).rename(tmp_path / f"away.{name}")
+        with pytest.raises(GramError, match=r"taken away or replaced while it is open\. Fix: stop every process"):
+            writer.update([Product("lost", "Zumbrel bed")])
+        assert not reader.live.refresh(), "what it has goes on"
+        shutil.copy(tmp_path / "copy" / store.name, store)
+        with pytest.raises(GramError, match="taken away or replaced"):
+            writer.put_rule("r", {"action": "hide", "query": "lamp", "products": ["kept"]})
+        assert reader.live.refresh()
+        assert [hit.product_id for hit in reader.search("zumbrel").hits][:1] == ["kept"]
+        assert reader.product("later") is None
+        assert not reader.live.refresh()

@@ -83,13 +83,18 @@ class Store:
         self._connection, self.path = connection, path
         self._watching: sqlite3.Connection | None = None
         self._lock = threading.RLock()
+        self._file = _file_of(path)
 
     @classmethod
     def open(cls, path: str | Path, read_only: bool = False) -> Store:
         """Opens the file, or makes it; ":memory:" keeps nothing. Raises IndexFolderError for one that is no store, and
         for one that another process has not made whole within WAIT."""
-        in_memory = str(path) == ":memory:"
         path = Path(path)
+        return cls(cls._connect(path, read_only), path)
+
+    @staticmethod
+    def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
+        in_memory = str(path) == ":memory:"
         try:
             uri = "file::memory:" if in_memory else f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
             connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None, timeout=30)
@@ -99,7 +104,8 @@ class Store:
                 time.sleep(WAIT / 100)
             if not whole:
                 connection.close()
-                fix = "open it again once the process that makes it has begun, or remove the file if none does"
+                fix = "open it again once the process that makes it has begun; where it was put back from a copy, first"
+                fix += " stop every process of this index, those that only read it too, and put it back again"
                 raise IndexFolderError(f"{path}: the store has no tables yet. Fix: {fix}")
             connection.execute("SELECT count(*) FROM change").fetchone()
         except sqlite3.Error as error:
@@ -107,13 +113,24 @@ class Store:
             if isinstance(error, sqlite3.OperationalError):  # it is no worse for it
                 fix = "see that this process may read and write it and its folder, or be the user who serves it"
             raise IndexFolderError(f"{path}: the store cannot be used ({error}). Fix: {fix}") from None
-        return cls(connection, path)
+        return connection
 
     def close(self) -> None:
         with self._lock:
             self._connection.close()
             if self._watching is not None:
                 self._watching.close()
+
+    def renew(self) -> bool:
+        """For who only reads: opens the file that stands in the place of the one that was opened. Whether one does."""
+        found = _file_of(self.path)
+        if found is None or found == self._file:
+            return False
+        connection = self._connect(self.path, read_only=True)
+        with self._lock:
+            self._connection.close()
+            self._connection, self._watching, self._file = connection, None, found
+        return True
 
     def copy(self, path: Path) -> None:
         """Writes what is committed at this moment into a new file, which needs none beside it; nobody waits for it.
@@ -144,6 +161,9 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
+        if _file_of(self.path) != self._file:  # it would be written into a file that nobody opens again
+            fix = "stop every process of this index before its store is put back, and start again"
+            raise IndexFolderError(f"{self.path}: the store was taken away or replaced while it is open. Fix: {fix}")
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -235,6 +255,15 @@ class Store:
     def last_click(self) -> int:
         """The number of the last click; 0 for none."""
         return int(self._read("SELECT coalesce(max(number), 0) FROM click")[0][0])
+
+
+def _file_of(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another one of its name; None for none, and where nothing is kept."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _is_whole(connection: sqlite3.Connection) -> bool:

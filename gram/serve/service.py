@@ -124,7 +124,7 @@ class Service:
         host = _HOST.fullmatch(named)
         if host is None or host[1] not in LOOPBACK:
             problem = f"this service does not answer to the name {named!r:.60}"
-            raise HTTPError(403, "bad_host", problem, "call it 127.0.0.1, or make a key: gram keys add")
+            raise HTTPError(403, "bad_host", problem, "call it 127.0.0.1, or make a key: gram keys INDEX add NAME")
         if origin is None or origin.split("://")[-1] == named:
             return
         if is_allowed(origin, self.settings.origins):
@@ -133,7 +133,7 @@ class Service:
             refused = request.method not in ("GET", "HEAD") and request.url.path != "/search"
             problem = "pages of other sites may not write here"
         if refused:
-            raise HTTPError(403, "bad_origin", problem, "make a key: gram keys add")
+            raise HTTPError(403, "bad_origin", problem, "make a key: gram keys INDEX add NAME")
 
     def endpoint(self, route: str, needed: str, handler: Handler) -> Handler:
         """A handler with its key checked, its errors in our form, and its time measured."""
@@ -207,5 +207,5 @@ def _resident(pid: int) -> int:
 
 
 def _unauthorised(code: str, problem: str) -> HTTPError:
-    fix = "send the header Authorization: Bearer KEY; gram keys add makes one"
+    fix = "send the header Authorization: Bearer KEY; gram keys INDEX add NAME makes one"
     return HTTPError(401, code, problem, fix, {"WWW-Authenticate": "Bearer"})
