@@ -35,7 +35,6 @@ VARIANTS = (
     Variant("without vectors and tokens", ("vectors", "tokens")),
     Variant("without words", ("words",)),
     Variant("with co-training", training={"co_training": 150}),
-    Variant("without labels of the other side", training={"other_side": False}),
 )
 
 

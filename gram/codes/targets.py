@@ -44,7 +44,6 @@ def make_targets(
     product_attributes: Sequence[NDArray[np.int32]],
     pairs: NDArray[np.int64],
     weights: NDArray[np.float32],
-    other_side: bool = True,
 ) -> tuple[Targets, Targets]:
     """Targets of queries and of products, learnt attributes only.
 
@@ -57,11 +56,7 @@ def make_targets(
         product_attributes: the lexical attributes of each product, N rows.
         pairs: (query, product) of each interaction, (I, 2).
         weights: of each interaction, (I,).
-        other_side: whether the texts of the other side of interactions count; without, a text's targets are what it
-            holds itself.
     """
-    if not other_side:
-        pairs, weights = pairs[:0], weights[:0]
     clicked: list[list[tuple[int, float]]] = [[] for _ in query_attributes]
     queries_of: defaultdict[int, list[int]] = defaultdict(list)
     for (query, product), weight in zip(pairs.tolist(), weights.tolist(), strict=True):

@@ -62,7 +62,6 @@ class TrainingSettings:
     validate_every: int = 100
     patience: int = 3  # validations without a gain before stopping
     code_losses: bool = True  # False trains vectors alone, without anything that makes codes: a control
-    other_side: bool = True  # False has each text learn what it holds itself alone: a control, of co-training's labels
     averaged: float = 0.98  # how much of the running mean of the weights a step leaves as it is
     co_training: int = 0  # steps of co-training; measured, it made nothing better on top of joint training
     seed: int = 0

@@ -76,9 +76,8 @@ class Samples:
         log: Sequence[Interaction],
         tokenizer: TextTokenizer,
         bm25: BM25Index,
-        other_side: bool = True,
     ) -> Samples:
-        """`tokenized` and `bm25` are of `products`, row by row; `other_side` as of `make_targets`."""
+        """`tokenized` and `bm25` are of `products`, row by row."""
         lexicon = tokenizer.lexicon
         row_of = {p.product_id: i for i, p in enumerate(products)}
         queries = list(dict.fromkeys(i.query for i in log))
@@ -96,7 +95,6 @@ class Samples:
             [_attributes_of(tokenized, i) for i in range(len(products))],
             pairs,
             weights,
-            other_side,
         )
         clicked, chance = [], []
         order = np.argsort(pairs[:, 0], kind="stable")

@@ -53,9 +53,7 @@ def mine_lexicon(run: TrainingRun) -> None:
     backbone = load_backbone(settings.backbone, (t for p in products for _, t in field_texts(p)), settings.scratch)
     tokenizer = TextTokenizer(lexicon, backbone)
     run.bm25 = BM25Index.build(product_stems(products, lexicon.analyzer))
-    run.samples = Samples.collect(
-        products, tokenizer.products(products), run.logged, tokenizer, run.bm25, settings.training.other_side
-    )
+    run.samples = Samples.collect(products, tokenizer.products(products), run.logged, tokenizer, run.bm25)
     log.info("code space: %d codes", len(run.samples.space.codes))
     if settings.teacher:
         run.samples = teach(run.samples, load_coder(Path(settings.teacher), settings.device))

@@ -53,10 +53,8 @@ class CodeSamples:
     of_products: CodeTargets
 
     @classmethod
-    def collect(
-        cls, lexicon: Lexicon, products: Sequence[Product], log: Sequence[Interaction], other_side: bool = True
-    ) -> CodeSamples:
-        """From a catalogue and what was clicked in it, which may be nothing; `other_side` as of `make_targets`."""
+    def collect(cls, lexicon: Lexicon, products: Sequence[Product], log: Sequence[Interaction]) -> CodeSamples:
+        """From a catalogue and what was clicked in it, which may be nothing."""
         row_of = {p.product_id: i for i, p in enumerate(products)}
         queries = list(dict.fromkeys(i.query for i in log))
         number = {query: i for i, query in enumerate(queries)}
@@ -73,7 +71,6 @@ class CodeSamples:
             [row[row[:, 3] < FIELDS.index("description"), 0] for row in tags],
             pairs,
             weights,
-            other_side,
         )
         order = np.argsort(pairs[:, 0], kind="stable")
         ends = np.cumsum(np.bincount(pairs[:, 0], minlength=len(queries)))[:-1]

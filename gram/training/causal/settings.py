@@ -17,7 +17,6 @@ class CausalSettings:
     model: LanguageModelSettings = field(default_factory=LanguageModelSettings)
     writing: WritingSettings = field(default_factory=WritingSettings)
     steps: int = 0  # of joint training
-    other_side: bool = True  # whether its targets are of the texts of both sides, or of a text itself alone
     co_training: int = -1  # steps; −1 for half as many as joint training
     co_alignment: int = -1  # steps; −1 for a quarter as many
     batch: int = 32  # texts of each side in a step

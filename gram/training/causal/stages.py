@@ -59,7 +59,7 @@ def mine_lexicon(run: CausalRun) -> None:
     check_language_model(run.causal.model)
     log.info("finding the attributes of %d products and %d interactions", len(products), len(run.logged))
     lexicon = mine(products, run.logged, settings.mining)
-    samples = run.samples = CodeSamples.collect(lexicon, products, run.logged, run.causal.other_side)
+    samples = run.samples = CodeSamples.collect(lexicon, products, run.logged)
     log.info(
         "lexicon: %d attributes, %d of them learnt; %d codes", len(lexicon), lexicon.n_learnt, len(samples.space.codes)
     )
@@ -141,6 +141,4 @@ def train_likelihood(
 
 def _held_out_samples(run: CausalRun) -> CodeSamples | None:
     """Held-out queries with the codes that targets make of them; none where nothing is held out."""
-    if not run.held_out:
-        return None
-    return CodeSamples.collect(run.coder.lexicon, run.products, run.held_out, run.causal.other_side)
+    return CodeSamples.collect(run.coder.lexicon, run.products, run.held_out) if run.held_out else None
