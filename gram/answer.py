@@ -17,7 +17,7 @@ from gram.coder.base import QueryRepresentation
 from gram.errors import SettingError
 from gram.index.fields import facet, letters
 from gram.index.filters import Filter, parse_filter, quote
-from gram.names import check_names, check_sort, warn_of_fields, warn_of_filter
+from gram.names import check_names, check_sort, warn_of_fields, warn_of_filter, warn_of_price
 from gram.ranked import BETWEEN, Ranked, by_part
 from gram.ranking.candidates import Candidates, Part, find_in_parts
 from gram.ranking.fits import FIT, ORDINARY, Fitting, find_fitting, having_all
@@ -148,12 +148,15 @@ def check_texts(**texts: Any) -> None:
 
 
 def read_query(snapshot: Snapshot, query: str, rules: Sequence[Rule]) -> tuple[str, PriceRange | None, list[str]]:
-    """The words that are searched for, without the price that a shop with prices is asked for, and with what rules put
-    in their place; that price; and the ids of these rules."""
+    """The words that are searched for, without the price that is asked for, and with what rules put in their place;
+    that price, of a shop with prices; and the ids of these rules."""
     price = read_price(query)
-    if price and not any("price" in segment.fields.columns for segment in snapshot.segments):
+    words = price.query if price and price.query else query  # a price alone is words to a shop without
+    if "price" not in snapshot.field_names:
         price = None
-    words, synonyms = replace_synonyms(rules, price.query if price else query, snapshot.searcher.lexicon.analyzer)
+    elif price:
+        words = price.query
+    words, synonyms = replace_synonyms(rules, words, snapshot.searcher.lexicon.analyzer)
     return words, price, synonyms
 
 
@@ -205,7 +208,8 @@ class Answer:
         """What the request names that nobody has and that is no error."""
         distinct = self.request.distinct.strip()
         fields = [*self.request.facets, distinct] if distinct else self.request.facets
-        return [*warn_of_fields(self.snapshot, fields), *warn_of_filter(self.snapshot, self.filter)]
+        price = warn_of_price(self.snapshot) if read_price(self.request.query) else []
+        return [*price, *warn_of_fields(self.snapshot, fields), *warn_of_filter(self.snapshot, self.filter)]
 
     def _codes(self, query: QueryRepresentation) -> list[tuple[str, str, float]]:
         attributes, left_out = self.searcher.lexicon.attributes, query.codes.left_out

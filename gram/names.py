@@ -83,6 +83,13 @@ def warn_of_filter(snapshot: Snapshot, sought: Filter) -> list[str]:
     ]
 
 
+def warn_of_price(snapshot: Snapshot) -> list[str]:
+    """A sentence on the price that a query asks for, where no product has one."""
+    if "price" in snapshot.field_names:
+        return []
+    return ["no product has a price: what the query says of one is passed over. Fix: give products a price"]
+
+
 def warn_of_rule(snapshot: Snapshot, rule: Rule) -> list[str]:
     """A sentence for each field, code, value and product that a rule names and nobody has."""
     sought = parse_filter(rule.filter)

@@ -148,3 +148,13 @@ def test_over_http(client: TestClient) -> None:
     client.delete("/rules/r")
     tried = client.post("/rules/try", json={"q": "sofa", "rules": [rule, rule | {"filter": "colr = red"}]}).json()
     assert (tried["warnings"], tried["after"]["warnings"]) == ([SOFE, COLR], [])
+
+
+def test_a_price_is_passed_over_and_said_where_no_product_has_one(shop: Shop) -> None:
+    snapshot = shop.live.snapshot
+    vars(snapshot)["field_names"] = snapshot.field_names - {"price"}
+    found = shop.search("sofa under $1")
+    told = "no product has a price: what the query says of one is passed over. Fix: give products a price"
+    assert (found.read_as, found.warnings) == ("sofa", [told])
+    assert [hit.product_id for hit in found.hits] == [hit.product_id for hit in shop.search("sofa").hits]
+    assert shop.search("under $1").read_as == "under $1"
