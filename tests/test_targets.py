@@ -54,13 +54,6 @@ def test_a_query_says_what_its_clicked_products_have_by_their_share() -> None:
     assert _row(of_queries, 1) == {1: 1.0, 2: 1.0, 3: 1.0}
 
 
-def test_without_the_other_side_a_text_says_what_it_holds_alone() -> None:
-    pairs, weights = np.array([(0, 0)], np.int64), np.ones(1, np.float32)
-    of_queries, of_products = make_targets(_lexicon(), _ids([0]), _ids([1, 2]), pairs, weights, other_side=False)
-    assert _row(of_queries, 0) == {0: 1.0}
-    assert _row(of_products, 0) == {1: MENTION_RATES[1], 2: MENTION_RATES[2]}
-
-
 def test_a_product_says_what_searchers_mention_and_what_its_queries_name() -> None:
     # Product 1 holds b and c; of its two queries one names a, both name c.
     _, of_products = _targets([[0, 2], [2]], [[0], [1, 2], []], [(0, 1, 1.0), (1, 1, 1.0)])

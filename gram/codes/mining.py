@@ -42,9 +42,10 @@ TOO_COMMON = 0.25
 TYPE_SHARE = 0.3
 """Share of the texts with a phrase that must be about it for it to be a type. Not tuned."""
 
-TITLED_SHARE = 0.03
-"""Share of the products with a word, in any field, whose titles must be about it for it to be a type: descriptions are
-full of words that end a title now and then ("if", "designed"). docs/log.md, "Types that are none"."""
+TITLED_SHARE, TITLED_SHARE_OF_NOUN = 0.03, 0.01
+"""Share of the products with a word, in any field, whose titles must be about it for it to be a type; of one that titles
+hold in singular and plural. Descriptions are full of words that end a title now and then ("if", "designed").
+docs/log.md, "Types that are none"."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,9 @@ def _find_slot(
         return slot
     in_queries, in_titles = queries.holding[key], titles.holding[key]
     about = queries.last[key] / in_queries if in_queries > 1 else titles.last[key] / max(in_titles, 1)
-    if in_queries <= 1 and titles.last[key] < TITLED_SHARE * holding[key]:
+    is_noun = len(name) > 2 and not analyzer.nouns.isdisjoint((name, name.removesuffix("s")))  # "do" has "does"
+    share = TITLED_SHARE_OF_NOUN if is_noun else TITLED_SHARE
+    if in_queries <= 1 and titles.last[key] < share * holding[key]:
         about = 0.0
     end = head_of(row, analyzer.stopwords)
     if about >= TYPE_SHARE or (len(key) > 1 and slots.get(key[end - 1 : end]) == "type"):
