@@ -27,7 +27,7 @@ from gram.index.nearest import Sketch
 from gram.index.postings import Postings
 from gram.index.segment import Index, value_scores
 from gram.index.store import MERGED, Store, store_path
-from gram.index.table import OFFSETS, ProductTable
+from gram.index.table import LINES, OFFSETS, ProductTable
 from gram.index.titles import Titles
 from gram.records import Product
 from gram.text.analysis import Analyzer
@@ -74,7 +74,8 @@ def _supersede(output: Path, products: Sequence[Product], replace: bool) -> int:
     with closing(Store.open(path)) as store:
         last, dropped = store.last(), find_dropped(output, store, products)
     if any(dropped) and not replace:
-        fix = f"gram merge {output}, and take its products.jsonl into the catalogue; or drop the changes with --replace"
+        live = output / LINES
+        fix = f"gram merge {output}, and take {live} into the catalogue; or drop the changes with --replace"
         raise DataError(output, f"changed live, and the catalogue lacks of it: {dropped}.", fix)
     if any(dropped):
         log.warning("%s: dropped of what changed live: %s; rules, keys, clicks and codes given stay", output, dropped)

@@ -85,7 +85,8 @@ class LiveIndex:
             try:
                 lock.enter_context(lock_folder(path))
             except DataError as error:
-                fix = "if that is a service, send it the changes (PUT /products/ID, POST /products); to read, read_only"
+                fix = "if that is a service, send it the changes (PUT /products/ID, POST /products); to read,"
+                fix += " open it with --read-only (in Python, read_only)"
                 raise DataError(folder, error.problem, fix) from error
         try:
             identity = identity_of(folder) if folder.is_dir() else (0, 0, 0)

@@ -36,6 +36,9 @@ def test_update_search_merge_and_delete(index_folder: Path, tmp_path: Path) -> N
     assert "new  Zumbrel navy sofa" in run("search", index_folder, "zumbrel", "-k", 1)
     assert "1 of 2 products deleted, 150 left" in run("delete", index_folder, "new", "unknown")
     assert "Zumbrel" not in run("search", index_folder, "zumbrel", "-k", 3)
+    assert "150 products" in run("merge", index_folder)
+    run("index", tmp_path / "model", index_folder / "products.jsonl", "-o", index_folder)  # the state that was live
+    assert "Zumbrel" not in run("search", index_folder, "zumbrel", "-k", 3)
     assert "whole: " in run("check", index_folder)
 
 

@@ -46,6 +46,7 @@ def test_unknown_products_are_left_out_and_warned_of(tmp_path: Path, caplog: pyt
     with pytest.raises(DataError) as caught:
         read_log(path, {"1"}, max_unknown=0.39)
     assert str(caught.value).startswith(f"{path}: {found}, 40.0% where 39.0% are allowed. Fix: ")
+    assert "--max-unknown" in str(caught.value)
 
 
 @pytest.mark.parametrize(

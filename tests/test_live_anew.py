@@ -65,6 +65,7 @@ def test_changes_that_a_catalogue_lacks_are_not_dropped_unasked(
         make_index(model, products, index_folder)
     lost = f"products 2 that came or changed (new, {second.product_id}), 1 that went ({products[2].product_id})"
     assert f"changed live, and the catalogue lacks of it: {lost}. Fix: gram merge {index_folder}" in str(refusal.value)
+    assert f"take {index_folder / 'products.jsonl'} into the catalogue" in str(refusal.value)
     assert not shop.live.refresh(), "it stays"
     held = [first, second._replace(title="Zumbrel lamp"), *products[3:], new]
     make_index(model, held, index_folder)

@@ -57,9 +57,14 @@ def readable(answer: Any, origin: str = SITE) -> bool:
 def test_a_preflight_needs_no_key(asking: Asking, key: str, public: bool) -> None:
     answer = preflight(asking("https://other.example", SITE, public=public), SITE)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, SITE)
-    assert {"GET", "POST"} <= {*answer.headers["access-control-allow-methods"].split(", ")}
-    assert {"Authorization", "Content-Type"} <= {*answer.headers["access-control-allow-headers"].split(", ")}
+    methods = {"GET", "POST", "PUT", "PATCH", "DELETE"}
+    assert {*answer.headers["access-control-allow-methods"].split(", ")} == methods
+    may_send = {"Authorization", "Content-Type", "X-Typing"}
+    assert may_send <= {*answer.headers["access-control-allow-headers"].split(", ")}
+    for method in methods:
+        assert preflight(asking(SITE), SITE, method, "x-typing").status_code == 200, method
     assert "Origin" in answer.headers["vary"].split(", ")
+    assert answer.headers["access-control-max-age"] == "7200"
     assert "access-control-allow-credentials" not in answer.headers
     assert not readable(preflight(asking(SITE), EVIL), EVIL)
     assert preflight(asking(SITE), SITE, headers="x-other").status_code == 400
@@ -85,8 +90,9 @@ def test_every_answer_can_be_read_errors_too(asking: Asking, key: str, monkeypat
         assert answer.headers["access-control-allow-origin"] == SITE
         assert answer.headers["vary"] == "Origin"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin", "which asking by CORS passes over"
-    assert answers[503].headers["retry-after"]
-    assert "Retry-After" in answers[503].headers["access-control-expose-headers"].split(", ")
+    for status, name in ((401, "WWW-Authenticate"), (405, "Allow"), (503, "Retry-After")):
+        assert answers[status].headers[name]
+        assert name in answers[status].headers["access-control-expose-headers"].split(", ")
 
 
 def test_others_read_nothing_and_caches_are_told(asking: Asking, key: str) -> None:
@@ -121,11 +127,28 @@ def test_without_a_key_an_allowed_page_is_what_a_key_for_search_is(asking: Askin
     assert error_of(client.get("/search?q=x", headers=page | {"Host": "shop.example"}), 403)["code"] == "bad_host"
 
 
-def test_without_a_key_pages_that_are_not_allowed_write_nothing(asking: Asking) -> None:
+@pytest.mark.parametrize("origin", [EVIL, f"{SITE}.evil.example", f"{SITE}:444", "https://shop.exampl", "null"])
+def test_without_a_key_pages_that_are_not_allowed_write_nothing(asking: Asking, origin: str) -> None:
+    """They may search, as if there were no list: a browser shows them no answer."""
+    client, page = asking(SITE), {"Origin": origin}
     for method, path in (("POST", "/clicks"), ("PUT", "/products/a"), ("POST", "/products")):
-        refused = asking(SITE).request(method, path, json=CLICK, headers={"Origin": EVIL})
+        refused = client.request(method, path, json=CLICK, headers=page)
         assert error_of(refused, 403)["code"] == "bad_origin"
-        assert not readable(refused, EVIL)
+        assert not readable(refused, origin)
+    for answer in (
+        client.get("/search?q=sofa", headers=page),
+        client.post("/search", json={"q": "sofa"}, headers=page),
+    ):
+        assert (answer.status_code, readable(answer, origin)) == (200, False)
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:8000", "https://localhost:8000"])
+def test_the_page_of_the_service_may_do_all_also_behind_https(asking: Asking, origin: str) -> None:
+    client, page = asking(SITE), {"Origin": origin, "Host": "localhost:8000"}
+    assert client.put("/products/a", json={"title": "x"}, headers=page).status_code in (200, 201)
+    assert client.get("/log", headers=page).status_code == 200
+    other = page | {"Host": "localhost:8001"}
+    assert error_of(client.put("/products/a", json={"title": "x"}, headers=other), 403)["code"] == "bad_origin"
 
 
 def test_any_origin(asking: Asking, key: str) -> None:

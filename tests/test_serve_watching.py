@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 
 from gram.errors import ModelError
 from gram.index.store import Store
+from gram.live import LiveIndex
 from gram.serve.run import _take_in
 from gram.serve.statistics import TIMED, Statistics
 from gram.shop import Shop
@@ -86,17 +87,71 @@ def test_what_breaks_is_counted_and_says_no_more_than_it_should(
     assert 'gram_requests_total{route="/search",status="500"} 1.0' in client.get("/metrics").text
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device"), sqlite3.OperationalError("database or disk is full")]
-)
+FULL = [
+    OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EDQUOT, "Disk quota exceeded"),
+    sqlite3.OperationalError("database or disk is full"),
+]  # fmt: skip
+NOT_FULL = [OSError(errno.EACCES, "Permission denied"), sqlite3.OperationalError("database is locked")]
+
+
+def check_told(response: Any, error: Exception, kept: str) -> None:
+    """That a full disk is told by its name, with what is kept, and any other error is not."""
+    if error in FULL:
+        told = error_of(response, 507)
+        assert told["message"] == f"there is no space left on the service's disk: {kept}"
+        assert (told["code"], told["fix"]) == ("disk_full", "free some space and send it again; no restart is needed")
+    else:
+        told = error_of(response, 500)
+        assert (told["code"], told["message"]) == ("internal", "something broke; it is in the service's log")
+
+
+@pytest.mark.parametrize("error", [*FULL, *NOT_FULL], ids=str)
 def test_a_full_disk_is_told_by_its_name(client: TestClient, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def full(*_: Any, **__: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(Store, "append_clicks", full)
+    monkeypatch.setattr(Store, "append_clicks", fail)
     click = {"query": "sofa", "product_id": next(iter(client.get("/search?q=sofa").json()["hits"]))["product_id"]}
-    told = error_of(client.post("/clicks", json=click), 507)
-    assert (told["code"], told["fix"]) == ("disk_full", "free some space and send it again; no restart is needed")
+    check_told(client.post("/clicks", json=click), error, "nothing is kept of this")
+
+
+@pytest.mark.parametrize("error", [*FULL, *NOT_FULL], ids=str)
+def test_many_products_that_a_full_disk_cuts_off_are_told_how_many_are_written(
+    client: TestClient, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    write, parts = Store.write, iter([None, error])
+
+    def fill(*args: Any) -> int:
+        if (full := next(parts)) is not None:
+            raise full
+        return write(*args)
+
+    monkeypatch.setattr(Store, "write", fill)
+    sent = [{"product_id": f"full{number}", "title": "Full thing"} for number in range(250)]
+    check_told(client.post("/products", json=sent), error, "200 products are written")
+    assert str(error) in caplog.text
+    assert [shop.product(f"full{number}") is not None for number in (0, 199, 200, 249)] == [True, True, False, False]
+    monkeypatch.undo()
+    assert client.post("/products", json=sent).json()["accepted"] == 250
+    shop.delete(product["product_id"] for product in sent)
+
+
+@pytest.mark.parametrize("error", [*FULL, *NOT_FULL], ids=str)
+def test_an_attribute_stands_where_a_full_disk_cuts_off_what_is_coded_anew(
+    client: TestClient, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def fail(*_: Any) -> int:
+        raise error
+
+    monkeypatch.setattr(LiveIndex, "code_anew", fail)
+    address = f"/attributes/brand/fullbrand{''.join(filter(str.isalpha, str(error))).lower()}"
+    kept = "the attribute stands, and sending it again codes the rest of its products"
+    check_told(client.put(address), error, kept)
+    assert str(error) in caplog.text
+    monkeypatch.undo()
+    again = client.put(address)
+    assert (again.status_code, again.json()["new"]) == (200, False)
+    assert again.json()["coded_anew"] > 0
 
 
 def test_what_cannot_be_taken_in_is_told_once(caplog: pytest.LogCaptureFixture) -> None:

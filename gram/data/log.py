@@ -56,7 +56,8 @@ def read_log(
         share = unknown / (unknown + len(log))
         found = f"{unknown} of {unknown + len(log)} interactions are with unknown products ({', '.join(examples)})"
         if share > max_unknown:
-            fix = "give the catalogue that the log was written with, and the same kind of product_id in both."
+            fix = "give the catalogue that the log was written with, and the same kind of product_id in both; or, where"
+            fix += " they are products that are gone, allow more with --max-unknown (in Python, max_unknown)."
             raise DataError(table.path, f"{found}, {share:.1%} where {max_unknown:.1%} are allowed.", fix)
         logger.warning("%s: %s; they are left out", table.path, found)
     return log

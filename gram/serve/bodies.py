@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -43,6 +45,15 @@ def respond_error(error: HTTPError) -> Response:
 def shorten(message: str) -> str:
     """A message without the rest of what was sent, where it repeats much of it."""
     return message if len(message) <= LONGEST_MESSAGE else f"{message[: LONGEST_MESSAGE - 1]}…"
+
+
+def unforeseen(error: Exception, kept: str = "nothing is kept of this") -> HTTPError:
+    """A full disk, by its name and with what is kept; of all else that it is in the log."""
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if is_full or (isinstance(error, sqlite3.Error) and "disk is full" in str(error)):
+        fix = "free some space and send it again; no restart is needed"
+        return HTTPError(507, "disk_full", f"there is no space left on the service's disk: {kept}", fix)
+    return HTTPError(500, "internal", "something broke; it is in the service's log", "try again")
 
 
 def tell(warnings: Iterable[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -32,6 +33,7 @@ from gram.serve.bodies import (
     split_fix,
     tell,
     truth,
+    unforeseen,
 )
 from gram.serve.clicks import read_clicks
 from gram.serve.many import AT_ONCE, is_of_codes, put_many, read_sent
@@ -255,8 +257,12 @@ class Changes:
         shop, slot, value = self.service.shop, request.path_params["slot"], request.path_params["value"]
         attribute, new = await self._write(lambda: shop.add_attribute(slot, value))
         due, anew = await self.service.work(lambda: shop.live.snapshot.like(attribute)), 0
-        for begin in range(0, len(due), AT_ONCE):
-            anew += await self._write(partial(shop.live.code_anew, due[begin : begin + AT_ONCE]))
+        try:
+            for begin in range(0, len(due), AT_ONCE):
+                anew += await self._write(partial(shop.live.code_anew, due[begin : begin + AT_ONCE]))
+        except (OSError, sqlite3.Error) as error:
+            kept = "the attribute stands, and sending it again codes the rest of its products"
+            raise unforeseen(error, kept) from error
         self._merge_if_due()
         return respond({"attribute": str(attribute), "new": new, "coded_anew": anew}, 201 if new else 200)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from gram.data.catalogue import read_product
 from gram.errors import BadRow, DataError
 from gram.records import Product
-from gram.serve.bodies import RETRY, HTTPError, parse, shorten
+from gram.serve.bodies import RETRY, HTTPError, parse, shorten, unforeseen
 
 LINE = 1_000_000  # bytes of one product
 AT_ONCE = 200  # products that are coded and committed together
@@ -58,7 +59,7 @@ class _Tally:
 async def put_many(request: Request, write: Callable[[Iterable[Product]], Awaitable[Any]]) -> dict[str, Any]:
     """Writes the products of a body in NDJSON, or of a JSON array; what is wrong is named by its line and left out.
 
-    An HTTPError for what ends it early, a service that stops say, tells how many are written.
+    An HTTPError for what ends it early, a service that stops or a full disk say, tells how many are written.
     """
     tally = _Tally()
     try:
@@ -66,6 +67,8 @@ async def put_many(request: Request, write: Callable[[Iterable[Product]], Awaita
     except HTTPError as error:
         error.message += f"; {tally.kept:,} products are written"
         raise
+    except (OSError, sqlite3.Error) as error:
+        raise unforeseen(error, f"{tally.kept:,} products are written") from error
     except asyncio.CancelledError:
         problem = f"the service stops; {tally.kept:,} products are written, of others some may be"
         raise HTTPError(503, "stopping", problem, "send the others again", RETRY) from None

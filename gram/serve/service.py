@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import re
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gram.errors import DataError, GramError, MissingExtra
-from gram.serve.bodies import RETRY, HTTPError, respond_error, split_fix
+from gram.serve.bodies import RETRY, HTTPError, respond_error, split_fix, unforeseen
 from gram.serve.forwarding import Following, Forwarding
 from gram.serve.keys import Keyring, may, role_of
 from gram.serve.origins import is_allowed
@@ -149,6 +147,8 @@ class Service:
                         await self.following.catch_up()
                 response = await handler(request)
             except HTTPError as error:
+                if error.__cause__ is not None:  # by `unforeseen`, where it is known what is kept
+                    log.exception("%s %s", request.method, route)
                 response = respond_error(error)
             except MissingExtra as error:
                 response = respond_error(HTTPError(501, "missing_extra", *split_fix(str(error))))
@@ -160,21 +160,12 @@ class Service:
                 response = respond_error(HTTPError(503, "stopping", "the service stops", "send it again", RETRY))
             except Exception as error:  # answered in our form, counted, and told in full where the service is run
                 log.exception("%s %s", request.method, route)
-                response = respond_error(_unforeseen(error))
+                response = respond_error(unforeseen(error))
             self.requests.labels(route, response.status_code).inc()
             self.seconds.labels(route).observe(time.perf_counter() - begin)
             return response
 
         return run
-
-
-def _unforeseen(error: Exception) -> HTTPError:
-    """A full disk, by its name; of all else that it is in the log."""
-    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if is_full or (isinstance(error, sqlite3.Error) and "disk is full" in str(error)):
-        fix = "free some space and send it again; no restart is needed"
-        return HTTPError(507, "disk_full", "there is no space left on the service's disk: nothing is kept of this", fix)
-    return HTTPError(500, "internal", "something broke; it is in the service's log", "try again")
 
 
 def _code_of(error: GramError) -> str:
