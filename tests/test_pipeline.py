@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from tiny_bert import tiny_bert
 
 import gram.coder.precision
+import gram.training.joint
 from gram.coder.encoder.backbone import ScratchSettings
 from gram.data.dataset import Dataset
 from gram.data.shop.generate import generate
@@ -75,11 +76,13 @@ def weights_of(model: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("logged", "pretrained", "moves"), [(False, True, False), (True, True, True), (False, False, True)]
+    ("logged", "teaches_from", "pretrained", "moves"),
+    [(False, 5, True, False), (True, 5, True, True), (True, 50, True, False), (True, 50, False, True)],
 )
-def test_a_pretrained_encoder_is_trained_with_a_log_alone(
-    logged: bool, pretrained: bool, moves: bool, tmp_path: Path
+def test_a_pretrained_encoder_is_trained_with_a_log_of_some_queries_alone(
+    logged: bool, teaches_from: int, pretrained: bool, moves: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(gram.training.joint, "TEACHES_FROM", teaches_from)
     data = generate(products=40, interactions=60, queries=20, seed=1)
     words = {word for product in data.products for word in product.title.lower().split() if word.isalnum()}
     backbone = tiny_bert(tmp_path / "bert", sorted(words)) if pretrained else "scratch"

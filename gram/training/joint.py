@@ -38,6 +38,9 @@ log = logging.getLogger("gram.train")
 WITHOUT_LOG = 100
 """Steps without a log, for what stands on a pretrained encoder: docs/log.md, "What training on a catalogue's own words
 brings"; nothing between 60 and 300 was compared."""
+TEACHES_FROM = 200
+"""Logged queries from which a pretrained encoder is trained on: fewer make it worse than it was. docs/log.md, "A poor
+log"."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class TrainingSettings:
     batch: int = 64
     hard_negatives: int = 32
     encoder_rate: float = 1e-4
-    encoder_rate_without_log: float = 0.0  # of a pretrained one; at 0 what it says of a text stays as it was
+    encoder_rate_without_log: float = 0.0  # of a pretrained one, with a poor log too; at 0 it stays as it was
     head_rate: float = 1e-3
     weight_rate: float = 1e-2
     likelihood: float = 2.0  # weight of L_q + λ·L_p beside the contrastive loss
@@ -124,7 +127,7 @@ class JointTrainer:
         self.share = pseudo_share(len(samples.queries))
         self.words = [frozenset(forms[0]) for forms in coder.lexicon.forms]
         self.code_table = torch.from_numpy(samples.space.codes.astype(np.int64)).to(coder.device)
-        without_log = pretrained and not samples.queries
+        without_log = pretrained and len(samples.queries) < TEACHES_FROM
         encoder_rate = settings.encoder_rate_without_log if without_log else settings.encoder_rate
         for weight in coder.network.reading():
             weight.requires_grad_(encoder_rate > 0)
