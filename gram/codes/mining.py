@@ -43,9 +43,9 @@ TYPE_SHARE = 0.3
 """Share of the texts with a phrase that must be about it for it to be a type. Not tuned."""
 
 TITLED_SHARE, TITLED_SHARE_OF_NOUN = 0.03, 0.01
-"""Share of the products with a word, in any field, whose titles must be about it for it to be a type; of one that titles
-hold in singular and plural. Descriptions are full of words that end a title now and then ("if", "designed").
-docs/log.md, "Types that are none"."""
+"""Share of the products with a word, in any field, whose titles must be about it for it to be a type; the same of one
+that titles hold in singular and plural. Descriptions are full of words that end a title now and then ("if",
+"designed"). docs/log.md, "Types that are none"."""
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,10 @@ class JointTrainer:
         self.code_table = torch.from_numpy(samples.space.codes.astype(np.int64)).to(coder.device)
         without_log = pretrained and len(samples.queries) < TEACHES_FROM
         encoder_rate = settings.encoder_rate_without_log if without_log else settings.encoder_rate
+        if without_log and samples.queries:
+            log.info(
+                "the log has %d queries: the encoder stays as it is, as below %d", len(samples.queries), TEACHES_FROM
+            )
         for weight in coder.network.reading():
             weight.requires_grad_(encoder_rate > 0)
         groups = _groups(coder, settings, encoder_rate)
