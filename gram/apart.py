@@ -13,7 +13,8 @@ CHECKSUMS = "checksums.json"
 """{file: {bytes, crc32}} of a folder. CRC-32 is for damage, not for malice; it reads 3 GB a second, sha256 0.7."""
 STORE = ".shop.sqlite"
 """At the end of the name of a live shop's store."""
-_OF_STORE = tuple(STORE + file for file in ("", "-wal", "-shm", "-journal"))
+OF_STORE = tuple(STORE + file for file in ("", "-wal", "-shm", "-journal"))
+"""The same of the store and of what SQLite writes beside it."""
 _OURS = {CHECKSUMS: b'"crc32"', "meta.json": b'"model_hash"', "config.json": b'"coder"'}
 """What stands in a file of an index or a model; others have files of these names too."""
 FIRST = 1 << 20  # bytes of such a file that are looked at
@@ -34,7 +35,7 @@ def check_file(file: str | Path, marks: Collection[str] = (CHECKSUMS,)) -> Path:
     """The same, but that a folder is told by some files alone: one that is being written has no checksums, but may have
     the others, and its writer writes them one by one."""
     final = resolve(file)
-    if final.name.endswith(_OF_STORE):
+    if final.name.endswith(OF_STORE):
         raise DataError(file, "is the store of a live shop.", "name another file")
     for folder in final.parents:
         for mark in marks:

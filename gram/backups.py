@@ -21,14 +21,14 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
-from gram.apart import CHECKSUMS, STORE, check_apart
+from gram.apart import CHECKSUMS, OF_STORE, STORE, check_apart
 from gram.coder.folder import check_model, model_hash, read_config
-from gram.errors import GramError, IndexFolderError, ModelError
+from gram.errors import DataError, GramError, IndexFolderError, ModelError
 from gram.folders import CHUNK, explain_os_error, new_folder, write_json
 from gram.index.segment import META, check_index, read_meta, same_model
 from gram.index.store import Store, store_path
 from gram.index.table import OFFSETS
-from gram.locks import resolve
+from gram.locks import is_beside, resolve
 from gram.search import find_model
 
 log = logging.getLogger("gram.backups")
@@ -40,17 +40,20 @@ PAUSE = 0.1  # seconds between two tries
 
 def backup(index: str | Path, folder: str | Path, model: str | Path | None = None) -> Path:
     """Writes a folder of an index, its store and its model, from which it is served wherever that is moved; where the
-    copy of the index lies. What was answered before it began is in it, and no other process waits for it.
+    copy of the index lies. What was answered before it began is in it, and no other process waits for it. A folder that
+    is made, and the store in it, are for the user who makes them alone.
 
     Raises DataError where `folder` holds files or cannot be written, IndexFolderError and ModelError for an index and a
     model that are none, damaged, or not of each other, and for an index that is written anew all the time.
     """
-    index, model = Path(index), None if model is None else Path(model)
+    index, folder, model = _as_path(index), _as_path(folder), None if model is None else _as_path(model)
     name = resolve(index).name
     try:
-        read_config(model or find_model(index, read_meta(index)))  # what is none is told before anything is made
+        _check_there(index, model)  # before anything is made
         check_apart(folder)
-        with new_folder(folder, marker=None) as draft, ExitStack() as opened:
+        if folder.exists() and folder.samefile(os.curdir):  # it is replaced, and a shell would stay in the old one
+            raise DataError(folder, "is the folder you are in.", "name another one, or one inside it")
+        with new_folder(folder, marker=None, mode=stat.S_IRWXU) as draft, ExitStack() as opened:
             meta, segment, coder = _open(index, model, draft / f"{name}{STORE}", opened)
             copies = draft / name, draft / _model_name(meta, name)
             segment.copy(copies[0], check_index, IndexFolderError)
@@ -61,6 +64,21 @@ def backup(index: str | Path, folder: str | Path, model: str | Path | None = Non
     except OSError as error:
         raise explain_os_error(error) from None
     return Path(folder, name)
+
+
+def _as_path(path: str | Path) -> Path:
+    """Raises DataError for a text that names no path."""
+    try:
+        if b"\0" not in os.fsencode(path):
+            return Path(path)
+    except UnicodeEncodeError:  # half of a character
+        pass
+    raise DataError(ascii(str(path)), "holds what no name of a file may.", "check the path")
+
+
+def _check_there(index: Path, model: Path | None) -> None:
+    """Raises IndexFolderError and ModelError for what is no index, or no model."""
+    read_config(model or find_model(index, read_meta(index)))
 
 
 class _Folder:
@@ -78,6 +96,7 @@ class _Folder:
 
     def copy(self, path: Path, check: Callable[[Path], object], error: type[GramError]) -> None:
         """Writes its files into another folder. Raises `error`, which names this one, for what a check finds there."""
+        path.mkdir(stat.S_IRWXU)
         for name, file in self._files.items():
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             with (path / name).open("wb") as copy:
@@ -103,29 +122,35 @@ def _open(index: Path, model: Path | None, store: Path, opened: ExitStack) -> tu
                 return meta, segment, coder
         log.info("%s or its model was written anew while it was opened: trying again", index)
         time.sleep(PAUSE)
+    _check_there(index, model)
     fix = "wait until what writes it, such as gram merge, is done, and do it again"
     raise IndexFolderError(f"{index}: it or its model was written anew {TRIES} times while it was opened. Fix: {fix}")
 
 
 def _copy_store(index: Path, path: Path) -> None:
-    """Copies the store of an index, if it has one."""
+    """Copies the store of an index, if it has one. Raises IndexFolderError for a link to one that is not there."""
     path.unlink(missing_ok=True)  # of a try before
-    if store_path(index).exists():
-        with closing(Store.open(store_path(index), read_only=True)) as store:
+    found = store_path(index)
+    if found.exists():
+        with closing(Store.open(found, read_only=True)) as store:
             store.copy(path)
+    elif found.is_symlink():
+        fix = "put the store there, or remove the link and lose what changed since the index was written"
+        raise IndexFolderError(f"{found}: is a link to a store that is not there. Fix: {fix}")
 
 
 def _model_name(meta: dict[str, Any], index: str) -> str:
     """What the copy of a model is called: as it was when the index was built, for under that name it is looked for
-    beside it, whatever it is called now; another name where that is none, or the copy of the index has it."""
-    name, taken = Path(meta["model"]).name, (index.casefold(), f"{index}{STORE}".casefold())
-    return f"{index}.model" if name in ("", "..") or name.casefold() in taken else name
+    beside it, whatever it is called now; another name where that is none, or is for the copy of the index, its store or
+    what a writer has beside them."""
+    name = Path(meta["model"]).name
+    taken = [(index + end).casefold() for end in ("", *OF_STORE)]
+    return f"{index}.model" if name in ("", "..") or name.casefold() in taken or is_beside(name.casefold()) else name
 
 
 def _rename_model(index: Path, name: str) -> None:
     """Has an index look for its model under another name."""
     with new_folder(index, marker=OFFSETS) as draft:
-        for file in index.iterdir():
-            if file.name not in (CHECKSUMS, META):
-                shutil.copy(file, draft / file.name)
+        shutil.copytree(index, draft, dirs_exist_ok=True)
+        (draft / CHECKSUMS).unlink()
         write_json(draft / META, read_meta(index) | {"model": name})

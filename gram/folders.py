@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -50,13 +51,14 @@ REBUILD = "build the index again"
 
 
 @contextmanager
-def new_folder(path: str | Path, marker: str | None = "meta.json") -> Iterator[Path]:
+def new_folder(path: str | Path, marker: str | None = "meta.json", mode: int = 0o777) -> Iterator[Path]:
     """Yields an empty folder to fill; it takes the place of `path`, with checksums, when the block ends well.
 
     `marker` is the file that tells a folder of ours from a stranger's: the block must write it, and a folder that lacks
     it is replaced only when it is empty. An error in the block leaves the old folder untouched, and a process killed at
-    any point leaves the old one or the new one whole. A second writer waits for the first. Raises DataError where
-    `path` must not be replaced.
+    any point leaves the old one or the new one whole. A second writer waits for the first. The new folder is for whom
+    the old one was for; without an old one it gets `mode`, less what the umask takes. Raises DataError where `path`
+    must not be replaced.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as parent:
@@ -70,8 +72,10 @@ def new_folder(path: str | Path, marker: str | None = "meta.json") -> Iterator[P
     with _naming(final), lock_folder(final, wait=True):
         _clean_up(final)
         draft = beside(final, "draft")
-        draft.mkdir()
+        draft.mkdir(mode)
         try:
+            if final.exists():
+                _make_like(draft, final.stat())
             yield draft
             if marker is not None:
                 _write_checksums(draft, marker, final)
@@ -259,9 +263,20 @@ def _check_ours(final: Path, marker: str | None) -> None:
         return
     if not final.is_dir():
         raise DataError(final, "is a file, and a folder is to be written.", "remove it, or name another folder")
+    if os.path.ismount(final):
+        raise DataError(final, "is a mount point, which no folder can take the place of.", FIXES[errno.EBUSY])
     if not (marker and (final / marker).is_file()) and any(final.iterdir()):
         problem = f"holds files but no {marker}, so it is not ours to replace." if marker else "holds files already."
         raise DataError(final, problem, "empty it, or name another folder")
+
+
+def _make_like(draft: Path, old: os.stat_result) -> None:
+    """Gives a draft the owner, the group and the rights of a folder; its writer keeps what he needs to write it."""
+    if sys.platform != "win32":
+        for owner in ((-1, old.st_gid), (old.st_uid, -1)):
+            with suppress(PermissionError):  # only root gives to whom he likes
+                os.chown(draft, *owner)
+    draft.chmod(stat.S_IMODE(old.st_mode) | stat.S_IRWXU)
 
 
 def _move_in(draft: Path, final: Path) -> None:

@@ -17,6 +17,9 @@ if sys.platform != "win32":
 
 log = logging.getLogger("gram.locks")
 
+NEIGHBOURS = ("lock", "draft", "old")
+"""What a writer has beside the path that it writes."""
+
 
 @contextmanager
 def lock_folder(path: str | Path, wait: bool = False) -> Iterator[None]:
@@ -44,8 +47,13 @@ def resolve(path: str | Path) -> Path:
 
 
 def beside(final: Path, kind: str) -> Path:
-    """The hidden neighbour of a path that its writer uses: `lock`, `draft` or `old`."""
+    """The hidden neighbour of a path that its writer uses, one of NEIGHBOURS."""
     return final.with_name(f".{kind}.{final.name}")
+
+
+def is_beside(name: str) -> bool:
+    """Whether it is the name of such a neighbour, which a writer may remove."""
+    return name.startswith(tuple(f".{kind}." for kind in NEIGHBOURS))
 
 
 def _take(lock: Path, final: Path, wait: bool) -> int:

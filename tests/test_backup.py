@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import sqlite3
 import threading
@@ -70,12 +71,11 @@ def names(folder: Path) -> list[str]:
 def test_a_copy_answers_as_the_shop_does_wherever_it_is_moved(index_folder: Path, tmp_path: Path) -> None:
     with Shop.open(index_folder) as shop:
         change(shop)
-        store_path(index_folder).chmod(0o600)
         assert backup(index_folder, tmp_path / "copy") == tmp_path / "copy" / "index"
         expected = opened(index_folder)
     store = tmp_path / "copy" / "index.shop.sqlite"
     assert names(tmp_path / "copy") == ["index", "index.shop.sqlite", "model"]
-    assert (store.read_bytes()[18], store.stat().st_mode & 0o777) == (1, 0o600), "it needs no write-ahead log"
+    assert store.read_bytes()[18] == 1, "it needs no write-ahead log"
     for name in ("index", "model"):
         shutil.rmtree(tmp_path / name)
     moved = (tmp_path / "copy").rename(tmp_path / "moved")
@@ -91,6 +91,43 @@ def test_an_index_that_nothing_changed_has_a_copy_without_a_store(index_folder: 
     gram.backup(index_folder, tmp_path / "copy")
     assert names(tmp_path / "copy") == ["index", "model"]
     assert names(tmp_path) == ["copy", "index", "model"]
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
+def test_a_copy_is_for_who_made_it(index_folder: Path, tmp_path: Path) -> None:
+    """A store that all may read in a folder for one alone is for one alone."""
+    with Shop.open(index_folder) as shop:
+        change(shop)
+    store_path(index_folder).chmod(0o644)
+    index_folder.chmod(0o750)
+    (index_folder / "dense.npy").chmod(0o640)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o2775)
+    (tmp_path / "private").mkdir(0o700)
+    for name, expected in {"copy": 0o700, "open": 0o2775, "private": 0o700}.items():
+        copy = backup(index_folder, tmp_path / name)
+        assert mode(tmp_path / name) == expected
+        assert mode(store_path(copy)) == 0o600
+        assert (mode(copy), mode(copy / "dense.npy")) == (0o750, 0o640), "as they were, to be put back"
+        assert mode(copy / "meta.json") == mode(index_folder / "meta.json")
+
+
+def test_nobody_else_may_read_what_is_half_copied(
+    index_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "copy").mkdir(0o755)
+    copy, modes = shutil.copyfileobj, set()
+
+    def look(source: Any, target: Any, length: int) -> None:
+        modes.add(mode(Path(target.name).parent))
+        copy(source, target, length)
+
+    monkeypatch.setattr(shutil, "copyfileobj", look)
+    backup(index_folder, tmp_path / "copy")
+    assert modes == {0o700}
 
 
 def once(do: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> list[Path]:
@@ -183,6 +220,62 @@ def test_an_index_that_is_written_anew_all_the_time_is_told(
     assert names(tmp_path) == ["index", "model"]
 
 
+def test_the_index_says_what_its_model_is_called_after_it_is_open(
+    index_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read before may be of the one that stood there before."""
+    shutil.copytree(tmp_path / "model", tmp_path / "other")
+    read, reads = gram.backups.read_meta, []
+
+    def read_and_replace(path: Path) -> dict[str, Any]:
+        meta = read(path)
+        reads.append(path)
+        if len(reads) == 2:  # the first asks whether it is an index
+            gram.backups._rename_model(index_folder, "other")
+        return meta
+
+    monkeypatch.setattr(gram.backups, "read_meta", read_and_replace)
+    monkeypatch.setattr(gram.backups, "PAUSE", 0)
+    copy = backup(index_folder, tmp_path / "copy")
+    assert check_index(copy)["model"] == "other"
+    assert names(tmp_path / "copy") == ["index", "other"]
+
+
+@pytest.mark.parametrize("moved", ["index", "model"])
+def test_a_folder_that_is_away_for_a_moment_leads_to_a_second_try(
+    index_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: str
+) -> None:
+    """As between two renames, where a file system cannot exchange two folders."""
+    folder, away, opening = tmp_path / moved, tmp_path / "away", gram.backups._Folder
+    pauses = []
+
+    def take_away(path: Path, opened: ExitStack) -> gram.backups._Folder:
+        if path == folder and not pauses:
+            folder.rename(away)
+        return opening(path, opened)
+
+    def wait(seconds: float) -> None:
+        pauses.append(seconds)
+        away.rename(folder)
+
+    monkeypatch.setattr(gram.backups, "_Folder", take_away)
+    monkeypatch.setattr(gram.backups.time, "sleep", wait)
+    backup(index_folder, tmp_path / "copy")
+    assert pauses == [gram.backups.PAUSE]
+    assert names(tmp_path / "copy") == ["index", "model"]
+
+
+@pytest.mark.parametrize(("gone", "told"), [("index", "no such file. So this is no index"), ("model", "is not there")])
+def test_what_is_deleted_meanwhile_is_told_as_gone(
+    index_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str, told: str
+) -> None:
+    gram.backups._rename_model(index_folder, "model")  # there is another one where it was built
+    once(lambda: shutil.rmtree(tmp_path / gone), monkeypatch)
+    with pytest.raises(GramError, match=told):
+        backup(index_folder, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
 def test_what_was_answered_before_is_in_each_copy(index_folder: Path, tmp_path: Path) -> None:
     with Shop.open(index_folder) as shop:
         answered, stop = [0], threading.Event()
@@ -240,6 +333,31 @@ def test_a_model_that_cannot_have_its_name_gets_another(
     assert check_index(tmp_path / "copy" / "index")["model"] == "index.model"
 
 
+@pytest.mark.parametrize(
+    "odd",
+    ["", "..", "a/..", "Index", "a/index.shop.sqlite", "Index.shop.sqlite-WAL", "index.shop.sqlite-shm",
+     "index.shop.sqlite-journal", ".draft.index", ".lock.index", "a/.old.model", ".Draft.x"],
+)  # fmt: skip
+def test_a_name_that_something_else_has_there_is_no_models(odd: str) -> None:
+    assert gram.backups._model_name({"model": odd}, "index") == "index.model"
+
+
+@pytest.mark.parametrize("plain", ["model", "a/model", "index.shop", "index.model", ".draft", "index.shop.sqlite-wall"])
+def test_any_other_name_stays_the_models(plain: str) -> None:
+    assert gram.backups._model_name({"model": plain}, "index") == Path(plain).name
+
+
+def test_an_index_that_holds_a_folder_may_get_another_model_name(index_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").rename(tmp_path / ".old.model")
+    (index_folder / "notes").mkdir()
+    (index_folder / "notes" / "meta.json").write_text("mine")
+    gram.backups._rename_model(index_folder, ".old.model")
+    copy = backup(index_folder, tmp_path / "copy")
+    assert names(tmp_path / "copy") == ["index", "index.model"]
+    assert check_index(copy)["model"] == "index.model"
+    assert (copy / "notes" / "meta.json").read_text() == "mine"
+
+
 def spoil(file: Path) -> None:
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -253,6 +371,10 @@ def spoil_store(index: Path) -> None:
     store_path(index).write_bytes(pages)
 
 
+def dangle(index: Path) -> None:
+    store_path(index).symlink_to(index.with_name("none.sqlite"))
+
+
 REFUSED: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "a folder that holds something": ("copy", "holds files already. Fix: empty it", lambda at: (at / "copy/x").mkdir()),
     "a file": ("copy/x", "is a file, and a folder", lambda at: (at / "copy/x").write_text("")),
@@ -263,6 +385,7 @@ REFUSED: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "a damaged index": ("copy", "index/dense.npy: is damaged", lambda at: spoil(at / "index/dense.npy")),
     "a part of an index": ("copy", "index/dense.npy: cannot", lambda at: (at / "index/dense.npy").unlink()),
     "a damaged model": ("copy", "model/trie.is_end.npy: is damaged", lambda at: spoil(at / "model/trie.is_end.npy")),
+    "a link to no store": ("copy", "is a link to a store that is not there. Fix: put", lambda at: dangle(at / "index")),
     "a damaged store": ("copy", "sqlite: the store cannot be copied", lambda at: spoil_store(at / "index")),
 }
 """Where the copy is to lie, what is told, and what is done before."""
@@ -280,6 +403,35 @@ def test_what_cannot_be_copied_leaves_nothing(
     assert told in str(refused.value)
     assert ".draft." not in str(refused.value)
     assert [path for path in sorted(tmp_path.rglob("*")) if not path.name.endswith(("-wal", "-shm"))] == there
+
+
+def test_the_folder_one_is_in_is_refused(index_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One would stay in the empty one that the copy took the place of."""
+    (tmp_path / "copy").mkdir()
+    monkeypatch.chdir(tmp_path / "copy")
+    for folder in (".", "../copy", tmp_path / "copy"):
+        with pytest.raises(GramError, match=r"is the folder you are in\. Fix: name another one"):
+            backup(index_folder, folder)
+    assert backup(index_folder, "monday") == Path("monday", "index")
+
+
+@pytest.mark.parametrize("odd", ["{}\0", "{}\ud83c"])
+def test_a_text_that_names_no_path_is_refused(index_folder: Path, tmp_path: Path, odd: str) -> None:
+    named = [str(index_folder), str(tmp_path / "copy"), str(tmp_path / "model")]
+    for at in range(3):
+        paths = [odd.format(path) if number == at else path for number, path in enumerate(named)]
+        with pytest.raises(GramError, match=r"holds what no name of a file may\. Fix: check the path") as refused:
+            backup(*paths)
+        assert str(refused.value).isascii()
+        assert "\0" not in str(refused.value)
+
+
+def test_a_name_that_is_no_text_is_copied(index_folder: Path, tmp_path: Path) -> None:
+    """As `ls` shows it with a question mark."""
+    odd = index_folder.rename(tmp_path / os.fsdecode(b"index\xff"))
+    with Shop.open(odd) as shop:
+        change(shop)
+    assert opened(backup(odd, tmp_path / "copy")) == opened(odd)
 
 
 def test_an_index_of_another_model_is_refused(index_folder: Path, tmp_path: Path) -> None:

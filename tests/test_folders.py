@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -131,6 +132,39 @@ def test_an_empty_folder_is_replaced_and_another_marker_counts(tmp_path: Path) -
     with pytest.raises(DataError, match=r"meta\.json"), new_folder(tmp_path / "model"):
         pytest.fail("the block ran")
     assert names(tmp_path / "model") == ["checksums.json", "config.json"]
+
+
+@pytest.mark.usefixtures("_way")
+def test_a_new_folder_is_for_whom_the_old_one_was_for(tmp_path: Path) -> None:
+    for name, mode in (("new", None), ("empty", 0o750), ("full", 0o2770)):
+        if name == "full":
+            write(tmp_path / name, 1)
+        elif mode:
+            (tmp_path / name).mkdir()
+        if mode:
+            (tmp_path / name).chmod(mode)
+        if mode and os.geteuid() == 0:
+            os.chown(tmp_path / name, 1234, 2345)
+        was = (tmp_path / name).stat() if mode else tmp_path.stat()
+        with new_folder(tmp_path / name, mode=0o700) as folder:
+            assert stat.S_IMODE(folder.stat().st_mode) == (mode or 0o700), "before anything is in it"
+            write_json(folder / "meta.json", {})
+        found = (tmp_path / name).stat()
+        assert stat.S_IMODE(found.st_mode) == (mode or 0o700)
+        assert (found.st_uid, found.st_gid) == (was.st_uid, was.st_gid)
+
+
+def test_a_mount_point_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot be moved away, and what is beside it lies on another disk."""
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == tmp_path / "disk")
+    with (
+        pytest.raises(DataError, match=r"is a mount point.*Fix: name a folder inside it"),
+        new_folder(tmp_path / "disk"),
+    ):
+        pytest.fail("the block ran")
+    write(tmp_path / "disk" / "index", 1)
+    assert names(tmp_path / "disk") == ["index"]
 
 
 def test_a_new_folder_without_its_marker_is_not_finished(tmp_path: Path) -> None:

@@ -98,6 +98,64 @@ def test_a_store_that_may_not_be_opened_is_not_to_be_moved_away(tmp_path: Path) 
         Store.open(tmp_path / "x.shop.sqlite")
 
 
+@pytest.mark.parametrize(
+    ("said", "fix"),
+    [
+        (sqlite3.OperationalError("disk I/O error"), "free some space on its disk"),
+        (sqlite3.OperationalError("attempt to write a readonly database"), "see that this process may"),
+        (sqlite3.DatabaseError("database disk image is malformed"), "restore it from a copy, or move it away"),
+    ],
+)
+def test_what_keeps_a_store_from_being_opened_has_its_own_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: sqlite3.Error, fix: str
+) -> None:
+    def refuse(_: sqlite3.Connection) -> bool:
+        raise said
+
+    monkeypatch.setattr(stores, "_make", refuse)
+    with pytest.raises(IndexFolderError, match=rf"cannot be used \({said}\)\. Fix: {fix}"):
+        Store.open(tmp_path / "x.sqlite")
+
+
+def test_a_store_that_has_no_space_to_be_made_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = stores._make
+
+    def make_small(connection: sqlite3.Connection) -> bool:
+        connection.execute("PRAGMA max_page_count=2")
+        return make(connection)
+
+    monkeypatch.setattr(stores, "_make", make_small)
+    with pytest.raises(IndexFolderError, match=r"disk is full\)\. Fix: free some space on its disk"):
+        Store.open(tmp_path / "x.sqlite")
+
+
+def test_a_full_disk_is_told_and_takes_nothing(tmp_path: Path) -> None:
+    """SQLite rolls back by itself then, and says so where one asks it to."""
+    store = Store.open(tmp_path / "x.sqlite")
+    store.write([Change("a", "1")])
+    store._connection.execute("PRAGMA max_page_count=12")
+    with pytest.raises(sqlite3.OperationalError, match="database or disk is full"):
+        store.write([Change("b", "2"), Change("c", "3", bytes(100_000))])
+    store._connection.execute("PRAGMA max_page_count=1000")
+    assert store.write([Change("d", "4")]) == 2, "none of the others came"
+    assert [change.product_id for change in store.changes()] == ["a", "d"]
+    store.close()
+
+
+def test_what_cannot_be_committed_is_taken_back(tmp_path: Path) -> None:
+    """The next one would find itself inside it."""
+    store = Store.open(tmp_path / "x.sqlite")
+    store._connection.executescript(
+        "PRAGMA foreign_keys=ON; CREATE TABLE late (n REFERENCES change DEFERRABLE INITIALLY DEFERRED);"
+        "CREATE TRIGGER t AFTER INSERT ON click BEGIN INSERT INTO late VALUES (7); END;"
+    )
+    with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+        store.append_clicks([stores.Click("sofa", "a")])
+    assert store.write([Change("a", "1")]) == 1
+    assert store.last_click() == 0
+    store.close()
+
+
 def test_a_copy_has_what_is_committed_and_nothing_else(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "x.sqlite")
     store.write([Change("a", "1"), Change("b", "2")], ("rule", "r", {"x": 1}))

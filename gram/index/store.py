@@ -45,6 +45,9 @@ MERGED = "merged"
 HOLDS_LIVE = "holds_live"
 """The same: the ids of the products that changed live and were merged into it (`changed`), and that went (`gone`)."""
 
+NO_SPACE = ("disk I/O error", "database or disk is full")
+"""What SQLite says where a disk is full."""
+
 Entry: TypeAlias = tuple[str, str, dict[str, Any] | None]
 """Kind, key and value of a rule, a key and the like; None takes it out."""
 
@@ -110,7 +113,9 @@ class Store:
             connection.execute("SELECT count(*) FROM change").fetchone()
         except sqlite3.Error as error:
             fix = "restore it from a copy, or move it away and lose what changed since the index was written"
-            if isinstance(error, sqlite3.OperationalError):  # it is no worse for it
+            if str(error) in NO_SPACE:
+                fix = "free some space on its disk (SQLite makes a file beside it even to read)"
+            elif isinstance(error, sqlite3.OperationalError):  # it is no worse for it
                 fix = "see that this process may read and write it and its folder, or be the user who serves it"
             raise IndexFolderError(f"{path}: the store cannot be used ({error}). Fix: {fix}") from None
         return connection
@@ -135,8 +140,7 @@ class Store:
     def copy(self, path: Path) -> None:
         """Writes what is committed at this moment into a new file, which needs none beside it; nobody waits for it.
         Raises IndexFolderError for a store that is damaged, and where the copy cannot be written."""
-        mode = stat.S_IMODE(self.path.stat().st_mode)
-        path.touch(mode | stat.S_IRUSR | stat.S_IWUSR)  # keys and clicks are shown to nobody else
+        path.touch(stat.S_IRUSR | stat.S_IWUSR)  # who may read keys and clicks there is for its owner to say
         try:
             with closing(sqlite3.connect(path)) as copy:
                 with self._lock:
@@ -168,10 +172,11 @@ class Store:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # a full disk makes SQLite roll back by itself
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._lock:
