@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,6 +51,9 @@ class _Commands(click.Group):
         except OSError as error:
             _forget_unwritten()
             _fail(ctx, str(explain_os_error(error)))
+        except sqlite3.Error as error:
+            fix = "see that its disk has space, and that this process may write it"
+            _fail(ctx, f"the index's store could not be written ({error}). Fix: {fix}")
         except KeyboardInterrupt:
             _fail(ctx, "stopped", INTERRUPTED)
 
@@ -229,15 +234,19 @@ def fit_command(model: Path, index: Path, queries: Path, qrels: Path | None, see
 @main.command()
 @click.argument("folder", type=FOLDER)
 def check(folder: Path) -> None:
-    """Tells whether a model or an index is whole: every file in FOLDER is as it was written.
+    """Tells whether a model or an index is whole: every file in FOLDER is as it was written, an index's store too.
 
     The exit code is 0 where it is, and 2 where a file is missing or damaged, which is then named.
     """
     from gram.coder.base import LEXICON
+    from gram.index.store import Store, store_path
     from gram.index.table import OFFSETS
 
     if any((folder / name).exists() for name in (OFFSETS, "products.jsonl")):
         check_folder(folder, f"gram index MODEL PRODUCTS -o {folder}", IndexFolderError)
+        if store_path(folder).exists():
+            with closing(Store.open(store_path(folder), read_only=True)) as store:
+                store.check()
     elif any((folder / name).exists() for name in (LEXICON, "config.json")):
         check_folder(folder, f"gram train PRODUCTS LOG -o {folder}", ModelError)
     else:

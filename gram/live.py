@@ -281,7 +281,10 @@ class LiveIndex:
         base = LiveSegment(index, Fields(index.table), BitMap(range(index.n_products)))
         self._values = base.fields.numbers("value")
         self._edits = CodeEdits.read(self.store.all(KIND))
-        self._take_in(self._lay_over(base), int(index.meta.get(MERGED, 0)))
+        merged = int(index.meta.get(MERGED, 0))
+        if not self.read_only:
+            self.store.number_from(merged)
+        self._take_in(self._lay_over(base), merged)
 
     def _lay_over(self, base: LiveSegment) -> list[LiveSegment]:
         """A segment that was written anew, and one in memory of its products whose codes are not as edits have them."""

@@ -9,10 +9,14 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from gram.cli import main
 from gram.errors import IndexFolderError
 from gram.index import store as stores
-from gram.index.store import SCHEMA, Change, Store
+from gram.index.store import SCHEMA, Change, Store, store_path
+from gram.records import Product
+from gram.shop import Shop
 
 
 def test_a_store_that_is_none(tmp_path: Path) -> None:
@@ -171,3 +175,43 @@ def test_a_copy_has_what_is_committed_and_nothing_else(tmp_path: Path) -> None:
     assert (copy.changes(), copy.last(), copy.all("rule")) == ([], 2, {"r": {"x": 1}}), "numbers go on"
     copy.close()
     store.close()
+
+
+def test_changes_are_numbered_behind_what_the_segment_holds(index_folder: Path) -> None:
+    """A store that is new, or put back from a copy, counts from below: the segment would pass over its changes, and
+    the next merge forget them."""
+    store = store_path(index_folder)
+    with Shop.open(index_folder) as shop:
+        shop.update([Product(f"a{i}", "Zumbrel sofa") for i in range(5)])
+        shop.live.merge()
+    for file in store.parent.glob(f"{store.name}*"):
+        file.unlink()
+    with Shop.open(index_folder) as shop:
+        shop.update([Product("new", "Zumbrel lamp")])
+        shop.delete(["a0"])
+    with Shop.open(index_folder) as shop:
+        assert shop.product("new") is not None
+        assert shop.product("a0") is None
+        shop.live.merge()
+        assert shop.product("new") is not None
+    with Shop.open(index_folder) as shop:
+        assert shop.product("new") is not None
+        assert shop.product("a0") is None
+
+
+def test_a_store_that_is_damaged_within_is_told(index_folder: Path) -> None:
+    store = store_path(index_folder)
+    with Shop.open(index_folder) as shop:
+        shop.update([Product(f"a{i}", "Zumbrel sofa") for i in range(40)])
+        connection = shop.store._connection
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        root, size = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'change'").fetchone()[0], 4096
+    with store.open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(bytes(range(256)) * (size // 256))
+    with pytest.raises(IndexFolderError, match=r"Fix: (stop every process|restore it)"):
+        Shop.open(index_folder)
+    told = CliRunner().invoke(main, ["check", str(index_folder)])
+    assert told.exit_code == 2
+    assert "store" in told.output
+    assert "Traceback" not in told.output

@@ -167,3 +167,18 @@ def test_what_cannot_be_taken_in_is_told_once(caplog: pytest.LogCaptureFixture) 
     said = [(record.getMessage(), bool(record.exc_info)) for record in caplog.records]
     told_of = "what was written anew cannot be taken in: "
     assert said == [(f"{told_of}no scorer. Fix: train again", False), (f"{told_of}odd", True)]
+
+
+def test_a_store_that_is_taken_away_is_told_as_no_fault_of_the_request(client: TestClient, shop: Shop) -> None:
+    store, click = shop.store.path, {"query": "sofa", "product_id": str(shop.live.searcher.index.table.ids[0])}
+    store.rename(store.with_name("away"))
+    try:
+        told = client.post("/clicks", json=click)
+        assert error_of(told, 503)["code"] == "index_unusable"
+        assert told.headers["retry-after"]
+        assert (client.get("/ready").status_code, client.get("/ready").json()["status"]) == (503, "store away")
+        assert client.get("/search?q=sofa").status_code == 200
+    finally:
+        store.with_name("away").rename(store)
+    assert client.get("/ready").json()["status"] == "ready"
+    assert client.post("/clicks", json=click).status_code == 201

@@ -158,14 +158,33 @@ class Store:
         it waits for nothing that this one reads; one thread may ask."""
         if str(self.path) == ":memory:":
             return 0
-        if self._watching is None:
-            uri = f"{self.path.absolute().as_uri()}?mode=ro"
-            self._watching = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None, timeout=30)
-        return int(self._watching.execute("PRAGMA data_version").fetchone()[0])
+        try:
+            if self._watching is None:
+                uri = f"{self.path.absolute().as_uri()}?mode=ro"
+                self._watching = sqlite3.connect(
+                    uri, uri=True, check_same_thread=False, isolation_level=None, timeout=30
+                )
+            return int(self._watching.execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.OperationalError:  # it was taken away: what is known of it goes on
+            return -1
+
+    def stands(self) -> bool:
+        """Whether the file that was opened is still in its place: what is written into another one nobody opens."""
+        return _file_of(self.path) == self._file
+
+    def check(self) -> None:
+        """Raises IndexFolderError for a store that is damaged."""
+        problem = self._read("PRAGMA quick_check(1)")[0][0]
+        if problem != "ok":
+            raise self._damage(problem)
+
+    def _damage(self, problem: object) -> IndexFolderError:
+        fix = "stop every process of this index, and put the store back from a copy (gram backup)"
+        return IndexFolderError(f"{self.path}: the store is damaged ({problem}). Fix: {fix}")
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        if _file_of(self.path) != self._file:  # it would be written into a file that nobody opens again
+        if not self.stands():
             fix = "stop every process of this index before its store is put back, and start again"
             raise IndexFolderError(f"{self.path}: the store was taken away or replaced while it is open. Fix: {fix}")
         with self._lock:
@@ -179,8 +198,13 @@ class Store:
                 raise
 
     def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._lock:
-            return self._connection.execute(sql, values).fetchall()
+        try:
+            with self._lock:
+                return self._connection.execute(sql, values).fetchall()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise self._damage(error) from None
 
     # --- products ---------------------------------------------------------------------------------------------------
 
@@ -195,6 +219,16 @@ class Store:
                     "INSERT OR REPLACE INTO change (product_id, product, representation) VALUES (?, ?, ?)", change[:3]
                 )
             return self._last(connection)
+
+    def number_from(self, number: int) -> None:
+        """Has the next change a greater number than this one: a segment passes over what its own merge counted, and a
+        store that is new, or put back from a copy, would count from below."""
+        if self.last() < number:
+            with self._writing() as connection:
+                if not connection.execute(
+                    "UPDATE sqlite_sequence SET seq = ? WHERE name = 'change'", (number,)
+                ).rowcount:
+                    connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('change', ?)", (number,))
 
     def changes(self, after: int = 0) -> list[Change]:
         """All changes behind a number, in their order."""

@@ -94,7 +94,7 @@ def _done(what: str) -> Schema:
     return object_of({what: TEXT})
 
 
-_READY = object_of({"status": {"enum": ["ready", "stopping"]}, "products": COUNT})
+_READY = object_of({"status": {"enum": ["ready", "stopping", "store away"]}, "products": COUNT})
 _EDITED = {"anyOf": [_done("taken"), _done("neutral")]}
 _NEUTRAL = _in_query("neutral", TRUTH | {"description": "Leave the code to the text and the model again"})
 _LISTED = [

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gram.errors import DataError, GramError, MissingExtra
+from gram.errors import DataError, GramError, IndexFolderError, MissingExtra
 from gram.serve.bodies import RETRY, HTTPError, respond_error, split_fix, unforeseen
 from gram.serve.forwarding import Following, Forwarding
 from gram.serve.keys import Keyring, may, role_of
@@ -152,6 +152,9 @@ class Service:
                 response = respond_error(error)
             except MissingExtra as error:
                 response = respond_error(HTTPError(501, "missing_extra", *split_fix(str(error))))
+            except IndexFolderError as error:  # no fault of the request's
+                log.error("%s %s: %s", request.method, route, error)
+                response = respond_error(HTTPError(503, "index_unusable", *split_fix(str(error)), RETRY))
             except DataError as error:
                 response = respond_error(HTTPError(400, "bad_product", error.problem, error.fix))
             except GramError as error:

@@ -25,8 +25,10 @@ class Watching:
         return respond({"status": "ok"})
 
     async def ready(self, _: Request) -> Response:
-        state = {"status": "ready" if self.service.ready else "stopping", "products": len(self.service.shop)}
-        return respond(state, 200 if self.service.ready else 503)
+        status, live = "ready" if self.service.ready else "stopping", self.service.shop.live
+        if status == "ready" and not live.read_only and not live.store.stands():
+            status = "store away"  # it refuses every change
+        return respond({"status": status, "products": len(self.service.shop)}, 200 if status == "ready" else 503)
 
     async def metrics(self, _: Request) -> Response:
         return Response(self.service.metrics(), media_type="text/plain; version=0.0.4")
