@@ -16,6 +16,7 @@ from gram.coder.base import Representations
 from gram.coder.packing import join, read_back
 from gram.index.bm25 import BM25Index
 from gram.index.fields import Fields
+from gram.index.postings import Postings
 from gram.index.segment import Index
 from gram.index.store import HOLDS_LIVE, MERGED
 from gram.indexing import assemble_index, product_stems
@@ -70,11 +71,16 @@ class LiveSegment:
 
     def _having(self, key: int) -> NDArray[np.int32]:
         lists = [np.zeros(0, dtype=np.int32)]
-        for postings, least in ((self.index.lexical, 0.0), (self.index.expansion, GIVEN)):
+        for postings, least in self.has:
             if 0 <= key < postings.n_keys:
                 rows, weights = postings.of(key)  # the heaviest first
-                lists.append(rows[: int(np.searchsorted(-weights, -least, side="right"))] if least else rows)
+                lists.append(rows[: int(np.searchsorted(-weights, -least, side="right"))])
         return np.concatenate(lists)
+
+    @property
+    def has(self) -> tuple[tuple[Postings, float], ...]:
+        """The postings of what products hold and of what they were given, and the weight from which they have it."""
+        return (self.index.lexical, 0.0), (self.index.expansion, GIVEN)
 
 
 def to_mask(rows: BitMap, n: int) -> NDArray[np.bool_]:
@@ -117,7 +123,7 @@ class Snapshot:
         for segment in self.segments:
             index, alive = segment.index, to_mask(segment.alive, segment.index.n_products)
             has = [np.zeros(0, dtype=np.int64)]  # key · N + row
-            for postings, least in ((index.lexical, 0.0), (index.expansion, GIVEN)):
+            for postings, least in segment.has:
                 key = np.repeat(np.arange(postings.n_keys), np.diff(postings.start))
                 kept = alive[postings.product] & (postings.weight >= least)
                 has.append(key[kept] * index.n_products + postings.product[kept])

@@ -21,6 +21,7 @@ Dimension letters:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,6 +37,7 @@ from gram.index.bm25 import BM25Index, load_lines, save_lines
 from gram.index.code_rows import CodeRows
 from gram.index.nearest import Sketch
 from gram.index.postings import Postings
+from gram.index.state import Identity, identity_of
 from gram.index.table import OFFSETS, ProductTable
 from gram.index.titles import Titles
 from gram.index.token_vectors import TokenVectors
@@ -272,13 +274,11 @@ def _stray_posting(index: Index) -> str:
     return ""
 
 
-def _identity(folder: Path) -> tuple[int, int, int] | None:
-    """What tells a folder from another one under the same name."""
-    try:
-        found = folder.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns
+def _identity(folder: Path) -> Identity | None:
+    """As `identity_of`; None for no folder."""
+    with suppress(IndexFolderError):
+        return identity_of(folder)
+    return None
 
 
 def _load_trie(folder: Path, mmap: bool) -> CodeTrie:

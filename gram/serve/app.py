@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gram.serve.bodies import HTTPError, check_known, respond_error
+from gram.serve.bodies import HTTPError, check_known, respond_error, unforeseen
 from gram.serve.changes import Changes
 from gram.serve.documents import OPERATIONS
 from gram.serve.origins import CORS
@@ -129,7 +129,7 @@ async def _as_ours(_: Request, error: Exception) -> Response:
 
 
 async def _unforeseen(_: Request, error: Exception) -> Response:
-    return respond_error(HTTPError(500, "internal", "something broke; it is in the service's log", "try again"))
+    return respond_error(unforeseen(error))
 
 
 class _Headers:
