@@ -150,14 +150,10 @@ def check_texts(**texts: Any) -> None:
 def read_query(snapshot: Snapshot, query: str, rules: Sequence[Rule]) -> tuple[str, PriceRange | None, list[str]]:
     """The words that are searched for, without the price that is asked for, and with what rules put in their place;
     that price, of a shop with prices; and the ids of these rules."""
-    price = read_price(query)
-    words = price.query if price and price.query else query  # a price alone is words to a shop without
-    if "price" not in snapshot.field_names:
-        price = None
-    elif price:
-        words = price.query
+    price, priced = read_price(query), "price" in snapshot.field_names
+    words = price.query if price and (priced or price.query) else query  # a price alone is words to a shop without
     words, synonyms = replace_synonyms(rules, words, snapshot.searcher.lexicon.analyzer)
-    return words, price, synonyms
+    return words, price if priced else None, synonyms
 
 
 class Answer:
@@ -208,8 +204,11 @@ class Answer:
         """What the request names that nobody has and that is no error."""
         distinct = self.request.distinct.strip()
         fields = [*self.request.facets, distinct] if distinct else self.request.facets
-        price = warn_of_price(self.snapshot) if read_price(self.request.query) else []
-        return [*price, *warn_of_fields(self.snapshot, fields), *warn_of_filter(self.snapshot, self.filter)]
+        return [
+            *warn_of_price(self.snapshot, self.request.query),
+            *warn_of_fields(self.snapshot, fields),
+            *warn_of_filter(self.snapshot, self.filter),
+        ]
 
     def _codes(self, query: QueryRepresentation) -> list[tuple[str, str, float]]:
         attributes, left_out = self.searcher.lexicon.attributes, query.codes.left_out

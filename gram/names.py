@@ -15,6 +15,7 @@ from gram.records import Attribute, read_code
 from gram.rules import Rule
 from gram.search import Searcher
 from gram.snapshot import Snapshot
+from gram.text.prices import read_price
 
 ALWAYS = frozenset({"code", "brand", "category", "price", "value", "stock"})
 """What filters may ask of any shop, whether a product of it has one or not."""
@@ -83,9 +84,9 @@ def warn_of_filter(snapshot: Snapshot, sought: Filter) -> list[str]:
     ]
 
 
-def warn_of_price(snapshot: Snapshot) -> list[str]:
+def warn_of_price(snapshot: Snapshot, query: str) -> list[str]:
     """A sentence on the price that a query asks for, where no product has one."""
-    if "price" in snapshot.field_names:
+    if "price" in snapshot.field_names or not read_price(query):
         return []
     return ["no product has a price: what the query says of one is passed over. Fix: give products a price"]
 

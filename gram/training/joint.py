@@ -127,9 +127,9 @@ class JointTrainer:
         self.share = pseudo_share(len(samples.queries))
         self.words = [frozenset(forms[0]) for forms in coder.lexicon.forms]
         self.code_table = torch.from_numpy(samples.space.codes.astype(np.int64)).to(coder.device)
-        without_log = pretrained and len(samples.queries) < TEACHES_FROM
-        encoder_rate = settings.encoder_rate_without_log if without_log else settings.encoder_rate
-        if without_log and samples.queries:
+        stays = pretrained and len(samples.queries) < TEACHES_FROM
+        encoder_rate = settings.encoder_rate_without_log if stays else settings.encoder_rate
+        if stays and samples.queries:
             log.info(
                 "the log has %d queries: the encoder stays as it is, as below %d", len(samples.queries), TEACHES_FROM
             )
