@@ -153,18 +153,22 @@ def _find_single_words(
     products: Iterable[Product], log: Iterable[Interaction], reader: Reader
 ) -> tuple[dict[Stems, str], Counter[Stems]]:
     """Every word of every field and query by its stem, as it is spelt most; and how many products hold each stem."""
-    stem = reader.analyzer.stem
     count = Counter(word for query in {i.query: None for i in log} for word in reader(query)[0])
     holding: Counter[Stems] = Counter()
+
+    @cache
+    def key_of(word: str) -> Stems:
+        return (reader.analyzer.stem(word),)
+
     for product in products:
         words: list[str] = []
         for name, text in field_texts(product):  # long texts are read once, not kept
             words += reader.analyzer.words(text) if name == "description" else reader(text)[0]
         count.update(words)
-        holding.update({(stem(word),) for word in set(words)})
+        holding.update(set(map(key_of, words)))
     spellings: dict[Stems, str] = {}
     for word, _ in count.most_common():
-        spellings.setdefault((stem(word),), word)
+        spellings.setdefault(key_of(word), word)
     return spellings, holding
 
 
