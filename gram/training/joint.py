@@ -130,9 +130,8 @@ class JointTrainer:
         stays = pretrained and len(samples.queries) < TEACHES_FROM
         encoder_rate = settings.encoder_rate_without_log if stays else settings.encoder_rate
         if stays and samples.queries:
-            log.info(
-                "the log has %d queries: the encoder stays as it is, as below %d", len(samples.queries), TEACHES_FROM
-            )
+            told = "the log has %d queries; a pretrained encoder is trained from %d on: it stays as it is"
+            log.info(told, len(samples.queries), TEACHES_FROM)
         for weight in coder.network.reading():
             weight.requires_grad_(encoder_rate > 0)
         groups = _groups(coder, settings, encoder_rate)
